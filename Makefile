@@ -1,0 +1,148 @@
+# weald: build, show, test, measure, install. `make help` lists what there is.
+
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR     ?= $(PREFIX)/share/man
+DESTDIR    ?=
+
+CARGO      ?= cargo
+PYTHON     ?= python3
+CC         ?= cc
+CFLAGS     ?= -O2 -g -Wall -Wextra
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SONAME  := libweald.so.0
+LIBFILE := libweald.so.$(VERSION)
+
+TARGET  := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+SHARED  := $(TARGET)/release/libweald.so
+STATIC  := $(TARGET)/release/libweald.a
+SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -type f)
+STAGE   := $(CURDIR)/target/stage
+
+MAN3 := $(wildcard docs/man/*.3)
+MAN7 := $(wildcard docs/man/*.7)
+CPP  := $(wildcard bindings/cpp/weald.hpp)
+
+EXAMPLES := $(sort $(patsubst examples-c/%.c,%,$(wildcard examples-c/*.c)))
+
+.PHONY: all help header stage install uninstall examples demo test bench lint asan valgrind loom clean
+.DELETE_ON_ERROR:
+
+all: $(SHARED)
+
+# One run of cargo makes both libraries.
+$(SHARED): $(SOURCES)
+	$(CARGO) build --release
+	@touch $(SHARED) $(STATIC)
+
+help:
+	@echo 'make            the shared and the static library, in $(TARGET)/release'
+	@echo 'make demo       runs every program of examples-c and shows what it prints'
+	@echo 'make test       every test; SUITE="c:queue" chooses some (see tests/run.py --help)'
+	@echo 'make bench      this library and its peers side by side'
+	@echo 'make header     writes include/weald.h from src/ffi'
+	@echo 'make install    PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) DESTDIR=$(DESTDIR)'
+	@echo 'make uninstall  takes the same variables'
+	@echo 'make examples   builds examples-c into target/examples'
+	@echo 'make lint       rustfmt and clippy'
+	@echo 'make asan       the C tests under AddressSanitizer'
+	@echo 'make valgrind   the C tests under valgrind'
+	@echo 'make loom       the thread-crossing parts, every interleaving'
+	@echo 'make clean      removes what was built'
+
+# ---- the header ----
+
+header:
+	WEALD_WRITE_HEADER=1 $(CARGO) test --test header
+
+# ---- install ----
+
+# A relative name would be resolved by the program that reads weald.pc, not by us.
+FILL = sed -e 's|@PREFIX@|$(abspath $(PREFIX))|g' -e 's|@LIBDIR@|$(abspath $(LIBDIR))|g' \
+           -e 's|@INCLUDEDIR@|$(abspath $(INCLUDEDIR))|g' -e 's|@VERSION@|$(VERSION)|g' \
+           -e 's|@LIBFILE@|$(LIBFILE)|g' -e 's|@SONAME@|$(SONAME)|g'
+
+install: $(SHARED)
+	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(LIBDIR)/cmake/weald' '$(DESTDIR)$(INCLUDEDIR)'
+	install -m 755 $(SHARED) '$(DESTDIR)$(LIBDIR)/$(LIBFILE)'
+	ln -sf $(LIBFILE) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libweald.so'
+	install -m 644 $(STATIC) '$(DESTDIR)$(LIBDIR)/libweald.a'
+	install -m 644 include/weald.h $(CPP) '$(DESTDIR)$(INCLUDEDIR)'
+	$(FILL) packaging/weald.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/weald.pc'
+	$(FILL) packaging/weald-config.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/weald/weald-config.cmake'
+	$(FILL) packaging/weald-config-version.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/weald/weald-config-version.cmake'
+ifneq ($(MAN3),)
+	install -d '$(DESTDIR)$(MANDIR)/man3'
+	install -m 644 $(MAN3) '$(DESTDIR)$(MANDIR)/man3'
+endif
+ifneq ($(MAN7),)
+	install -d '$(DESTDIR)$(MANDIR)/man7'
+	install -m 644 $(MAN7) '$(DESTDIR)$(MANDIR)/man7'
+endif
+
+uninstall:
+	rm -f '$(DESTDIR)$(LIBDIR)/$(LIBFILE)' '$(DESTDIR)$(LIBDIR)/$(SONAME)' '$(DESTDIR)$(LIBDIR)/libweald.so'
+	rm -f '$(DESTDIR)$(LIBDIR)/libweald.a' '$(DESTDIR)$(LIBDIR)/pkgconfig/weald.pc'
+	rm -f '$(DESTDIR)$(INCLUDEDIR)/weald.h' '$(DESTDIR)$(INCLUDEDIR)/weald.hpp'
+	rm -rf '$(DESTDIR)$(LIBDIR)/cmake/weald'
+	rm -f $(foreach page,$(notdir $(MAN3)),'$(DESTDIR)$(MANDIR)/man3/$(page)')
+	rm -f $(foreach page,$(notdir $(MAN7)),'$(DESTDIR)$(MANDIR)/man7/$(page)')
+
+# An install of our own, which examples and tests are built against.
+stage: $(SHARED)
+	@$(MAKE) --no-print-directory install PREFIX='$(STAGE)' LIBDIR='$(STAGE)/lib' \
+	    INCLUDEDIR='$(STAGE)/include' MANDIR='$(STAGE)/share/man' DESTDIR= > /dev/null
+
+# ---- examples ----
+
+# What pkg-config says of the staged install; spelled out where there is no pkg-config.
+FLAGS = $(if $(shell command -v pkg-config), \
+    $(shell PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' pkg-config --cflags --libs weald), \
+    -I'$(STAGE)/include' -L'$(STAGE)/lib' -lweald)
+
+examples: $(EXAMPLES:%=target/examples/%)
+
+target/examples/%: examples-c/%.c $(SHARED) | stage
+	@mkdir -p target/examples
+	$(CC) -std=c11 $(CFLAGS) -pthread $< $(FLAGS) -Wl,-rpath,'$(STAGE)/lib' -o $@
+
+demo: examples
+	@for name in $(EXAMPLES); do \
+	    printf '\n==== '; head -n 1 "examples-c/$$name.c" | sed -e 's|^/\* *||' -e 's| *\*/$$||'; \
+	    "target/examples/$$name" || exit 1; \
+	done
+	@echo
+	@echo 'That was examples-c, in reading order: $(words $(EXAMPLES)) programs, each opening with what it shows.'
+	@echo 'Go on with:'
+	@echo '  make test                    every test, on this machine'
+	@echo '  make bench                   this library and its peers, side by side'
+	@echo '  make install PREFIX=/usr     then: cc hello.c $$(pkg-config --cflags --libs weald)'
+	@echo '  include/weald.h              the whole API, in reading order'
+
+# ---- tests, benches, checks ----
+
+test:
+	$(PYTHON) tests/run.py $(SUITE)
+
+bench:
+	$(PYTHON) benches/run.py
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+asan:
+	$(PYTHON) tests/run.py asan
+
+valgrind:
+	$(PYTHON) tests/run.py valgrind
+
+loom:
+	$(PYTHON) tests/run.py loom
+
+clean:
+	$(CARGO) clean
+	rm -rf target

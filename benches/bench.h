@@ -1,0 +1,210 @@
+/* What every C and C++ program of this folder shares: the row table, clocks, memory
+ * figures, random sleeps and socket pairs.
+ *
+ *     PROGRAM ROW [NUMBER...]      prints lines "metric value", or "FAIL why"
+ *
+ * All counts come from the command line, so that one place (harness/rows.py) decides
+ * how much work a row is, for every language.
+ */
+#ifndef WEALD_BENCH_H
+#define WEALD_BENCH_H
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define UNUSED __attribute__((unused))
+
+/* ---- the row table ---- */
+
+#define MAX_ARGS 4
+typedef void (*row_fn)(const long *n); /* n: the numbers after ROW, 0 where missing */
+struct row {
+    const char *name; /* NULL ends the table */
+    row_fn run;
+};
+
+static UNUSED void fail(const char *what)
+{
+    printf("FAIL %s: %s\n", what, errno ? strerror(errno) : "wrong result");
+    fflush(stdout);
+    _exit(1); /* not exit: atexit handlers of a half-run scheduler may hang */
+}
+
+/* 1000 socket pairs need more descriptors than the usual soft limit of 1024. */
+static UNUSED void raise_fd_limit(void)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static UNUSED int run_row(int argc, char **argv, const struct row *rows)
+{
+    long n[MAX_ARGS] = {0};
+    for (int i = 2; i < argc && i < 2 + MAX_ARGS; i++)
+        n[i - 2] = atol(argv[i]);
+    for (; argc > 1 && rows->name; rows++)
+        if (!strcmp(argv[1], rows->name)) {
+            rows->run(n);
+            return 0;
+        }
+    fprintf(stderr, "usage: %s ROW [NUMBER...]\n", argv[0]);
+    return 2;
+}
+
+/* ---- clocks and reports ---- */
+
+/* The CPU clock of the process: a neighbour's time slices do not count. It equals the
+ * wall clock for everything that never idles. */
+static UNUSED double cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return t.tv_sec * 1e9 + t.tv_nsec;
+}
+
+static UNUSED void report(const char *metric, double value)
+{
+    printf("%s %.3f\n", metric, value);
+    fflush(stdout);
+}
+
+static UNUSED void report_ns(const char *metric, double since, double operations)
+{
+    report(metric, (cpu_ns() - since) / operations);
+}
+
+/* ---- memory ---- */
+
+struct memory {
+    double rss, page_tables; /* bytes; RSS leaves the page tables out */
+    double mappings;
+};
+
+static UNUSED struct memory memory_now(void)
+{
+    struct memory m = {0, 0, 0};
+    char line[512];
+    long kib;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "VmRSS: %ld", &kib) == 1)
+            m.rss = kib * 1024.0;
+        if (sscanf(line, "VmPTE: %ld", &kib) == 1)
+            m.page_tables = kib * 1024.0;
+    }
+    if (f)
+        fclose(f);
+    f = fopen("/proc/self/maps", "r");
+    while (f && fgets(line, sizeof line, f))
+        m.mappings++;
+    if (f)
+        fclose(f);
+    return m;
+}
+
+/* What each of n parked threads added since `before`. Returns the peak, for report_left. */
+static UNUSED struct memory report_parked(struct memory before, long n)
+{
+    struct memory peak = memory_now();
+    report("rss", (peak.rss - before.rss) / n);
+    report("page_tables", (peak.page_tables - before.page_tables) / n);
+    report("mappings", peak.mappings - before.mappings);
+    return peak;
+}
+
+/* How much of the burst's memory is still there after its end, in percent. */
+static UNUSED void report_left(struct memory before, struct memory peak)
+{
+    double added = peak.rss - before.rss;
+    report("left", added > 0 ? 100 * (memory_now().rss - before.rss) / added : 0);
+}
+
+/* An array that is resident before the measuring starts, so that it counts for nobody. */
+static UNUSED void *touched(long n, size_t size)
+{
+    void *array = malloc(n * size);
+    if (!array)
+        fail("malloc");
+    memset(array, 1, n * size);
+    return array;
+}
+
+/* ---- random sleeps ---- */
+
+/* xorshift with a fixed seed: every C program sleeps the same sequence. */
+static UNUSED long random_ms(long longest)
+{
+    static uint32_t state = 2463534242u;
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    return 1 + state % longest;
+}
+
+/* ---- descriptors ---- */
+
+static UNUSED void open_pair(int pair[2])
+{
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair))
+        fail("socketpair");
+}
+
+static UNUSED void write_byte(int fd)
+{
+    char byte = 'x';
+    if (write(fd, &byte, 1) != 1)
+        fail("write");
+}
+
+static UNUSED void read_byte(int fd)
+{
+    char byte;
+    if (read(fd, &byte, 1) != 1)
+        fail("read");
+}
+
+/* A ring of n pairs: what is read at to[i] is written to from[(i + 1) % n]. */
+struct ring {
+    long n, active, hops, done;
+    int *to, *from;
+};
+
+static UNUSED struct ring ring_new(const long *n)
+{
+    struct ring r = {n[0], n[1], n[2], 0, (int *)malloc(n[0] * sizeof(int)),
+                     (int *)malloc(n[0] * sizeof(int))};
+    for (long i = 0; i < r.n; i++) {
+        int pair[2];
+        open_pair(pair);
+        r.from[i] = pair[0];
+        r.to[i] = pair[1];
+    }
+    return r;
+}
+
+/* Puts the tokens in, evenly spread. */
+static UNUSED void ring_start(const struct ring *r)
+{
+    for (long i = 0; i < r->active; i++)
+        write_byte(r->from[i * (r->n / r->active)]);
+}
+
+/* Ready to be watched: the runner counts wake-ups and CPU from outside. */
+static UNUSED void announce_idle(void)
+{
+    puts("ready");
+    fflush(stdout);
+}
+
+#endif

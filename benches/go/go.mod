@@ -1,0 +1,3 @@
+module wealdbench
+
+go 1.19

@@ -1,0 +1,1 @@
+"""The parts of benches/run.py: what is measured, by whom, how it is built, run and shown."""

@@ -1,0 +1,104 @@
+/* libuv (libuv1-dev): callbacks on a loop, no green threads. Descriptors are watched
+ * with uv_poll_t, because they are ours; uv streams would add buffers to the row.
+ */
+#include "../bench.h"
+#include <uv.h>
+
+static uv_loop_t *loop;
+static long left; /* events until the loop may end */
+
+static void count_down(void)
+{
+    if (--left == 0)
+        uv_stop(loop);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    (void)timer;
+    count_down();
+}
+
+static void sleeps(const long *n)
+{
+    uv_timer_t *timers = malloc(n[0] * sizeof *timers);
+    left = n[0];
+    double t0 = cpu_ns();
+    for (long i = 0; i < n[0]; i++) {
+        uv_timer_init(loop, &timers[i]);
+        uv_timer_start(&timers[i], on_timer, random_ms(n[1]), 0);
+    }
+    uv_run(loop, UV_RUN_DEFAULT);
+    report_ns("ns", t0, n[0]);
+}
+
+struct end {
+    uv_poll_t poll;
+    int from, to;
+};
+
+static void on_ready(uv_poll_t *poll, int status, int events)
+{
+    struct end *end = (struct end *)poll;
+    (void)status, (void)events;
+    read_byte(end->from);
+    write_byte(end->to);
+    count_down();
+}
+
+/* What comes in at `from` goes out at `to`. */
+static void relay(int from, int to)
+{
+    struct end *end = malloc(sizeof *end);
+    end->from = from;
+    end->to = to;
+    uv_poll_init(loop, &end->poll, from);
+    uv_poll_start(&end->poll, UV_READABLE, on_ready);
+}
+
+static void pingpong(const long *n)
+{
+    int pair[2];
+    open_pair(pair);
+    for (int i = 0; i < 2; i++)
+        relay(pair[i], pair[i]);
+    left = 2 * n[0];
+    double t0 = cpu_ns();
+    write_byte(pair[0]);
+    uv_run(loop, UV_RUN_DEFAULT);
+    report_ns("ns", t0, n[0]);
+}
+
+static void ring(const long *n)
+{
+    struct ring r = ring_new(n);
+    for (long i = 0; i < r.n; i++)
+        relay(r.to[i], r.from[(i + 1) % r.n]);
+    left = r.hops;
+    uv_run(loop, UV_RUN_NOWAIT); /* registers the descriptors, outside the measured part */
+    double t0 = cpu_ns();
+    ring_start(&r);
+    uv_run(loop, UV_RUN_DEFAULT);
+    report_ns("ns", t0, r.hops);
+}
+
+static void idle(const long *n)
+{
+    (void)n;
+    int pair[2];
+    open_pair(pair);
+    relay(pair[0], pair[0]);
+    announce_idle();
+    uv_run(loop, UV_RUN_DEFAULT);
+}
+
+static const struct row rows[] = {
+    {"sleep", sleeps}, {"pingpong", pingpong}, {"ring", ring}, {"idle", idle}, {NULL, NULL},
+};
+
+int main(int argc, char **argv)
+{
+    raise_fd_limit();
+    loop = uv_default_loop();
+    return run_row(argc, argv, rows);
+}

@@ -1,0 +1,174 @@
+//! Error codes: negated errno values, plus a few of our own above 2000.
+//!
+//! `Error` always holds a negative code. Inside the library everything returns
+//! `Result`; `ffi` converts once, at the fence. One table yields names and texts.
+//! A code's number is never reused.
+
+use std::ffi::CStr;
+
+/// A failure, as the C side will see it: a negative code.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Error(i32);
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// First code of our own; errno values end well below.
+const OWN_BASE: i32 = 2000;
+
+impl Error {
+    pub const PERM: Error = Error(-libc::EPERM);
+    pub const NOENT: Error = Error(-libc::ENOENT);
+    pub const INTR: Error = Error(-libc::EINTR);
+    pub const BADF: Error = Error(-libc::EBADF);
+    pub const CHILD: Error = Error(-libc::ECHILD);
+    pub const AGAIN: Error = Error(-libc::EAGAIN);
+    pub const NOMEM: Error = Error(-libc::ENOMEM);
+    pub const FAULT: Error = Error(-libc::EFAULT);
+    pub const BUSY: Error = Error(-libc::EBUSY);
+    pub const INVAL: Error = Error(-libc::EINVAL);
+    pub const PIPE: Error = Error(-libc::EPIPE);
+    pub const DEADLK: Error = Error(-libc::EDEADLK);
+    pub const NOSYS: Error = Error(-libc::ENOSYS);
+    pub const OVERFLOW: Error = Error(-libc::EOVERFLOW);
+    pub const TIMEDOUT: Error = Error(-libc::ETIMEDOUT);
+    pub const ALREADY: Error = Error(-libc::EALREADY);
+    pub const CANCELED: Error = Error(-libc::ECANCELED);
+    pub const SHUTDOWN: Error = Error(-libc::ESHUTDOWN);
+    /// A blocking call in a loop callback. Its own number, so that it is never
+    /// mistaken for "try again".
+    pub const WOULDBLOCK: Error = Error(-(OWN_BASE + 1));
+    /// A panic was caught at the fence: a defect of ours or of a callback.
+    pub const PANIC: Error = Error(-(OWN_BASE + 2));
+
+    /// An error from a raw code; anything that is not negative becomes `INVAL`.
+    pub const fn from_code(code: i32) -> Error {
+        if code < 0 { Error(code) } else { Error::INVAL }
+    }
+
+    /// The current thread's errno.
+    pub fn last_os() -> Error {
+        Error::from_errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    pub const fn from_errno(errno: i32) -> Error {
+        Error::from_code(-errno.abs())
+    }
+
+    pub fn code(self) -> i32 {
+        self.0
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(e: std::io::Error) -> Error {
+        Error::from_errno(e.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Error({})", name(self.0).to_string_lossy())
+    }
+}
+
+struct Entry {
+    code: i32,
+    name: &'static CStr,
+    text: &'static CStr,
+}
+
+macro_rules! table {
+    ($($code:expr, $name:literal, $text:literal;)*) => {
+        const TABLE: &[Entry] = &[$(Entry { code: $code, name: $name, text: $text },)*];
+    };
+}
+
+table! {
+    0, c"OK", c"success";
+    -libc::EPERM, c"EPERM", c"not permitted: wrong thread, or not the owner";
+    -libc::ENOENT, c"ENOENT", c"no such file or directory";
+    -libc::ESRCH, c"ESRCH", c"no such process";
+    -libc::EINTR, c"EINTR", c"interrupted";
+    -libc::EIO, c"EIO", c"input/output error";
+    -libc::ENXIO, c"ENXIO", c"no such device or address";
+    -libc::E2BIG, c"E2BIG", c"argument list too long";
+    -libc::EBADF, c"EBADF", c"bad handle or file descriptor: stale, closed, or of another kind";
+    -libc::ECHILD, c"ECHILD", c"no such child process";
+    -libc::EAGAIN, c"EAGAIN", c"not ready now: try again, or give a deadline to wait";
+    -libc::ENOMEM, c"ENOMEM", c"out of memory";
+    -libc::EACCES, c"EACCES", c"permission denied";
+    -libc::EFAULT, c"EFAULT", c"bad address";
+    -libc::EBUSY, c"EBUSY", c"busy: somebody else waits for this already";
+    -libc::EEXIST, c"EEXIST", c"exists already";
+    -libc::ENODEV, c"ENODEV", c"no such device";
+    -libc::ENOTDIR, c"ENOTDIR", c"not a directory";
+    -libc::EISDIR, c"EISDIR", c"is a directory";
+    -libc::EINVAL, c"EINVAL", c"invalid argument";
+    -libc::ENFILE, c"ENFILE", c"too many open files in the system";
+    -libc::EMFILE, c"EMFILE", c"too many open files in this process: raise RLIMIT_NOFILE";
+    -libc::EFBIG, c"EFBIG", c"file too large";
+    -libc::ENOSPC, c"ENOSPC", c"no space left";
+    -libc::ESPIPE, c"ESPIPE", c"illegal seek";
+    -libc::EROFS, c"EROFS", c"read-only file system";
+    -libc::EPIPE, c"EPIPE", c"closed: the other end, the queue or the barrier is gone";
+    -libc::EDOM, c"EDOM", c"argument outside its domain";
+    -libc::ERANGE, c"ERANGE", c"result out of range";
+    -libc::EDEADLK, c"EDEADLK", c"deadlock: nothing is left that could end this wait";
+    -libc::ENAMETOOLONG, c"ENAMETOOLONG", c"name too long";
+    -libc::ENOSYS, c"ENOSYS", c"not available on this system";
+    -libc::EOVERFLOW, c"EOVERFLOW", c"value too large: released more often than acquired";
+    -libc::ENOTSOCK, c"ENOTSOCK", c"not a socket";
+    -libc::EMSGSIZE, c"EMSGSIZE", c"message too long";
+    -libc::EPROTO, c"EPROTO", c"protocol error";
+    -libc::EOPNOTSUPP, c"EOPNOTSUPP", c"operation not supported";
+    -libc::EADDRINUSE, c"EADDRINUSE", c"address in use";
+    -libc::EADDRNOTAVAIL, c"EADDRNOTAVAIL", c"address not available";
+    -libc::ENETUNREACH, c"ENETUNREACH", c"network unreachable";
+    -libc::ECONNABORTED, c"ECONNABORTED", c"connection aborted";
+    -libc::ECONNRESET, c"ECONNRESET", c"connection reset by peer";
+    -libc::ENOBUFS, c"ENOBUFS", c"no buffer space";
+    -libc::EISCONN, c"EISCONN", c"connected already";
+    -libc::ENOTCONN, c"ENOTCONN", c"not connected";
+    -libc::ESHUTDOWN, c"ESHUTDOWN", c"the hub has been shut down";
+    -libc::ETIMEDOUT, c"ETIMEDOUT", c"the deadline has passed";
+    -libc::ECONNREFUSED, c"ECONNREFUSED", c"connection refused";
+    -libc::EHOSTUNREACH, c"EHOSTUNREACH", c"no route to host";
+    -libc::EALREADY, c"EALREADY", c"done already";
+    -libc::EINPROGRESS, c"EINPROGRESS", c"in progress";
+    -libc::ECANCELED, c"ECANCELED", c"cancelled: the greenlet was killed or the wait called off";
+    Error::WOULDBLOCK.0, c"EWOULDBLOCK", c"would block: a loop callback must not wait; spawn a greenlet instead";
+    Error::PANIC.0, c"EPANIC", c"a panic was caught at the library's edge; see the error report";
+}
+
+fn find(code: i32) -> Option<&'static Entry> {
+    let code = if code > 0 { -code } else { code };
+    TABLE.iter().find(|e| e.code == code)
+}
+
+/// The code's short name, "ETIMEDOUT"; "UNKNOWN" for a number not in the table.
+pub fn name(code: i32) -> &'static CStr {
+    find(code).map_or(c"UNKNOWN", |e| e.name)
+}
+
+/// The code's text.
+pub fn text(code: i32) -> &'static CStr {
+    find(code).map_or(c"unknown error code", |e| e.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_stands_once() {
+        for (i, e) in TABLE.iter().enumerate() {
+            assert!(TABLE[..i].iter().all(|o| o.code != e.code && o.name != e.name));
+        }
+    }
+
+    #[test]
+    fn a_code_is_never_positive() {
+        assert_eq!(Error::from_code(5), Error::INVAL);
+        assert_eq!(Error::from_errno(libc::EPIPE), Error::PIPE);
+    }
+}

@@ -1,0 +1,107 @@
+//! Coroutines: raw switching.
+//!
+//! A coroutine runs when somebody switches to it, and only then: what `greenlet` is to
+//! gevent. No loop is needed; but a coroutine may also block in any function of the
+//! library, then the loop runs others. Greenlets and main can be switched to as well,
+//! while they wait in a switch themselves.
+
+#![allow(non_camel_case_types)]
+
+use super::greenlet::{jump_with_site, make, weald_greenlet, weald_spawn_options};
+use super::{fence, put, quick, quick64};
+use crate::error::{Error, Result};
+use crate::greenlet::Body;
+use crate::hub::Hub;
+use std::ffi::{c_int, c_void};
+
+/// What a coroutine runs: gets the first value switched to it; what it returns goes to its parent.
+pub type weald_coro_fn =
+    Option<extern "C-unwind" fn(first: *mut c_void, arg: *mut c_void) -> *mut c_void>;
+
+extern "C" fn coro_at(
+    f: weald_coro_fn,
+    arg: *mut c_void,
+    parent: i64,
+    o: *const weald_spawn_options,
+    site: usize,
+) -> i64 {
+    let parent_is_good = || -> Result<()> {
+        if parent != 0 {
+            Hub::get()?.greenlet(parent)?;
+        }
+        Ok(())
+    };
+    if let Err(e) = parent_is_good() {
+        return i64::from(e.code());
+    }
+    let handle = make(f.map(Body::Coroutine), arg, o, site, false);
+    if handle > 0 && parent != 0 {
+        fence(|hub| {
+            hub.greenlet(handle)?.parent.set(parent);
+            Ok(())
+        });
+    }
+    handle
+}
+
+/// Makes a coroutine that will run `fn(first value, arg)` when it is first switched to, and returns to `parent` (0: the
+/// current greenlet) when it ends; a parent that can not be switched to then is replaced by main. Close the handle. Options as for
+/// weald_spawn_with (NULL: none). Does not switch. Returns WEALD_EINVAL, WEALD_EBADF (the parent), WEALD_ENOMEM.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub extern "C" fn weald_coro_new(
+    f: weald_coro_fn,
+    arg: *mut c_void,
+    parent: weald_greenlet,
+    options: *const weald_spawn_options,
+) -> weald_greenlet {
+    jump_with_site!(4, coro_at)
+}
+
+/// Switches to `to`, handing it `value`: its own switch returns it there, or its function gets it. Returns when somebody
+/// switches back: 0 and what was handed to us in `*received` (NULL: not wanted), or the code that was thrown. Switches. Returns
+/// WEALD_EBADF, WEALD_EALREADY (it has ended), WEALD_EBUSY (it waits for something else, or is ready to run), WEALD_EWOULDBLOCK,
+/// WEALD_EPERM, WEALD_EDEADLK, WEALD_ECANCELED.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_switch(to: weald_greenlet, value: *mut c_void, received: *mut *mut c_void) -> c_int {
+    quick(|hub| {
+        let got = hub.switch_to(hub.greenlet(to)?, value)?;
+        // SAFETY: NULL or writable, by the caller.
+        unsafe { put(received, got) };
+        Ok(())
+    })
+}
+
+/// Switches to `into`, whose switch returns `code`. One that has not begun never will: it ends with `code`, which goes on to
+/// its parent. Returns as weald_switch, and WEALD_EINVAL (`code` not negative).
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_throw(into: weald_greenlet, code: c_int, received: *mut *mut c_void) -> c_int {
+    quick(|hub| {
+        let into = hub.greenlet(into)?;
+        if code >= 0 {
+            return Err(Error::INVAL);
+        }
+        let got = hub.throw_into(into, code)?;
+        // SAFETY: NULL or writable, by the caller.
+        unsafe { put(received, got) };
+        Ok(())
+    })
+}
+
+/// The greenlet or coroutine that runs; the same as weald_self. Borrowed. Does not switch. Returns as weald_self.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_current() -> weald_greenlet {
+    quick64(|hub| Ok(hub.current().handle.get()))
+}
+
+/// The thread's own greenlet. Borrowed. Does not switch. Returns as weald_self.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_main() -> weald_greenlet {
+    quick64(|hub| Ok(hub.main.handle.get()))
+}
+
+/// 1 when the coroutine or greenlet has ended, else 0. Does not switch. Returns WEALD_EBADF.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_dead(g: weald_greenlet) -> c_int {
+    fence(|hub| Ok(hub.greenlet(g)?.is_done()))
+}

@@ -1,0 +1,585 @@
+//! Greenlets.
+//!
+//! A greenlet is a function that runs on a stack of its own until it blocks in a
+//! function of this library; then others run. All greenlets of a thread share that
+//! thread, so nothing else runs between two blocking calls. Functions here work on
+//! greenlets of the calling thread, WEALD_EPERM otherwise; all of them return
+//! WEALD_EBADF for a handle that is none of a greenlet, and those that may be a
+//! thread's first call WEALD_ENOMEM, WEALD_EMFILE or WEALD_ESHUTDOWN.
+
+#![allow(non_camel_case_types)]
+
+use super::base::weald_handle;
+use super::{fence, fence64, options, put, quick, quick64, slice, some, text, wanted};
+use crate::error::{Error, Result};
+use crate::greenlet::{Body, LinkFn, LinkWhen, State};
+use crate::hub::Hub;
+use crate::life::Options;
+use crate::sync::select::{self, Target};
+use crate::time::Deadline;
+use crate::{group, iwait, threadpool};
+use std::ffi::{c_char, c_int, c_void};
+
+/// A handle to a greenlet.
+pub type weald_greenlet = i64;
+/// What a greenlet runs; what it returns is its value.
+pub type weald_fn = Option<extern "C-unwind" fn(arg: *mut c_void) -> *mut c_void>;
+/// Destroys a value or an argument.
+pub type weald_destroy_fn = Option<extern "C-unwind" fn(value: *mut c_void)>;
+/// Called when a greenlet (or result) has ended, in the loop: it must not block.
+pub type weald_link_fn = Option<extern "C-unwind" fn(ended: weald_handle, arg: *mut c_void)>;
+
+/// For `weald_spawn_options.flags`: no handle is given out, 0 is returned.
+pub const WEALD_SPAWN_DETACHED: c_int = 1;
+
+/// How to make a greenlet. Set `size` to sizeof(weald_spawn_options) and what you do
+/// not need to zero.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct weald_spawn_options {
+    /// sizeof(weald_spawn_options)
+    pub size: usize,
+    /// For reports; copied. NULL: none.
+    pub name: *const c_char,
+    /// Bytes of stack, at least 16 KiB; only what is touched takes memory. 0: 256 KiB.
+    pub stack_size: usize,
+    /// Starts so many nanoseconds later. 0: now.
+    pub delay_ns: i64,
+    /// Called once on the argument when the greenlet ends, whether or not it ran.
+    pub destroy: weald_destroy_fn,
+    /// A group or pool to join; 0: none. A pool that is full makes the call wait.
+    pub group: weald_handle,
+    /// WEALD_SPAWN_...
+    pub flags: c_int,
+    /// The user word of bindings; see weald_user.
+    pub user: *mut c_void,
+}
+
+impl Default for weald_spawn_options {
+    fn default() -> Self {
+        // SAFETY: all fields may be zero.
+        unsafe { std::mem::zeroed() }
+    }
+}
+
+#[inline(always)]
+fn spawn_at(f: weald_fn, arg: *mut c_void, site: usize) -> Result<i64> {
+    let hub = Hub::get()?;
+    let body = Body::Greenlet(some(f)?);
+    Ok(hub.spawn(body, arg, site)?.handle.get())
+}
+
+extern "C" fn spawn(f: weald_fn, arg: *mut c_void, site: usize) -> i64 {
+    match spawn_at(f, arg, site) {
+        Ok(handle) => handle,
+        Err(e) => i64::from(e.code()),
+    }
+}
+
+extern "C" fn spawn_with(f: weald_fn, arg: *mut c_void, o: *const weald_spawn_options, site: usize) -> i64 {
+    make(f.map(Body::Greenlet), arg, o, site, true)
+}
+
+extern "C" fn new_at(f: weald_fn, arg: *mut c_void, o: *const weald_spawn_options, site: usize) -> i64 {
+    make(f.map(Body::Greenlet), arg, o, site, false)
+}
+
+extern "C" fn go(f: weald_fn, arg: *mut c_void, site: usize) -> c_int {
+    quick(|hub| {
+        let g = hub.spawn(Body::Greenlet(some(f)?), arg, site)?;
+        hub.table.unref(g.handle.get())?;
+        Ok(())
+    })
+}
+
+/// The common part of spawn with options, new, and coroutines.
+pub(super) fn make(
+    body: Option<Body>,
+    arg: *mut c_void,
+    o: *const weald_spawn_options,
+    site: usize,
+    start: bool,
+) -> i64 {
+    fence64(|hub| {
+        let body = some(body)?;
+        // SAFETY: the caller passes NULL or a struct whose first field is its size.
+        let o: weald_spawn_options = unsafe { options(o) }?;
+        // SAFETY: NULL or a C string, by the caller.
+        let name = unsafe { text(o.name) }?;
+        let detached = o.flags & WEALD_SPAWN_DETACHED != 0;
+        if o.flags & !WEALD_SPAWN_DETACHED != 0 || o.delay_ns < 0 || (detached && !start) {
+            return Err(Error::INVAL);
+        }
+        let how = Options {
+            name,
+            stack_size: o.stack_size,
+            delay_ns: o.delay_ns,
+            destroy: o.destroy,
+            detached,
+            user: o.user,
+            site,
+        };
+        let g = group::spawn_into(hub, o.group, body, arg, &how, start)?;
+        Ok(if detached { 0 } else { g })
+    })
+}
+
+/// Goes on to `$to` with the caller's return address as argument number `$n`: where
+/// the greenlet was spawned. In a naked function, because no other way shows it.
+macro_rules! jump_with_site {
+    (2, $to:ident) => {
+        jump_with_site!("mov rdx, [rsp]", "mov x2, x30", $to)
+    };
+    (3, $to:ident) => {
+        jump_with_site!("mov rcx, [rsp]", "mov x3, x30", $to)
+    };
+    (4, $to:ident) => {
+        jump_with_site!("mov r8, [rsp]", "mov x4, x30", $to)
+    };
+    ($x86:literal, $arm:literal, $to:ident) => {{
+        #[cfg(target_arch = "x86_64")]
+        std::arch::naked_asm!($x86, "jmp {}", sym $to);
+        #[cfg(target_arch = "aarch64")]
+        std::arch::naked_asm!($arm, "b {}", sym $to);
+    }};
+}
+pub(super) use jump_with_site;
+
+/// Makes a greenlet that will run `fn(arg)`, behind everything that is ready now. The
+/// handle is the caller's to close; closing it does not end the greenlet. Does not
+/// switch. Returns WEALD_EINVAL (`fn` NULL), WEALD_ENOMEM, WEALD_EMFILE, WEALD_ESHUTDOWN.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub extern "C" fn weald_spawn(f: weald_fn, arg: *mut c_void) -> weald_greenlet {
+    jump_with_site!(2, spawn)
+}
+
+/// As weald_spawn, with options (NULL: none). Joining a pool that is full waits: then it
+/// may switch, and may return WEALD_ECANCELED and the like. Returns WEALD_EINVAL (`fn` NULL, an
+/// option out of range, a name that is not UTF-8), WEALD_EBADF (the group) and those of weald_spawn.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub extern "C" fn weald_spawn_with(f: weald_fn, arg: *mut c_void, options: *const weald_spawn_options) -> weald_greenlet {
+    jump_with_site!(3, spawn_with)
+}
+
+/// Fire and forget: as weald_spawn, but there is no handle to close. Returns 0 or as weald_spawn.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub extern "C" fn weald_go(f: weald_fn, arg: *mut c_void) -> c_int {
+    jump_with_site!(2, go)
+}
+
+/// As weald_spawn_with, but not started. Closing the handle of one that was never started
+/// destroys its argument. Does not switch. Returns as weald_spawn_with.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub extern "C" fn weald_greenlet_new(f: weald_fn, arg: *mut c_void, options: *const weald_spawn_options) -> weald_greenlet {
+    jump_with_site!(3, new_at)
+}
+
+fn startable(hub: &Hub, g: i64) -> Result<&crate::greenlet::Greenlet> {
+    let g = hub.greenlet(g)?;
+    match g.state.get() {
+        State::New if !hub.is_coroutine(g) => Ok(g),
+        State::New => Err(Error::INVAL),
+        _ => Err(Error::ALREADY),
+    }
+}
+
+/// Starts a greenlet made by weald_greenlet_new, behind everything that is ready. Does not
+/// switch. Returns 0, WEALD_EBADF, WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine).
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_start(g: weald_greenlet) -> c_int {
+    fence(|hub| {
+        hub.start(startable(hub, g)?);
+        Ok(())
+    })
+}
+
+/// Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Does not
+/// switch. Returns as weald_start, and WEALD_EINVAL for a negative delay.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_start_later(g: weald_greenlet, delay_ns: i64) -> c_int {
+    fence(|hub| {
+        let g = startable(hub, g)?;
+        if delay_ns < 0 {
+            return Err(Error::INVAL);
+        }
+        hub.start_later(g, delay_ns)
+    })
+}
+
+/// Waits until `g` has ended, however it ended. May switch. Returns 0, WEALD_EBADF, WEALD_EDEADLK
+/// (joining oneself, or nothing is left that could end it), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_join(g: weald_greenlet, deadline: i64) -> c_int {
+    quick(|hub| hub.join(hub.greenlet(g)?, Deadline::from_raw(deadline)))
+}
+
+/// For weald_joinall: return the first failure's code at once.
+pub const WEALD_JOIN_RAISE: c_int = 1;
+
+/// Waits until `count` of the `n` greenlets have ended (0: all of them). Returns how many have; with
+/// WEALD_JOIN_RAISE in `flags` the code of the first that failed as soon as it has. May switch. Returns
+/// WEALD_EBADF, WEALD_EINVAL, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_joinall(
+    gs: *const weald_greenlet,
+    n: usize,
+    count: usize,
+    flags: c_int,
+    deadline: i64,
+) -> i64 {
+    fence64(|hub| {
+        // SAFETY: the caller's array, which stays while this greenlet waits.
+        let gs = unsafe { slice(gs, n) }?;
+        if flags & !WEALD_JOIN_RAISE != 0 || count > n {
+            return Err(Error::INVAL);
+        }
+        iwait::joinall(hub, gs, count, flags & WEALD_JOIN_RAISE != 0, Deadline::from_raw(deadline))
+    })
+}
+
+/// Waits until one of the `n` greenlets has ended; its index. May switch. Returns WEALD_EBADF,
+/// WEALD_EINVAL (`n` is 0), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_join_any(gs: *const weald_greenlet, n: usize, deadline: i64) -> i64 {
+    fence64(|hub| {
+        // SAFETY: the caller's array, which stays while this greenlet waits.
+        let gs = unsafe { slice(gs, n) }?;
+        if n == 0 {
+            return Err(Error::INVAL);
+        }
+        let targets: Vec<Target> = gs.iter().map(|&object| Target { object, fd: -1, events: 0 }).collect();
+        for &g in gs {
+            hub.greenlet(g)?;
+        }
+        let ready = select::wait(hub, &targets, 1, Deadline::from_raw(deadline))?;
+        ready.iter().position(|&r| r).ok_or(Error::INVAL)
+    })
+}
+
+/// An iterator over the `n` greenlets in the order in which they end; close it. Does not switch.
+/// Returns WEALD_EBADF, WEALD_EINVAL, WEALD_ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_iwait(gs: *const weald_greenlet, n: usize) -> weald_handle {
+    fence64(|hub| {
+        // SAFETY: the caller's array; it is not kept.
+        iwait::Iwait::create(hub, unsafe { slice(gs, n) }?)
+    })
+}
+
+/// Waits for the next greenlet to end: 1 and its handle in `*g`, or 0 when all have been returned.
+/// May switch. Returns WEALD_EBADF, WEALD_EINVAL (`g` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_iwait_next(it: weald_handle, g: *mut weald_greenlet, deadline: i64) -> c_int {
+    fence(|hub| {
+        wanted(g)?;
+        let it: &iwait::Iwait = crate::object::get(hub, it)?;
+        let next = it.next(hub, Deadline::from_raw(deadline))?;
+        if let Some(ended) = next {
+            // SAFETY: not NULL, writable by the caller.
+            unsafe { put(g, ended) };
+        }
+        Ok(next.is_some())
+    })
+}
+
+/// Waits for the end of `g` and gets its value into `*value` (NULL: not wanted). If it failed, returns the
+/// failure's code: weald_error tells that from a failure of the wait. May switch. Returns 0 and as weald_join.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_get(g: weald_greenlet, value: *mut *mut c_void, deadline: i64) -> c_int {
+    quick(|hub| {
+        let g = hub.greenlet(g)?;
+        hub.retain(g);
+        let joined = hub.join(g, Deadline::from_raw(deadline));
+        let outcome = joined.and_then(|()| g.failure().map_or(Ok(g.value.get()), Err));
+        hub.release(g);
+        // SAFETY: NULL or writable, by the caller.
+        outcome.map(|v| unsafe { put(value, v) })
+    })
+}
+
+/// Marks the current greenlet as failed, with a negative code and a message (NULL: none), and returns NULL,
+/// so that a body ends with `return weald_fail(WEALD_EPIPE, "peer gone");`. The message is copied. In a job of a
+/// thread pool it marks the job; elsewhere outside a greenlet it does nothing. Does not switch.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_fail(code: c_int, message: *const c_char) -> *mut c_void {
+    // SAFETY: NULL or a C string, by the caller.
+    let message = unsafe { text(message) }.ok().flatten();
+    if !threadpool::fail_job(code, message) {
+        fence(|hub| {
+            hub.fail(code, message);
+            Ok(())
+        });
+    }
+    std::ptr::null_mut()
+}
+
+/// The message that `g` failed with; "" if there is none, or for a bad handle. Never NULL; good until the
+/// handle is closed. Does not switch.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_error_message(g: weald_greenlet) -> *const c_char {
+    let find = || -> Option<*const c_char> {
+        let g = Hub::existing()?.greenlet(g).ok()?;
+        g.peek_extra(|x| x.message.as_ref().map(|m| m.as_ptr())).flatten()
+    };
+    find().unwrap_or(c"".as_ptr())
+}
+
+/// Kills `g`: its current and every later blocking call returns WEALD_ECANCELED, until it ends. One that has not
+/// begun never will; its argument is destroyed. `reason` is kept (0: WEALD_ECANCELED). With WEALD_NOW it is only
+/// marked, and 0 returned; with any other deadline the call waits for its end, unless `g` is the caller. May switch.
+/// Returns 0 (also when it had ended before), WEALD_EBADF, WEALD_EPERM (main, or another thread's), WEALD_EINVAL (a positive
+/// reason), WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_kill(g: weald_greenlet, reason: c_int, deadline: i64) -> c_int {
+    fence(|hub| {
+        let g = hub.greenlet(g)?;
+        if reason > 0 {
+            return Err(Error::INVAL);
+        }
+        if hub.is_main(g) {
+            return Err(Error::PERM);
+        }
+        let deadline = Deadline::from_raw(deadline);
+        hub.kill(g, reason);
+        if deadline.is_now() || std::ptr::eq(g, hub.current()) { Ok(()) } else { hub.join(g, deadline) }
+    })
+}
+
+/// Kills all `n` greenlets, then waits for their ends as weald_kill does. Returns as weald_kill; on WEALD_EBADF none is killed.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_killall(gs: *const weald_greenlet, n: usize, reason: c_int, deadline: i64) -> c_int {
+    fence(|hub| {
+        // SAFETY: the caller's array, which stays while this greenlet waits.
+        let gs = unsafe { slice(gs, n) }?;
+        if reason > 0 {
+            return Err(Error::INVAL);
+        }
+        for &g in gs {
+            let g = hub.greenlet(g)?;
+            if hub.is_main(g) {
+                return Err(Error::PERM);
+            }
+        }
+        gs.iter().filter_map(|&g| hub.greenlet(g).ok()).for_each(|g| hub.kill(g, reason));
+        let deadline = Deadline::from_raw(deadline);
+        if deadline.is_now() {
+            return Ok(());
+        }
+        let me = hub.current().handle.get();
+        let others: Vec<i64> = gs.iter().copied().filter(|&g| g != me).collect();
+        iwait::joinall(hub, &others, 0, false, deadline).map(|_| ())
+    })
+}
+
+/// Makes the current (or, if it is not blocked, the next) blocking call of `g` return `code`, once. For bindings,
+/// which raise an exception of theirs there. Does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (`code` not negative),
+/// WEALD_EALREADY (it has ended).
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_interrupt(g: weald_greenlet, code: c_int) -> c_int {
+    fence(|hub| {
+        let g = hub.greenlet(g)?;
+        if code >= 0 {
+            return Err(Error::INVAL);
+        }
+        if g.is_done() {
+            return Err(Error::ALREADY);
+        }
+        hub.interrupt(g, code);
+        Ok(())
+    })
+}
+
+/// The reason that `g` was killed with, 0 if it was not. Does not switch. Returns WEALD_EBADF.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_kill_reason(g: weald_greenlet) -> c_int {
+    fence(|hub| Ok(hub.greenlet(g)?.kill_reason.get()))
+}
+
+/// Holds back killing from the current greenlet (1), so that cleanup code may block; 0 takes one level back, and a
+/// kill that came meanwhile works from then on. Does not switch. Returns 0, WEALD_EINVAL (more taken back than given).
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_shield(on: c_int) -> c_int {
+    fence(|hub| hub.shield(on != 0))
+}
+
+/// WEALD_ECANCELED when the current greenlet has been killed and is not shielded, else 0. Does not switch.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_cancelled() -> c_int {
+    fence(|hub| {
+        let killed = hub.current().attention.get() & crate::greenlet::KILLED != 0;
+        if killed { Err(Error::CANCELED) } else { Ok(()) }
+    })
+}
+
+/// For weald_link: whatever the end.
+pub const WEALD_LINK_ALWAYS: c_int = 0;
+/// ... only when it ended with a value.
+pub const WEALD_LINK_VALUE: c_int = 1;
+/// ... only when it failed or was killed before it began.
+pub const WEALD_LINK_ERROR: c_int = 2;
+
+/// Has `fn(g, arg)` run in the loop when `g` ends; in the next turn if it has ended. Does not switch. Returns the
+/// link's number, above 0, for weald_unlink; or WEALD_EBADF, WEALD_EINVAL.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_link(g: weald_greenlet, f: weald_link_fn, arg: *mut c_void, when: c_int) -> i64 {
+    fence64(|hub| {
+        let g = hub.greenlet(g)?;
+        let when = match when {
+            WEALD_LINK_ALWAYS => LinkWhen::Always,
+            WEALD_LINK_VALUE => LinkWhen::Value,
+            WEALD_LINK_ERROR => LinkWhen::Error,
+            _ => return Err(Error::INVAL),
+        };
+        let f: LinkFn = some(f)?;
+        Ok(hub.link(g, f, arg, when))
+    })
+}
+
+/// Takes a link back. Does not switch. Returns 0, WEALD_EBADF, WEALD_ENOENT (no such link, or it has fired).
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_unlink(g: weald_greenlet, link: i64) -> c_int {
+    fence(|hub| hub.unlink(hub.greenlet(g)?, link))
+}
+
+pub const WEALD_STATE_NEW: c_int = 0;
+pub const WEALD_STATE_READY: c_int = 1;
+pub const WEALD_STATE_RUNNING: c_int = 2;
+pub const WEALD_STATE_PARKED: c_int = 3;
+pub const WEALD_STATE_SWITCHED: c_int = 4;
+pub const WEALD_STATE_DONE: c_int = 5;
+
+/// What `g` does: WEALD_STATE_... Does not switch. Returns WEALD_EBADF.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_state(g: weald_greenlet) -> c_int {
+    fence(|hub| Ok(hub.greenlet(g)?.state.get() as i32))
+}
+
+/// 1 when `g` has been started (and perhaps ended), else 0. Does not switch. Returns WEALD_EBADF.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_started(g: weald_greenlet) -> c_int {
+    fence(|hub| Ok(hub.greenlet(g)?.state.get() != State::New))
+}
+
+/// 1 when `g` has ended, else 0. Does not switch. Returns WEALD_EBADF.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_ready(g: weald_greenlet) -> c_int {
+    fence(|hub| Ok(hub.greenlet(g)?.is_done()))
+}
+
+/// 1 when `g` has ended with a value, else 0. Does not switch. Returns WEALD_EBADF.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_successful(g: weald_greenlet) -> c_int {
+    fence(|hub| Ok(hub.greenlet(g)?.is_successful()))
+}
+
+/// The value of a greenlet that has ended well. Does not wait or switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (`value`
+/// NULL), WEALD_EAGAIN (not ended), or the failure's code.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_value(g: weald_greenlet, value: *mut *mut c_void) -> c_int {
+    fence(|hub| {
+        let g = hub.greenlet(g)?;
+        wanted(value)?;
+        if !g.is_done() {
+            return Err(Error::AGAIN);
+        }
+        let v = g.failure().map_or(Ok(g.value.get()), Err)?;
+        // SAFETY: not NULL, writable by the caller.
+        unsafe { put(value, v) };
+        Ok(())
+    })
+}
+
+/// The code that `g` failed with, 0 if it has not (yet); WEALD_ECANCELED when it was killed before it began. Does not
+/// switch. Returns WEALD_EBADF.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_error(g: weald_greenlet) -> c_int {
+    fence(|hub| Ok(hub.greenlet(g)?.error.get()))
+}
+
+/// The greenlet that runs: borrowed, do not close it. 0 in a loop callback. Does not switch. Returns WEALD_ENOMEM,
+/// WEALD_EMFILE, WEALD_ESHUTDOWN.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_self() -> weald_greenlet {
+    quick64(|hub| Ok(hub.current().handle.get()))
+}
+
+/// The greenlet that spawned `g`, borrowed; 0 if it is gone, or for main. Of a coroutine: who it returns to. Does not
+/// switch. Returns WEALD_EBADF.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_parent(g: weald_greenlet) -> weald_greenlet {
+    fence64(|hub| {
+        let parent = hub.greenlet(g)?.parent.get();
+        Ok(hub.greenlet(parent).map_or(0, |p| p.handle.get()))
+    })
+}
+
+/// A small number for people, not used twice in one hub; main is 0. Does not switch. Returns WEALD_EBADF.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_id(g: weald_greenlet) -> i64 {
+    fence64(|hub| Ok(hub.greenlet(g)?.id.get()))
+}
+
+/// Names `g` for reports; copied, NULL takes the name away. Does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (not UTF-8).
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_set_name(g: weald_greenlet, name: *const c_char) -> c_int {
+    fence(|hub| {
+        let g = hub.greenlet(g)?;
+        // SAFETY: NULL or a C string, by the caller.
+        let name = unsafe { text(name) }?;
+        g.with_extra(|x| x.name = name.map(Into::into));
+        Ok(())
+    })
+}
+
+/// Writes the name of `g` to `buf` as snprintf would, cut to `len` bytes with a NUL; returns its whole length, 0 if it
+/// has none. Does not switch. Returns WEALD_EBADF, WEALD_EINVAL (`buf` NULL and `len` not 0).
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_name(g: weald_greenlet, buf: *mut c_char, len: usize) -> c_int {
+    fence(|hub| {
+        let name = hub.greenlet(g)?.name();
+        // SAFETY: the caller's buffer of `len` bytes.
+        let buf = unsafe { super::slice_mut(buf.cast::<u8>(), len) }?;
+        if let Some(room) = buf.len().checked_sub(1) {
+            let n = room.min(name.len());
+            buf[..n].copy_from_slice(&name.as_bytes()[..n]);
+            buf[n] = 0;
+        }
+        Ok(name.len())
+    })
+}
+
+/// Where `g` was spawned: the return address of the call, for dladdr or addr2line. NULL for main and bad handles. Does not switch.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_spawn_site(g: weald_greenlet) -> *mut c_void {
+    let site = Hub::existing().and_then(|hub| hub.greenlet(g).ok()).map_or(0, |g| g.site.get());
+    site as *mut c_void
+}
+
+/// Sleeps for `ns` nanoseconds; 0 or less is one weald_yield. May switch. Returns 0, WEALD_ECANCELED, WEALD_ETIMEDOUT (of a
+/// surrounding weald_timeout), WEALD_EWOULDBLOCK, WEALD_EPERM.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_sleep(ns: i64) -> c_int {
+    quick(|hub| if ns <= 0 { hub.yield_now() } else { hub.sleep_until(Deadline::after(ns)) })
+}
+
+/// Sleeps until `deadline`; WEALD_FOREVER until it is killed or interrupted. May switch. Returns as weald_sleep, and WEALD_EDEADLK.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_sleep_until(deadline: i64) -> c_int {
+    quick(|hub| hub.sleep_until(Deadline::from_raw(deadline)))
+}
+
+/// Lets everything run that is ready now, then goes on. May switch. Returns as weald_sleep.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_yield() -> c_int {
+    quick(|hub| hub.yield_now())
+}
+
+/// Goes on when nothing else is ready; among those who wait so, a higher priority first. May switch. Returns as weald_sleep.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_idle(priority: c_int) -> c_int {
+    quick(|hub| hub.idle(priority))
+}

@@ -1,0 +1,332 @@
+//! Handles: from an `int64_t` to an object, safely.
+//!
+//! ```text
+//!  63   62..58   57..48   47..22       21..0
+//! +---+--------+--------+------------+----------+
+//! | 0 |  kind  |  hub   | generation |  index   |
+//! +---+--------+--------+------------+----------+
+//! ```
+//!
+//! A table belongs to one hub; hub number 0 is the table of shared objects.
+//! A slot remembers the whole handle it gave out, so one comparison checks hub,
+//! kind, generation and index at once. When a slot's generation is used up the
+//! slot is retired, never wrapped: a stale handle can not come alive again.
+//!
+//! One handle per object, counted: `dup` adds a reference, `close` drops one, the
+//! last one closes the object.
+
+use crate::error::{Error, Result};
+use std::cell::{Cell, UnsafeCell};
+
+const INDEX_BITS: u32 = 22;
+const GENERATION_BITS: u32 = 26;
+const HUB_BITS: u32 = 10;
+const GENERATION_SHIFT: u32 = INDEX_BITS;
+const HUB_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
+const KIND_SHIFT: u32 = HUB_SHIFT + HUB_BITS;
+const INDEX_MASK: i64 = (1 << INDEX_BITS) - 1;
+const MAX_GENERATION: u32 = (1 << GENERATION_BITS) - 1;
+pub const MAX_HUBS: usize = 1 << HUB_BITS;
+
+/// What a handle stands for. The numbers are part of the ABI.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    Greenlet = 1,
+    Hub = 2,
+    Watcher = 3,
+    Event = 4,
+    Result = 5,
+    Queue = 6,
+    Semaphore = 7,
+    Lock = 8,
+    Condition = 9,
+    RwLock = 10,
+    Barrier = 11,
+    Group = 12,
+    Iterator = 13,
+    Timeout = 14,
+    Local = 15,
+    ThreadPool = 16,
+    Workers = 17,
+    Imap = 18,
+}
+
+/// The kind's number in a handle, whether or not the handle is alive.
+#[inline]
+pub fn kind_of(handle: i64) -> u8 {
+    (handle >> KIND_SHIFT) as u8
+}
+
+#[inline]
+pub fn hub_of(handle: i64) -> usize {
+    (handle >> HUB_SHIFT) as usize & (MAX_HUBS - 1)
+}
+
+/// An object that a table can hold.
+///
+/// # Safety
+/// `close` is called once, with the pointer that was inserted; until then that
+/// pointer is valid.
+pub unsafe trait Object {
+    const KIND: Kind;
+    /// The last handle reference is gone: wake who waits, drop the table's share.
+    ///
+    /// # Safety
+    /// `this` is the inserted pointer, and is not used through the table again.
+    unsafe fn close(this: *const Self);
+}
+
+type CloseFn = unsafe fn(*const ());
+
+struct Slot {
+    /// The handle given out last; negative when the slot is free or retired.
+    handle: i64,
+    object: *const (),
+    close: Option<CloseFn>,
+    refs: u32,
+    next_free: u32,
+}
+
+const NO_SLOT: u32 = u32::MAX;
+const FREE: i64 = i64::MIN;
+
+pub struct Table {
+    /// Always a power of two, so that looking up needs a mask and no bounds check.
+    slots: UnsafeCell<Vec<Slot>>,
+    first_free: Cell<u32>,
+    hub: usize,
+    first_generation: u32,
+    live: Cell<usize>,
+}
+
+unsafe fn close_erased<T: Object>(object: *const ()) {
+    // SAFETY: only `insert::<T>` pairs this function with a pointer, of type T.
+    unsafe { T::close(object.cast::<T>()) }
+}
+
+impl Table {
+    /// A table whose handles name `hub` and start at `first_generation`, which is
+    /// above every generation an earlier hub of the same number has used.
+    pub fn new(hub: usize, first_generation: u32) -> Table {
+        let table = Table {
+            slots: UnsafeCell::new(Vec::new()),
+            first_free: Cell::new(NO_SLOT),
+            hub,
+            first_generation,
+            live: Cell::new(0),
+        };
+        table.grow().expect("sixteen slots");
+        table
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    #[inline]
+    fn slots(&self) -> &mut Vec<Slot> {
+        // SAFETY: the table is used by one thread (or under one lock), and no
+        // reference made here outlives the method that made it.
+        unsafe { &mut *self.slots.get() }
+    }
+
+    #[cold]
+    fn grow(&self) -> Result<()> {
+        let slots = self.slots();
+        let old = slots.len();
+        let new = (old * 2).max(16);
+        if new > 1 << INDEX_BITS {
+            return Err(Error::NOMEM);
+        }
+        slots.try_reserve_exact(new - old).map_err(|_| Error::NOMEM)?;
+        // Lowest index first, so that handles are dense and deterministic.
+        for i in old..new {
+            let next = if i + 1 < new { i as u32 + 1 } else { self.first_free.get() };
+            let handle = FREE | ((self.first_generation.saturating_sub(1) as i64) << GENERATION_SHIFT);
+            slots.push(Slot { handle, object: std::ptr::null(), close: None, refs: 0, next_free: next });
+        }
+        self.first_free.set(old as u32);
+        Ok(())
+    }
+
+    /// Gives `object` a handle with one reference.
+    #[inline]
+    pub fn insert<T: Object>(&self, object: *const T) -> Result<i64> {
+        if self.first_free.get() == NO_SLOT {
+            self.grow()?;
+        }
+        let index = self.first_free.get();
+        let slot = &mut self.slots()[index as usize];
+        let generation = generation_of(slot.handle) + 1;
+        let handle = ((T::KIND as i64) << KIND_SHIFT)
+            | ((self.hub as i64) << HUB_SHIFT)
+            | ((generation as i64) << GENERATION_SHIFT)
+            | index as i64;
+        self.first_free.set(slot.next_free);
+        slot.handle = handle;
+        slot.object = object.cast();
+        slot.close = Some(close_erased::<T>);
+        slot.refs = 1;
+        self.live.set(self.live.get() + 1);
+        Ok(handle)
+    }
+
+    #[inline]
+    fn slot(&self, handle: i64) -> Result<&mut Slot> {
+        let slots = self.slots();
+        let index = (handle & INDEX_MASK) as usize & (slots.len() - 1);
+        // SAFETY: the length is a power of two of at least sixteen, so the mask
+        // keeps the index below it.
+        let slot = unsafe { slots.get_unchecked_mut(index) };
+        if slot.handle == handle { Ok(slot) } else { Err(Error::BADF) }
+    }
+
+    /// The object behind a handle of kind `T::KIND`.
+    #[inline]
+    pub fn get<T: Object>(&self, handle: i64) -> Result<*const T> {
+        let slot = self.slot(handle)?;
+        if kind_of(handle) != T::KIND as u8 {
+            return Err(Error::BADF);
+        }
+        Ok(slot.object.cast())
+    }
+
+    pub fn contains(&self, handle: i64) -> bool {
+        self.slot(handle).is_ok()
+    }
+
+    /// One more reference.
+    pub fn dup(&self, handle: i64) -> Result<()> {
+        let slot = self.slot(handle)?;
+        slot.refs = slot.refs.checked_add(1).ok_or(Error::OVERFLOW)?;
+        Ok(())
+    }
+
+    /// References held, 0 for a greenlet that runs on after its handle was closed.
+    pub fn refs(&self, handle: i64) -> Result<u32> {
+        Ok(self.slot(handle)?.refs)
+    }
+
+    /// Drops one reference without closing; says how many are left.
+    pub fn unref(&self, handle: i64) -> Result<u32> {
+        let slot = self.slot(handle)?;
+        slot.refs = slot.refs.checked_sub(1).ok_or(Error::BADF)?;
+        Ok(slot.refs)
+    }
+
+    /// Takes the handle out of use and returns what closes its object.
+    #[inline]
+    pub fn remove(&self, handle: i64) -> Result<Closer> {
+        let index = (handle & INDEX_MASK) as u32;
+        let slot = self.slot(handle)?;
+        let closer = Closer { object: slot.object, close: slot.close };
+        slot.handle = handle | FREE;
+        slot.object = std::ptr::null();
+        if generation_of(handle) < MAX_GENERATION {
+            slot.next_free = self.first_free.get();
+            self.first_free.set(index);
+        }
+        self.live.set(self.live.get() - 1);
+        Ok(closer)
+    }
+
+    /// Every live handle, in order of index.
+    pub fn handles(&self) -> Vec<i64> {
+        self.slots().iter().map(|s| s.handle).filter(|&h| h > 0).collect()
+    }
+
+    pub fn live(&self) -> usize {
+        self.live.get()
+    }
+
+    /// One above the highest generation given out: where the next hub of this
+    /// number starts.
+    pub fn next_generation(&self) -> u32 {
+        self.slots().iter().map(|s| generation_of(s.handle)).max().unwrap_or(0) + 1
+    }
+}
+
+#[inline]
+fn generation_of(handle: i64) -> u32 {
+    ((handle >> GENERATION_SHIFT) & MAX_GENERATION as i64) as u32
+}
+
+/// True when a new hub may start at `generation` and has room to live.
+pub fn generation_is_usable(generation: u32) -> bool {
+    generation < MAX_GENERATION / 2
+}
+
+/// What is left of a removed slot: the object, still to be closed. The caller
+/// closes it after it has let go of the table (or its lock), because closing may
+/// run code that uses the table.
+pub struct Closer {
+    object: *const (),
+    close: Option<CloseFn>,
+}
+
+impl Closer {
+    pub fn close(self) {
+        if let Some(close) = self.close {
+            // SAFETY: `insert` put the two together and `remove` took them out once.
+            unsafe { close(self.object) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Thing;
+    // SAFETY: close does nothing.
+    unsafe impl Object for Thing {
+        const KIND: Kind = Kind::Event;
+        unsafe fn close(_: *const Thing) {}
+    }
+    struct Other;
+    // SAFETY: close does nothing.
+    unsafe impl Object for Other {
+        const KIND: Kind = Kind::Queue;
+        unsafe fn close(_: *const Other) {}
+    }
+
+    #[test]
+    fn stale_handle_is_rejected_after_reuse() {
+        let table = Table::new(1, 1);
+        let first = table.insert(&Thing).unwrap();
+        table.remove(first).unwrap().close();
+        let second = table.insert(&Thing).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(table.get::<Thing>(first).unwrap_err(), Error::BADF);
+        assert!(table.get::<Thing>(second).is_ok());
+    }
+
+    #[test]
+    fn wrong_kind_wrong_hub_and_noise_are_rejected() {
+        let table = Table::new(1, 1);
+        let h = table.insert(&Thing).unwrap();
+        assert!(table.get::<Other>(h).is_err());
+        assert!(Table::new(2, 1).get::<Thing>(h).is_err());
+        for noise in [0, -1, i64::MIN, i64::MAX, h ^ (1 << 40), h + 1, h | i64::MIN] {
+            assert!(table.get::<Thing>(noise).is_err());
+        }
+    }
+
+    #[test]
+    fn slot_is_retired_when_its_generation_is_used_up() {
+        let table = Table::new(1, MAX_GENERATION);
+        let h = table.insert(&Thing).unwrap();
+        table.remove(h).unwrap().close();
+        let next = table.insert(&Thing).unwrap();
+        assert_ne!(next & INDEX_MASK, h & INDEX_MASK);
+    }
+
+    #[test]
+    fn ten_thousand_handles_are_distinct() {
+        let table = Table::new(3, 1);
+        let mut all: Vec<i64> = (0..10_000).map(|_| table.insert(&Thing).unwrap()).collect();
+        assert_eq!(table.live(), 10_000);
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 10_000);
+        assert!(all.iter().all(|&h| h > 0));
+    }
+}

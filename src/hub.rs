@@ -1,0 +1,860 @@
+//! The hub: one per thread, and its loop.
+//!
+//! The root stack runs the loop: when the thread's own (main) greenlet blocks, the
+//! loop runs right there until main may go on. Only the root resumes greenlets; a
+//! greenlet that blocks suspends to the root.
+//!
+//! ```text
+//!         +--> ready greenlets, first in first out, for a bounded time
+//!         |      |
+//!         |    posts from other threads
+//!         |      |
+//!         |    due timers
+//!         |      |
+//!         |    callbacks: links, watchers
+//!         |      |
+//!         +----poll: only asked when there is other work, slept in when there is none
+//! ```
+//!
+//! All state is in `Cell`s and private rings: no `&mut Hub` exists, so nothing is
+//! borrowed while a greenlet is suspended.
+
+use crate::error::{Error, Result};
+use crate::fence;
+use crate::greenlet::{Greenlet, LinkFn, State, Waiting};
+use crate::handle::Table;
+use crate::hooks::Hooks;
+use crate::poller::{self, FdNode, Poller};
+use crate::ready::Ring;
+use crate::registry::{self, Post, PostFn, Remote};
+use crate::stack::Stacks;
+use crate::stats::Stats;
+use crate::timer::{TimerNode, Timers};
+use crate::waitlist::WaitList;
+use crate::{fork, overflow, remote, sys, tls};
+use std::any::{Any, TypeId};
+use std::cell::{Cell, UnsafeCell};
+use std::collections::{HashMap, VecDeque};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+/// Greenlets resumed between two looks at the clock. With 64 a look costs a yield
+/// 0.4 ns; when slices are long the number shrinks (see `adapt`).
+const SLICES: u32 = 64;
+/// A poll at least every so many resumes while descriptors are waited for: every 64
+/// cost a yield 42 % more, 256 costs 10 %.
+const POLL_EVERY: u32 = 256;
+/// ... and at least so often.
+const POLL_EVERY_NS: i64 = 1_000_000;
+const TRIM_EVERY_NS: i64 = 100_000_000;
+
+/// Work for the loop, in order.
+pub enum Callback {
+    Link(LinkFn, i64, *mut c_void),
+    Call(PostFn, *mut c_void),
+    Task(Box<dyn FnOnce(&Hub)>),
+}
+
+pub type ErrorFn = extern "C-unwind" fn(i64, c_int, *const c_char, *mut c_void);
+pub type ReportFn = extern "C-unwind" fn(*const c_char, *mut c_void);
+
+/// A watcher's place in the loop; see `watcher`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Prepare,
+    Check,
+    Idle,
+}
+
+type PhaseFn = dyn Fn(&Hub, Phase);
+
+pub struct Hub {
+    // What every switch touches.
+    pub current: Cell<*const Greenlet>,
+    pub ready: Ring<Greenlet>,
+    pub budget: Cell<u32>,
+    errno: *mut c_int,
+    cxa: Cell<*mut [usize; 2]>,
+    pub hooks: Cell<Option<&'static Hooks>>,
+    /// Whom to resume next, past the ready queue (raw switch).
+    pub next: Cell<*const Greenlet>,
+    pub main: Box<Greenlet>,
+    /// Stands for the loop while callbacks run.
+    pub looper: Box<Greenlet>,
+    pub table: Table,
+    pub stacks: Stacks,
+    pub timers: Timers,
+    pub stats: Stats,
+
+    poller: UnsafeCell<Poller>,
+    pub remote: Arc<Remote>,
+    callbacks: UnsafeCell<VecDeque<Callback>>,
+    /// Taken once a turn: the time that reports use.
+    pub now: Cell<i64>,
+    round_at: Cell<i64>,
+    slices: Cell<u32>,
+    polled_at: Cell<i64>,
+    resumes_since_poll: Cell<u32>,
+    trim_at: Cell<i64>,
+    /// What keeps the loop running besides timers, descriptors and ready greenlets:
+    /// watchers, jobs in threads, waits on shared objects.
+    holds: Cell<usize>,
+    /// Greenlets that have started and not ended.
+    pub alive: Cell<usize>,
+    pub idlers: WaitList,
+    /// How many watchers each phase has; 0 skips it.
+    pub phase_counts: [Cell<u32>; 3],
+    phase_fn: UnsafeCell<Option<Box<PhaseFn>>>,
+    at_fork: Cell<Vec<fn(&Hub)>>,
+    pub error_handler: Cell<Option<(ErrorFn, *mut c_void)>>,
+    pub report_handler: Cell<Option<(ReportFn, *mut c_void)>>,
+    pub stop: Cell<bool>,
+    pub in_loop: Cell<bool>,
+    pub next_id: Cell<i64>,
+    pub next_link: Cell<i64>,
+    pub records: UnsafeCell<Vec<Box<Greenlet>>>,
+    /// State of higher layers that lives as long as the hub, one value a type.
+    extensions: UnsafeCell<HashMap<TypeId, Box<dyn Any>>>,
+}
+
+/// The thread-local holds this after shutdown.
+const SHUT_DOWN: *mut c_void = 1 as *mut c_void;
+
+thread_local! {
+    /// Ends the hub of a thread that ends.
+    static AT_THREAD_EXIT: AtThreadExit = const { AtThreadExit };
+}
+
+struct AtThreadExit;
+
+impl Drop for AtThreadExit {
+    fn drop(&mut self) {
+        if let Some(hub) = Hub::existing() {
+            // Running greenlets from a thread's destructors would call code whose
+            // own thread-locals are gone: they are abandoned instead.
+            hub.abandon_all();
+            // SAFETY: the thread's last use of its hub.
+            unsafe { Hub::free() };
+        }
+    }
+}
+
+impl Hub {
+    /// This thread's hub, if it has one.
+    #[inline(always)]
+    pub fn existing() -> Option<&'static Hub> {
+        let hub = tls::get();
+        if hub as usize > SHUT_DOWN as usize {
+            // SAFETY: set by `create`, reset by `free`; 'static as far as this thread
+            // can tell, because only `free` ends it, at shutdown or thread exit.
+            Some(unsafe { &*hub.cast::<Hub>() })
+        } else {
+            None
+        }
+    }
+
+    /// This thread's hub, made on first use. ENOMEM, EMFILE, ESHUTDOWN.
+    #[inline(always)]
+    pub fn get() -> Result<&'static Hub> {
+        match Hub::existing() {
+            Some(hub) => Ok(hub),
+            None => Hub::create(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn create() -> Result<&'static Hub> {
+        if tls::get() == SHUT_DOWN {
+            return Err(Error::SHUTDOWN);
+        }
+        let poller = Poller::new()?;
+        let (number, first_generation) = registry::take_number()?;
+        let mailbox = remote::Mailbox::new(poller.waker.clone());
+        let remote = Arc::new(Remote { number, mailbox, exposed: AtomicUsize::new(0) });
+        let stacks = Stacks::new();
+        let class = stacks.class(0)?;
+        let record = |id| Box::new(Greenlet::new(id, class, Hub::greenlet_timer, Hub::greenlet_fd));
+        let hub = Box::new(Hub {
+            current: Cell::new(std::ptr::null()),
+            ready: Ring::default(),
+            budget: Cell::new(SLICES),
+            errno: sys::errno_location(),
+            cxa: Cell::new(sys::cxa_globals()),
+            hooks: Cell::new(None),
+            next: Cell::new(std::ptr::null()),
+            main: record(0),
+            looper: record(-1),
+            table: Table::new(number, first_generation),
+            stacks,
+            timers: Timers::default(),
+            stats: Stats::default(),
+            poller: UnsafeCell::new(poller),
+            remote,
+            callbacks: UnsafeCell::new(VecDeque::new()),
+            now: Cell::new(sys::monotonic_ns()),
+            round_at: Cell::new(sys::monotonic_ns()),
+            slices: Cell::new(SLICES),
+            polled_at: Cell::new(0),
+            resumes_since_poll: Cell::new(0),
+            trim_at: Cell::new(0),
+            holds: Cell::new(0),
+            alive: Cell::new(0),
+            idlers: WaitList::default(),
+            phase_counts: [Cell::new(0), Cell::new(0), Cell::new(0)],
+            phase_fn: UnsafeCell::new(None),
+            at_fork: Cell::new(Vec::new()),
+            error_handler: Cell::new(None),
+            report_handler: Cell::new(None),
+            stop: Cell::new(false),
+            in_loop: Cell::new(false),
+            next_id: Cell::new(1),
+            next_link: Cell::new(1),
+            records: UnsafeCell::new(Vec::new()),
+            extensions: UnsafeCell::new(HashMap::new()),
+        });
+        hub.ready.reserve_one()?; // main's place
+        hub.main.state.set(State::Running);
+        hub.main.started.set(true);
+        hub.main.refs.set(1);
+        hub.main.born.set(hub.now.get());
+        let main: *const Greenlet = &*hub.main;
+        hub.main.handle.set(hub.table.insert(main)?);
+        hub.table.unref(hub.main.handle.get())?; // nobody may close it
+        hub.looper.state.set(State::Running);
+        hub.current.set(main);
+        registry::publish(&hub.remote);
+        fork::install();
+        overflow::install();
+        tls::set(Box::into_raw(hub).cast());
+        AT_THREAD_EXIT.with(|_| ());
+        Ok(Hub::existing().expect("just set"))
+    }
+
+    /// Ends this thread's hub for good; the thread gets ESHUTDOWN from now on.
+    ///
+    /// # Safety
+    /// Nothing on any stack uses the hub any more, but for the caller's frames that
+    /// return without touching it.
+    pub unsafe fn free() {
+        let hub: *mut Hub = tls::get().cast();
+        // SAFETY: made by `create` from a Box; by contract the last use.
+        let hub = unsafe { Box::from_raw(hub) };
+        drop(hub.remote.mailbox.close());
+        // Extensions may still look for the hub while they are dropped.
+        // SAFETY: no other reference into the map.
+        drop(std::mem::take(unsafe { &mut *hub.extensions.get() }));
+        tls::set(SHUT_DOWN);
+        registry::give_number(hub.remote.number, hub.table.next_generation());
+        drop(hub);
+    }
+
+    #[inline(always)]
+    pub fn current(&self) -> &Greenlet {
+        // SAFETY: set to a living record before anything runs; a running greenlet's
+        // record is held by the scheduler.
+        unsafe { &*self.current.get() }
+    }
+
+    #[inline(always)]
+    pub fn is_main(&self, g: &Greenlet) -> bool {
+        std::ptr::eq(g, &*self.main)
+    }
+
+    pub fn in_callback(&self) -> bool {
+        std::ptr::eq(self.current.get(), &*self.looper)
+    }
+
+    #[inline]
+    pub fn poller(&self) -> &Poller {
+        // SAFETY: replaced in a forked child only, where nobody is using it.
+        unsafe { &*self.poller.get() }
+    }
+
+    /// # Safety
+    /// In a forked child, before anything polls.
+    pub unsafe fn poller_mut(&self) -> *mut Poller {
+        self.poller.get()
+    }
+
+    /// State of a higher layer, one value of a type per hub.
+    pub fn extension<T: Default + 'static>(&self) -> &T {
+        // SAFETY: values are boxed and never removed, so the reference stays good
+        // while the map grows; no reference to the map itself is kept.
+        let map = unsafe { &mut *self.extensions.get() };
+        let value = map.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(T::default()));
+        let value: *const dyn Any = &**value;
+        // SAFETY: as above.
+        unsafe { &*value }.downcast_ref().expect("keyed by its type")
+    }
+
+    // ---- what keeps the loop running -------------------------------------------
+
+    pub fn hold(&self) {
+        self.holds.set(self.holds.get() + 1);
+    }
+
+    pub fn unhold(&self) {
+        self.holds.set(self.holds.get() - 1);
+    }
+
+    pub fn clear_holds(&self) {
+        self.holds.set(0);
+    }
+
+    /// Nothing is ready and nothing can become ready by itself.
+    pub fn nothing_left(&self) -> bool {
+        self.ready.is_empty()
+            && !self.timers.any_counted()
+            && self.poller().waiting() == 0
+            && self.holds.get() == 0
+            && self.callbacks().is_empty()
+            && self.idlers.is_empty()
+            && !self.remote.mailbox.has_pending()
+    }
+
+    // ---- callbacks -------------------------------------------------------------
+
+    #[allow(clippy::mut_from_ref)]
+    fn callbacks(&self) -> &mut VecDeque<Callback> {
+        // SAFETY: one thread, and no reference is kept while a callback runs.
+        unsafe { &mut *self.callbacks.get() }
+    }
+
+    /// Has `callback` run by the loop, after those that wait already.
+    pub fn later(&self, callback: Callback) {
+        self.callbacks().push_back(callback);
+        self.budget.set(0); // the loop looks soon
+    }
+
+    /// Runs `f` as the loop: blocking in it is an error, a panic is reported.
+    pub fn as_loop(&self, who: &dyn Fn() -> String, f: impl FnOnce()) {
+        let before = self.current.replace(&*self.looper);
+        if let Err(message) = fence::call(who, f) {
+            self.report_failure(0, Error::PANIC, &format!("{}: {message}", who()));
+        }
+        self.current.set(before);
+    }
+
+    /// In a forked child: what was to be called is the parent's to call.
+    pub fn forget_callbacks(&self) {
+        self.callbacks().clear();
+    }
+
+    /// In a forked child: higher layers put their state in order.
+    pub fn fork_extensions(&self) {
+        let all = self.at_fork.take();
+        all.iter().for_each(|f| f(self));
+        self.at_fork.set(all); // the child may fork as well
+    }
+
+    /// Has `f` run in a forked child.
+    pub fn at_fork(&self, f: fn(&Hub)) {
+        let mut all = self.at_fork.take();
+        all.push(f);
+        self.at_fork.set(all);
+    }
+
+    fn run_callbacks(&self) {
+        // Those that come meanwhile wait for the next turn.
+        for _ in 0..self.callbacks().len() {
+            let Some(callback) = self.callbacks().pop_front() else { return };
+            self.run_callback(callback);
+        }
+    }
+
+    fn run_callback(&self, callback: Callback) {
+        match callback {
+            Callback::Link(f, handle, arg) => self.as_loop(&|| "a link callback".into(), || f(handle, arg)),
+            Callback::Call(f, arg) => self.as_loop(&|| "a posted callback".into(), || f(arg)),
+            Callback::Task(f) => self.as_loop(&|| "a loop task".into(), || f(self)),
+        }
+    }
+
+    fn run_posts(&self) {
+        for post in self.remote.mailbox.take() {
+            match post {
+                Post::Call(f, arg) => self.run_callback(Callback::Call(f, arg)),
+                Post::Task(f) => self.as_loop(&|| "a posted task".into(), f),
+            }
+        }
+    }
+
+    pub fn set_phase_fn(&self, f: Box<PhaseFn>) {
+        // SAFETY: set once by the watcher layer, before any phase counts.
+        unsafe { *self.phase_fn.get() = Some(f) };
+    }
+
+    /// Runs a phase's watchers; false when it has none.
+    fn phase(&self, phase: Phase) -> bool {
+        if self.phase_counts[phase as usize].get() > 0
+            // SAFETY: set once, see above.
+            && let Some(f) = unsafe { &*self.phase_fn.get() }
+        {
+            f(self, phase);
+            return true;
+        }
+        false
+    }
+
+    // ---- the loop --------------------------------------------------------------
+
+    /// Runs `g`, and whom it switches to, until somebody suspends without naming a
+    /// successor. True when main is to go on.
+    ///
+    /// Inlined into the loop: a frame of its own would stand on the return predictor
+    /// when the greenlet goes on, and its first `ret` would be mispredicted.
+    #[inline(always)]
+    fn resume(&self, mut g: &Greenlet) -> bool {
+        loop {
+            if g.started.get() || self.begin(g) {
+                self.current.set(g);
+                g.state.set(State::Running);
+                // SAFETY: a greenlet that has begun and not ended has a fiber, and
+                // nobody else touches it: only the root resumes.
+                let done = unsafe { (*g.fiber.get()).as_mut().unwrap_unchecked() }.resume();
+                if done {
+                    self.finish(g);
+                }
+            }
+            let next = self.next.replace(std::ptr::null());
+            if next.is_null() {
+                return false;
+            }
+            if std::ptr::eq(next, &*self.main) {
+                return true;
+            }
+            // SAFETY: whoever set `next` saw it alive, and nothing ran since.
+            g = unsafe { &*next };
+        }
+    }
+
+    /// Runs ready greenlets until the budget is used up (false), none is left
+    /// (false), or it is main's turn (true).
+    #[inline(always)]
+    fn run_ready(&self) -> bool {
+        while self.budget.get() > 0 {
+            let Some(g) = self.ready.pop() else { return false };
+            self.budget.set(self.budget.get() - 1);
+            self.prefetch();
+            // SAFETY: what is in the ready ring is alive.
+            let g = unsafe { &*g };
+            if self.is_main(g) || self.resume(g) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Fetches who comes soon: first the record, then, when that has arrived, the
+    /// stack it points to. At 100,000 greenlets this halves the cost of a yield.
+    #[inline(always)]
+    fn prefetch(&self) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            if let Some(g) = self.ready.peek(5) {
+                // SAFETY: a prefetch never faults.
+                unsafe {
+                    _mm_prefetch(g.cast::<i8>(), _MM_HINT_T0);
+                    _mm_prefetch(g.cast::<i8>().wrapping_add(64), _MM_HINT_T0);
+                }
+                if let Some(g) = self.ready.peek(2) {
+                    // SAFETY: who is in the ring is alive.
+                    let sp = unsafe { (*g).sp.get() };
+                    for offset in [0, 64, 128] {
+                        // SAFETY: a prefetch never faults.
+                        unsafe { _mm_prefetch((sp + offset) as *const i8, _MM_HINT_T0) };
+                    }
+                }
+            }
+        }
+    }
+
+    /// The loop, while main waits: until it is main's turn again.
+    #[inline(never)]
+    pub fn run_until_main(&self) {
+        // A raw switch by main names its target.
+        let next = self.next.replace(std::ptr::null());
+        // SAFETY: see `resume`.
+        if !next.is_null() && self.resume(unsafe { &*next }) {
+            return self.main_goes_on();
+        }
+        while !self.run_ready() {
+            if self.nothing_left() && !self.main_may_be_woken_from_outside() {
+                self.report_deadlock();
+                self.fail_main();
+            } else {
+                self.round(None);
+            }
+        }
+        self.main_goes_on();
+    }
+
+    #[inline(always)]
+    fn main_goes_on(&self) {
+        self.current.set(&*self.main);
+        self.main.state.set(State::Running);
+    }
+
+    /// Main's wait can not end: it fails with EDEADLK.
+    fn fail_main(&self) {
+        match self.main.state.get() {
+            State::Switched => self.wake_switched(&self.main, Error::DEADLK.code()),
+            _ => self.wake(&self.main, Error::DEADLK.code()),
+        }
+        self.budget.set(self.budget.get().max(1));
+    }
+
+    fn main_may_be_woken_from_outside(&self) -> bool {
+        self.remote.exposed.load(SeqCst) > 0
+    }
+
+    /// Runs until nothing is left (or what is left can not go on: EDEADLK), `stop`,
+    /// or the deadline.
+    pub fn run(&self, deadline: i64) -> Result<()> {
+        self.enter_loop(|| {
+            loop {
+                self.run_ready();
+                if self.stop.replace(false) {
+                    return Ok(());
+                }
+                if self.nothing_left() {
+                    if self.alive.get() == 0 {
+                        return Ok(());
+                    }
+                    if !self.main_may_be_woken_from_outside() {
+                        self.report_deadlock();
+                        return Err(Error::DEADLK);
+                    }
+                }
+                if deadline <= sys::monotonic_ns() {
+                    return Err(Error::TIMEDOUT);
+                }
+                self.round(Some(deadline));
+            }
+        })
+    }
+
+    /// One turn: everything that is ready now, once. Sleeps first only if `wait`.
+    /// True when there is more to do.
+    pub fn run_once(&self, wait: bool) -> Result<bool> {
+        self.enter_loop(|| {
+            let limit = if wait && !self.nothing_left() { None } else { Some(0) };
+            self.budget.set(0);
+            self.round(limit);
+            // Those that are ready now, not those that they make ready.
+            for _ in 0..self.ready.len() {
+                self.budget.set(1);
+                self.run_ready();
+            }
+            self.run_callbacks();
+            self.remote.mailbox.may_sleep(); // a foreign loop sleeps for us
+            Ok(!self.nothing_left())
+        })
+    }
+
+    fn enter_loop<R>(&self, run: impl FnOnce() -> Result<R>) -> Result<R> {
+        if self.in_callback() {
+            return Err(Error::WOULDBLOCK);
+        }
+        if !self.is_main(self.current()) {
+            return Err(Error::PERM); // greenlets run in the loop, they do not run it
+        }
+        self.in_loop.set(true);
+        let state = self.save_state(&self.main);
+        let result = run();
+        self.current.set(&*self.main);
+        self.restore_state(&self.main, state);
+        self.in_loop.set(false);
+        result
+    }
+
+    /// Everything but running greenlets: the lower half of the picture above. Sleeps
+    /// when nothing is ready, at most until `limit`.
+    pub fn round(&self, limit: Option<i64>) {
+        let now = sys::monotonic_ns();
+        self.adapt(now);
+        self.stats.turns.set(self.stats.turns.get() + 1);
+        // What is run here may stop the loop, or end the last thing that it runs for:
+        // then the caller looks again before we sleep.
+        let mut ran = false;
+        if self.remote.mailbox.has_pending() {
+            self.run_posts();
+            ran = true;
+        }
+        self.fire_timers(now);
+        if !self.callbacks().is_empty() {
+            self.run_callbacks();
+            ran = true;
+        }
+        if now >= self.trim_at.get() {
+            let more = self.stacks.trim();
+            self.trim_at.set(if more { now } else { now + TRIM_EVERY_NS });
+        }
+        if !ran && self.ready.is_empty() && self.callbacks().is_empty() {
+            self.sleep(now, limit);
+        } else if self.poll_is_due(now) {
+            self.poll_now(now);
+        }
+    }
+
+    /// Takes the time, and adapts how many greenlets run between two looks at the
+    /// clock: when slices are long, fewer, so that timers and I/O are not starved.
+    fn adapt(&self, now: i64) {
+        let used = (self.slices.get() - self.budget.get().min(self.slices.get())).max(1);
+        let each = (now - self.round_at.get()).max(0) / i64::from(used);
+        let fitting = POLL_EVERY_NS / each.max(1);
+        let slices = fitting.clamp(1, i64::from(SLICES)) as u32;
+        self.resumes_since_poll.set(self.resumes_since_poll.get() + used);
+        self.stats.resumes.set(self.stats.resumes.get() + u64::from(used));
+        self.slices.set(slices);
+        self.budget.set(slices);
+        self.round_at.set(now);
+        self.now.set(now);
+    }
+
+    fn poll_is_due(&self, now: i64) -> bool {
+        let around = [Phase::Prepare, Phase::Check].iter().any(|&p| self.phase_counts[p as usize].get() > 0);
+        (self.poller().linked() > 0 || around)
+            && (self.resumes_since_poll.get() >= POLL_EVERY || now - self.polled_at.get() >= POLL_EVERY_NS)
+    }
+
+    fn poll_now(&self, now: i64) {
+        self.phase(Phase::Prepare);
+        let poller = self.poller();
+        if poller.has_unverified() {
+            poller.verify(false);
+        }
+        if poller.sweep_due().is_some_and(|at| now >= at) {
+            poller.sweep(now);
+        }
+        let _ = poller.poll(Some(0));
+        self.polled_at.set(now);
+        self.resumes_since_poll.set(0);
+        self.phase(Phase::Check);
+    }
+
+    fn fire_timers(&self, now: i64) {
+        if self.timers.next_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let mark = self.timers.mark();
+        while let Some(node) = self.timers.pop_due(now, mark) {
+            // SAFETY: a node is set only while its owner lives, and has just been
+            // taken out; the function was set by that owner.
+            unsafe { (*node).fire.get()(node) };
+        }
+    }
+
+    pub unsafe fn greenlet_timer(node: *const TimerNode) {
+        // SAFETY: only greenlets' own timers carry this function.
+        let g = unsafe { Greenlet::of_timer(node) };
+        let hub = Hub::existing().expect("timers fire in a hub");
+        match g.state.get() {
+            State::New => hub.start(g),
+            _ => hub.wake(g, Error::TIMEDOUT.code()),
+        }
+    }
+
+    pub unsafe fn greenlet_fd(node: *const FdNode) {
+        // SAFETY: only greenlets' own nodes carry this function.
+        let g = unsafe { Greenlet::of_fd_node(node) };
+        if let Some(hub) = Hub::existing() {
+            hub.wake(g, poller::wake_code(g.fd_node.got.get()));
+        }
+    }
+
+    /// Nothing is ready: waits for something to come.
+    fn sleep(&self, now: i64, limit: Option<i64>) {
+        let was_left = !self.nothing_left();
+        let prepared = self.phase(Phase::Prepare);
+        let now = if prepared { sys::monotonic_ns() } else { now };
+        // As in `round`: its watchers may stop the loop, or end what it runs for.
+        let ended = prepared && (self.stop.get() || (was_left && self.nothing_left()));
+        let poller = self.poller();
+        let mut events = 0;
+        if poller.has_unverified() {
+            events = poller.poll(Some(0)).unwrap_or(0);
+            if events == 0 {
+                poller.verify(true);
+            }
+        }
+        if poller.sweep_due().is_some_and(|at| now >= at) {
+            poller.sweep(now);
+        }
+        if events == 0 {
+            let idle = !self.idlers.is_empty() || self.phase_counts[Phase::Idle as usize].get() > 0;
+            let busy = idle || ended || !self.ready.is_empty() || !self.callbacks().is_empty();
+            self.wait(if busy { Some(0) } else { self.time_to_sleep(now, limit) });
+        }
+        let now = sys::monotonic_ns();
+        self.now.set(now);
+        self.polled_at.set(now);
+        self.resumes_since_poll.set(0);
+        self.fire_timers(now);
+        self.phase(Phase::Check);
+        if self.ready.is_empty() && self.callbacks().is_empty() {
+            self.phase(Phase::Idle);
+            if let Some(node) = self.idlers.pop() {
+                self.grant(node);
+            }
+        }
+        self.round_at.set(now);
+    }
+
+    /// When a foreign loop must step us: a raw deadline.
+    pub fn next_deadline(&self) -> i64 {
+        let idle = !self.idlers.is_empty() || self.phase_counts[Phase::Idle as usize].get() > 0;
+        if idle || !self.ready.is_empty() || !self.callbacks().is_empty() || self.remote.mailbox.has_pending() {
+            return crate::time::NOW;
+        }
+        match self.time_to_sleep(0, None) {
+            Some(at) => at.max(1),
+            None => crate::time::FOREVER,
+        }
+    }
+
+    /// How long nothing is due: `None` is for ever.
+    fn time_to_sleep(&self, now: i64, limit: Option<i64>) -> Option<i64> {
+        let trim = self.stacks.has_idle().then(|| self.trim_at.get());
+        let sweep = self.poller().sweep_due();
+        let until = [self.timers.next_due(), limit, trim, sweep].into_iter().flatten().min()?;
+        (until != i64::MAX).then(|| (until - now).max(0))
+    }
+
+    fn wait(&self, timeout: Option<i64>) {
+        let timeout = if self.remote.mailbox.may_sleep() { timeout } else { Some(0) };
+        let sleeps = timeout != Some(0);
+        let hooks = self.hooks.get().filter(|_| sleeps);
+        if let Some(begin) = hooks.and_then(|h| h.block_begin) {
+            begin();
+        }
+        self.stats.polls.set(self.stats.polls.get() + 1);
+        let outcome = self.poller().poll(timeout);
+        self.remote.mailbox.awake();
+        if let Some(end) = hooks.and_then(|h| h.block_end) {
+            end(c_int::from(outcome == Err(Error::INTR)));
+        }
+    }
+
+    // ---- switching -------------------------------------------------------------
+
+    /// What belongs to the running greenlet but lives in the thread: errno and C++'s
+    /// exception state. The binding's `leave` hook saves the rest.
+    #[inline(always)]
+    fn save_state(&self, g: &Greenlet) -> (c_int, [usize; 2]) {
+        // SAFETY: both belong to this thread and live as long as it does.
+        let errno = unsafe { *self.errno };
+        let cxa = self.cxa.get();
+        // SAFETY: as above.
+        let exceptions = if cxa.is_null() { [0; 2] } else { unsafe { *cxa } };
+        if let Some(hooks) = self.hooks.get() {
+            hooks.on_leave(g);
+        }
+        (errno, exceptions)
+    }
+
+    #[inline(always)]
+    fn restore_state(&self, g: &Greenlet, (errno, exceptions): (c_int, [usize; 2])) {
+        if let Some(hooks) = self.hooks.get() {
+            hooks.on_enter(g);
+        }
+        // SAFETY: both belong to this thread and live as long as it does.
+        unsafe {
+            *self.errno = errno;
+            if !self.cxa.get().is_null() {
+                *self.cxa.get() = exceptions;
+            }
+        }
+    }
+
+    /// A fresh greenlet starts with no exception in flight.
+    pub fn clear_switch_state(&self) {
+        if !self.cxa.get().is_null() {
+            // SAFETY: this thread's block.
+            unsafe { *self.cxa.get() = [0; 2] };
+        }
+    }
+
+    /// Sets the binding's hooks. Old ones are leaked: a switch may be inside them.
+    pub fn set_hooks(&self, hooks: Option<Hooks>) {
+        self.hooks.set(hooks.map(|h| &*Box::leak(Box::new(h))));
+    }
+
+    /// C++ may have been loaded since the hub was made.
+    pub fn look_for_cxa(&self) {
+        if self.cxa.get().is_null() {
+            self.cxa.set(sys::cxa_globals());
+        }
+    }
+
+    /// Gives control away; returns when the current greenlet is resumed. The only
+    /// place where a greenlet stops running. Inlined into every function that blocks:
+    /// each frame between here and the caller costs a return that may be mispredicted.
+    #[inline(always)]
+    pub fn suspend(&self, g: &Greenlet) {
+        let state = self.save_state(g);
+        if self.is_main(g) {
+            self.run_until_main();
+        } else {
+            let marker = 0u8;
+            g.sp.set(&raw const marker as usize);
+            // SAFETY: g is current, so it has a fiber and this is its stack.
+            unsafe { (*g.fiber.get()).as_ref().unwrap_unchecked().suspend() };
+        }
+        self.restore_state(g, state);
+    }
+
+    /// Makes a parked greenlet ready; `code` is 0 or why its wait failed.
+    #[inline]
+    pub fn wake(&self, g: &Greenlet, code: i32) {
+        if g.state.get() == State::Parked {
+            self.timers.cancel(&g.timer);
+            g.wake_code.set(code);
+            g.state.set(State::Ready);
+            self.ready.push(g);
+        }
+    }
+
+    pub fn reset_clock(&self) {
+        self.trim_at.set(0);
+        self.round_at.set(sys::monotonic_ns());
+    }
+
+    // ---- reports ---------------------------------------------------------------
+
+    /// Tells the error handler of a failure (`greenlet` 0: of the loop).
+    pub fn report_failure(&self, greenlet: i64, error: Error, message: &str) {
+        let text = std::ffi::CString::new(message.replace('\0', " ")).unwrap_or_default();
+        match self.error_handler.get() {
+            Some((f, user)) => {
+                let call = || f(greenlet, error.code(), text.as_ptr(), user);
+                if fence::call(&|| "the error handler".into(), call).is_err() {
+                    eprintln!("weald: the error handler panicked");
+                }
+            }
+            None => eprintln!("weald: {}", self.failure_text(greenlet, error, message)),
+        }
+    }
+
+    /// Gives a report to the report handler, or to stderr.
+    pub fn report(&self, text: &str) {
+        let Some((f, user)) = self.report_handler.get() else {
+            return eprint!("{text}");
+        };
+        let text = std::ffi::CString::new(text.replace('\0', " ")).unwrap_or_default();
+        let text: &CStr = &text;
+        if fence::call(&|| "the report handler".into(), || f(text.as_ptr(), user)).is_err() {
+            eprintln!("weald: the report handler panicked");
+        }
+    }
+
+    /// For reports: what the current greenlet is about to wait for.
+    #[inline(always)]
+    pub fn note_wait(&self, g: &Greenlet, why: Waiting) {
+        g.waiting.set(why);
+        g.since.set(self.now.get());
+    }
+}

@@ -1,0 +1,570 @@
+//! The life of a greenlet: made, started, ended, killed.
+
+use crate::error::{Error, Result};
+use crate::fence;
+use crate::fiber::Fiber;
+use crate::greenlet::{
+    Body, DestroyFn, Greenlet, INTERRUPTED, KILLED, Link, LinkFn, LinkWhen, SCOPED, State, Waiting,
+};
+use crate::handle::{Kind, Object};
+use crate::hub::{Callback, Hub};
+use crate::stack::Class;
+use crate::sys;
+use crate::time::Deadline;
+use std::ffi::{CString, c_void};
+
+/// Records kept for reuse.
+const SPARE_RECORDS: usize = 1024;
+
+/// How to make a greenlet; see `weald_spawn_options`.
+pub struct Options<'a> {
+    pub name: Option<&'a str>,
+    pub stack_size: usize,
+    pub delay_ns: i64,
+    pub destroy: Option<DestroyFn>,
+    pub detached: bool,
+    pub user: *mut c_void,
+    pub site: usize,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Options {
+            name: None,
+            stack_size: 0,
+            delay_ns: 0,
+            destroy: None,
+            detached: false,
+            user: std::ptr::null_mut(),
+            site: 0,
+        }
+    }
+}
+
+// SAFETY: the table's reference is one of the record's; `close` gives it back.
+unsafe impl Object for Greenlet {
+    const KIND: Kind = Kind::Greenlet;
+    unsafe fn close(this: *const Greenlet) {
+        if let Some(hub) = Hub::existing() {
+            // SAFETY: alive by the reference that is being dropped.
+            hub.release(unsafe { &*this });
+        }
+    }
+}
+
+impl Hub {
+    // ---- making ----------------------------------------------------------------
+
+    /// A greenlet that has not been started. Either all of it is made or nothing.
+    #[inline]
+    pub fn create_greenlet(&self, body: Body, arg: *mut c_void, class: Class, site: usize) -> Result<&Greenlet> {
+        self.stacks.reserve(class)?;
+        if let Err(e) = self.ready.reserve_one() {
+            self.stacks.unreserve(class);
+            return Err(e);
+        }
+        match self.make_record(class) {
+            Ok(g) => {
+                g.body.set(body);
+                g.arg.set(arg);
+                g.site.set(site);
+                g.parent.set(self.current().handle.get());
+                g.born.set(self.now.get());
+                self.stats.spawned.set(self.stats.spawned.get() + 1);
+                Ok(g)
+            }
+            Err(e) => {
+                self.ready.unreserve_one();
+                self.stacks.unreserve(class);
+                Err(e)
+            }
+        }
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    fn records(&self) -> &mut Vec<Box<Greenlet>> {
+        // SAFETY: one thread; the reference ends with the statement that uses it.
+        unsafe { &mut *self.records.get() }
+    }
+
+    #[inline]
+    fn make_record(&self, class: Class) -> Result<&Greenlet> {
+        let id = self.next_id.get();
+        let record = match self.records().pop() {
+            Some(record) => record,
+            None => {
+                sys::may_fail(sys::Call::Alloc)?;
+                Box::new(Greenlet::new(id, class, Hub::greenlet_timer, Hub::greenlet_fd))
+            }
+        };
+        let g: *const Greenlet = Box::into_raw(record);
+        // SAFETY: just made, or spare: nobody else has it.
+        let g = unsafe { &*g };
+        match self.table.insert(g) {
+            Ok(handle) => {
+                g.handle.set(handle);
+                g.id.set(id);
+                g.class.set(class);
+                g.refs.set(2); // the table's, and one until it is done
+                self.next_id.set(id + 1);
+                Ok(g)
+            }
+            Err(e) => {
+                // SAFETY: taken out of its box above.
+                drop(unsafe { Box::from_raw(std::ptr::from_ref(g).cast_mut()) });
+                Err(e)
+            }
+        }
+    }
+
+    /// spawn with options: made, named, and started now or later.
+    pub fn spawn_with(&self, body: Body, arg: *mut c_void, options: &Options, start: bool) -> Result<&Greenlet> {
+        let class = self.stacks.class(options.stack_size)?;
+        let g = self.create_greenlet(body, arg, class, options.site)?;
+        g.destroy.set(options.destroy);
+        g.user.set(options.user);
+        if let Some(name) = options.name {
+            g.with_extra(|x| x.name = Some(name.into()));
+        }
+        if let Some(hooks) = self.hooks.get() {
+            hooks.on_created(g);
+        }
+        if options.detached {
+            // Nobody has seen the handle: it dies with the greenlet.
+            self.table.unref(g.handle.get())?;
+        }
+        if !start {
+        } else if options.delay_ns > 0 {
+            if let Err(e) = self.start_later(g, options.delay_ns) {
+                self.discard(g);
+                return Err(e);
+            }
+        } else {
+            self.start(g);
+        }
+        Ok(g)
+    }
+
+    /// The short form.
+    #[inline]
+    pub fn spawn(&self, body: Body, arg: *mut c_void, site: usize) -> Result<&Greenlet> {
+        let class = self.stacks.default_class();
+        let g = self.create_greenlet(body, arg, class, site)?;
+        if let Some(hooks) = self.hooks.get() {
+            hooks.on_created(g);
+        }
+        self.start(g);
+        Ok(g)
+    }
+
+    /// Puts a new greenlet at the end of the ready queue.
+    #[inline]
+    pub fn start(&self, g: &Greenlet) {
+        self.timers.cancel(&g.timer);
+        g.state.set(State::Ready);
+        self.alive.set(self.alive.get() + 1);
+        self.ready.push(g);
+    }
+
+    pub fn start_later(&self, g: &Greenlet, delay_ns: i64) -> Result<()> {
+        self.timers.cancel(&g.timer);
+        self.timers.set(&g.timer, Deadline::after(delay_ns).ns())
+    }
+
+    /// Takes back a greenlet that was made and never started, its argument untouched.
+    fn discard(&self, g: &Greenlet) {
+        g.destroy.set(None);
+        self.end_unstarted(g, Error::CANCELED);
+        self.drop_handle(g);
+    }
+
+    // ---- running ---------------------------------------------------------------
+
+    /// Gives a greenlet its stack at its first resume; false when it was killed
+    /// before and is over already.
+    #[inline(never)]
+    pub fn begin(&self, g: &Greenlet) -> bool {
+        if g.attention.get() & KILLED != 0 {
+            self.alive.set(self.alive.get() - 1);
+            self.end_unstarted(g, Error::CANCELED);
+            return false;
+        }
+        g.started.set(true);
+        let stack = self.stacks.take(g.class.get());
+        // SAFETY: the record outlives its fiber; `run_body` catches what unwinds.
+        let fiber = unsafe { Fiber::new(stack, run_body, std::ptr::from_ref(g).cast()) };
+        // SAFETY: a record without a fiber; only the root touches the field.
+        unsafe { *g.fiber.get() = Some(fiber) };
+        true
+    }
+
+    /// A greenlet's fiber has returned: its stack goes back, who waits is told.
+    #[inline(never)]
+    pub fn finish(&self, g: &Greenlet) {
+        // SAFETY: on the root, and the fiber has returned.
+        if let Some(fiber) = unsafe { (*g.fiber.get()).take() } {
+            self.stacks.give(fiber.into_stack());
+        }
+        self.alive.set(self.alive.get() - 1);
+        if self.is_coroutine(g) {
+            self.return_to_parent(g);
+        }
+        self.end(g);
+    }
+
+    /// A coroutine that had not begun ends with the code thrown into it.
+    pub fn end_by_throw(&self, g: &Greenlet, code: i32) {
+        g.error.set(code);
+        g.value.set(std::ptr::null_mut());
+        self.return_to_parent(g);
+        self.end_unstarted(g, Error::from_code(code));
+    }
+
+    fn end_unstarted(&self, g: &Greenlet, error: Error) {
+        self.timers.cancel(&g.timer);
+        self.stacks.unreserve(g.class.get());
+        g.error.set(error.code());
+        if let Some(destroy) = g.destroy.take() {
+            self.as_loop(&|| "an argument's destructor".into(), || destroy(g.arg.get()));
+        }
+        self.end(g);
+    }
+
+    #[inline]
+    fn end(&self, g: &Greenlet) {
+        g.state.set(State::Done);
+        self.ready.unreserve_one();
+        self.stats.finished.set(self.stats.finished.get() + 1);
+        if let Some(hooks) = self.hooks.get() {
+            hooks.on_finished(g);
+        }
+        while let Some(node) = g.joiners.pop() {
+            self.grant(node);
+        }
+        if g.has_extra() {
+            self.run_links(g);
+        }
+        if self.table.refs(g.handle.get()) == Ok(0) {
+            self.drop_handle(g);
+        }
+        self.release(g);
+    }
+
+    fn drop_handle(&self, g: &Greenlet) {
+        if let Ok(closer) = self.table.remove(g.handle.get()) {
+            closer.close();
+        }
+    }
+
+    fn run_links(&self, g: &Greenlet) {
+        let (links, on_end) =
+            g.with_extra(|x| (std::mem::take(&mut x.links), std::mem::take(&mut x.on_end)));
+        for link in links {
+            self.fire_link(g, &link);
+        }
+        for f in on_end {
+            f(g.handle.get());
+        }
+    }
+
+    fn fire_link(&self, g: &Greenlet, link: &Link) {
+        let wanted = match link.when {
+            LinkWhen::Always => true,
+            LinkWhen::Value => g.error.get() == 0,
+            LinkWhen::Error => g.error.get() != 0,
+        };
+        if wanted {
+            self.later(Callback::Link(link.call, g.handle.get(), link.arg));
+        }
+    }
+
+    // ---- references ------------------------------------------------------------
+
+    pub fn retain(&self, g: &Greenlet) {
+        g.refs.set(g.refs.get() + 1);
+    }
+
+    /// Drops a reference; the last one puts the record away.
+    #[inline]
+    pub fn release(&self, g: &Greenlet) {
+        let left = g.refs.get() - 1;
+        g.refs.set(left);
+        if left == 0 {
+            self.put_away(g);
+        }
+    }
+
+    fn put_away(&self, g: &Greenlet) {
+        // SAFETY: made by Box::into_raw, and nobody refers to it any more.
+        let mut record = unsafe { Box::from_raw(std::ptr::from_ref(g).cast_mut()) };
+        if self.records().len() >= SPARE_RECORDS {
+            return;
+        }
+        record.state.set(State::New);
+        record.started.set(false);
+        record.attention.set(0);
+        record.wake_code.set(0);
+        record.value.set(std::ptr::null_mut());
+        record.destroy.set(None);
+        record.error.set(0);
+        record.kill_reason.set(0);
+        record.shield.set(0);
+        record.user.set(std::ptr::null_mut());
+        record.waiting.set(Waiting::Nothing);
+        record.sp.set(0);
+        if record.has_extra() {
+            record.forget_extra();
+        }
+        self.records().push(record);
+    }
+
+    /// A handle of a greenlet has been closed. A running one goes on by itself, one
+    /// that can never run again ends.
+    pub fn close_greenlet(&self, handle: i64) -> Result<()> {
+        let g = self.greenlet(handle)?;
+        if self.table.unref(handle)? > 0 {
+            return Ok(());
+        }
+        match g.state.get() {
+            State::Done => self.drop_handle(g),
+            State::New if !g.timer.is_set() => self.end_unstarted(g, Error::CANCELED),
+            State::Switched if matches!(g.body.get(), Body::Coroutine(_)) => self.kill(g, 0),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The greenlet behind a handle. EPERM when it lives in another thread.
+    #[inline(always)]
+    pub fn greenlet(&self, handle: i64) -> Result<&Greenlet> {
+        match self.table.get::<Greenlet>(handle) {
+            // SAFETY: in the table, so alive.
+            Ok(g) => Ok(unsafe { &*g }),
+            Err(e) => Err(self.why_not(handle, e)),
+        }
+    }
+
+    /// EPERM for a handle that belongs to another living hub, else `e`.
+    #[cold]
+    pub fn why_not(&self, handle: i64, e: Error) -> Error {
+        let number = crate::handle::hub_of(handle);
+        let foreign = handle > 0 && number != self.remote.number && number != 0;
+        if foreign && crate::registry::hub_of(handle).is_some() { Error::PERM } else { e }
+    }
+
+    // ---- waiting for the end ---------------------------------------------------
+
+    pub fn join(&self, g: &Greenlet, deadline: Deadline) -> Result<()> {
+        if !deadline.is_now() {
+            self.check()?;
+        }
+        if g.is_done() {
+            return Ok(());
+        }
+        if std::ptr::eq(g, self.current()) {
+            return Err(Error::DEADLK);
+        }
+        self.retain(g);
+        let why = Waiting::Join(g.handle.get());
+        let waited = self.wait_in(&g.joiners, crate::waitlist::Role::Taker, std::ptr::null_mut(), deadline, why);
+        self.release(g);
+        match waited {
+            crate::wait::Waited::Granted(_) => Ok(()),
+            crate::wait::Waited::Returned(_, e) | crate::wait::Waited::Failed(e) => Err(e),
+        }
+    }
+
+    // ---- killing ---------------------------------------------------------------
+
+    /// Marks a greenlet as killed: its current and every later blocking call fails.
+    pub fn kill(&self, g: &Greenlet, reason: i32) {
+        if g.is_done() || self.is_main(g) {
+            return;
+        }
+        if g.kill_reason.get() == 0 {
+            g.kill_reason.set(if reason == 0 { Error::CANCELED.code() } else { reason });
+        }
+        if g.shield.get() > 0 {
+            return; // held back until the shield is lowered
+        }
+        g.flag(KILLED);
+        match g.state.get() {
+            State::New => self.start(g),
+            State::Parked => self.wake(g, Error::CANCELED.code()),
+            State::Switched => self.wake_switched(g, Error::CANCELED.code()),
+            _ => {}
+        }
+    }
+
+    /// Makes a greenlet that was switched away from ready, by the loop.
+    pub fn wake_switched(&self, g: &Greenlet, code: i32) {
+        g.wake_code.set(code);
+        g.state.set(State::Ready);
+        self.ready.push(g);
+    }
+
+    /// Makes the current or next blocking call of `g` fail once with `code`.
+    pub fn interrupt(&self, g: &Greenlet, code: i32) {
+        match g.state.get() {
+            State::Parked => self.wake(g, code),
+            State::Done => {}
+            _ => {
+                g.interrupt.set(code);
+                g.flag(INTERRUPTED);
+            }
+        }
+    }
+
+    /// Raises or lowers the current greenlet's shield against being killed.
+    pub fn shield(&self, on: bool) -> Result<()> {
+        let g = self.current();
+        let depth = g.shield.get();
+        g.shield.set(if on { depth.checked_add(1) } else { depth.checked_sub(1) }.ok_or(Error::INVAL)?);
+        if g.shield.get() > 0 {
+            g.unflag(KILLED);
+        } else if g.kill_reason.get() != 0 {
+            g.flag(KILLED);
+        }
+        Ok(())
+    }
+
+    /// Marks the current greenlet as failed.
+    pub fn fail(&self, code: i32, message: Option<&str>) {
+        let g = self.current();
+        if self.is_main(g) || self.in_callback() {
+            return;
+        }
+        g.error.set(if code < 0 { code } else { Error::INVAL.code() });
+        let text = message.and_then(|m| CString::new(m.replace('\0', " ")).ok());
+        g.with_extra(|x| x.message = text);
+    }
+
+    // ---- links -----------------------------------------------------------------
+
+    /// Has `call` run when `g` ends; at once (in the next turn) if it has.
+    pub fn link(&self, g: &Greenlet, call: LinkFn, arg: *mut c_void, when: LinkWhen) -> i64 {
+        let id = self.next_link.get();
+        self.next_link.set(id + 1);
+        let link = Link { id, call, arg, when };
+        if g.is_done() {
+            self.fire_link(g, &link);
+        } else {
+            g.with_extra(|x| x.links.push(link));
+        }
+        id
+    }
+
+    pub fn unlink(&self, g: &Greenlet, id: i64) -> Result<()> {
+        g.peek_extra(|x| {
+            let place = x.links.iter().position(|l| l.id == id)?;
+            x.links.remove(place);
+            Some(())
+        })
+        .flatten()
+        .ok_or(Error::NOENT)
+    }
+
+    // ---- the hub's end ---------------------------------------------------------
+
+    /// Every greenlet but main, by handle.
+    pub fn greenlets(&self) -> Vec<&Greenlet> {
+        let main = self.main.handle.get();
+        let all = self.table.handles().into_iter();
+        all.filter(|&h| h != main && crate::handle::kind_of(h) == Kind::Greenlet as u8)
+            .filter_map(|h| self.greenlet(h).ok())
+            .collect()
+    }
+
+    /// Forgets every greenlet without running it; how many were in the middle.
+    pub fn abandon_all(&self) -> usize {
+        self.ready.retain(|g| std::ptr::eq(g, &*self.main));
+        let mut abandoned = 0;
+        for g in self.greenlets() {
+            if !g.is_done() && !std::ptr::eq(g, self.current()) {
+                abandoned += usize::from(g.started.get());
+                self.abandon(g);
+            }
+        }
+        abandoned
+    }
+
+    fn abandon(&self, g: &Greenlet) {
+        g.node.unlink();
+        self.timers.cancel(&g.timer);
+        self.poller().remove(&g.fd_node);
+        drop(g.peek_extra(|x| x.many.take()));
+        // SAFETY: not running, and on the root (or the only one that runs).
+        match unsafe { (*g.fiber.get()).take() } {
+            Some(fiber) => self.stacks.give(fiber.abandon()),
+            None => self.stacks.unreserve(g.class.get()),
+        }
+        if g.state.get() != State::New {
+            self.alive.set(self.alive.get() - 1);
+        }
+        g.state.set(State::Done);
+        g.error.set(Error::CANCELED.code());
+        self.ready.unreserve_one();
+        g.peek_extra(|x| (x.links.clear(), x.on_end.clear()));
+        if self.table.refs(g.handle.get()) == Ok(0) {
+            self.drop_handle(g);
+        }
+        self.release(g);
+    }
+
+    pub fn has_scopes(&self, g: &Greenlet, any: bool) {
+        if any { g.flag(SCOPED) } else { g.unflag(SCOPED) }
+    }
+}
+
+/// The base of every greenlet's stack.
+fn run_body(g: *const ()) {
+    // SAFETY: `begin` passed a record, which outlives its fiber.
+    let g = unsafe { &*g.cast::<Greenlet>() };
+    let hub = Hub::existing().expect("a greenlet runs in a hub");
+    hub.clear_switch_state();
+    if let Some(hooks) = hub.hooks.get() {
+        hooks.on_enter(g);
+    }
+    let who = || format!("the entry function of greenlet {}", g.label());
+    let arg = g.arg.get();
+    let outcome = fence::call(&who, || match g.body.get() {
+        Body::Greenlet(f) => f(arg),
+        Body::Coroutine(f) => f(g.value.get(), arg),
+        Body::None => std::ptr::null_mut(),
+    });
+    match outcome {
+        Ok(value) => g.value.set(value),
+        Err(message) => hub.fail(Error::PANIC.code(), Some(&message)),
+    }
+    if g.error.get() != 0 {
+        g.value.set(std::ptr::null_mut());
+        report(hub, g);
+    }
+    clean_up(hub, g);
+    if let Some(hooks) = hub.hooks.get() {
+        hooks.on_leave(g);
+    }
+}
+
+/// Tells the error handler, unless it is the echo of being killed.
+fn report(hub: &Hub, g: &Greenlet) {
+    let error = Error::from_code(g.error.get());
+    if error == Error::CANCELED && g.kill_reason.get() != 0 {
+        return;
+    }
+    let message = g.peek_extra(|x| x.message.clone()).flatten().unwrap_or_default();
+    hub.report_failure(g.handle.get(), error, &message.to_string_lossy());
+}
+
+/// Destroys the argument and the greenlet's locals, on its own stack.
+fn clean_up(hub: &Hub, g: &Greenlet) {
+    if let Some(destroy) = g.destroy.take() {
+        let done = fence::call(&|| "an argument's destructor".into(), || destroy(g.arg.get()));
+        if let Err(message) = done {
+            hub.report_failure(g.handle.get(), Error::PANIC, &message);
+        }
+    }
+    if g.has_extra() {
+        crate::local::destroy_all(hub, g);
+    }
+}

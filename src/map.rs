@@ -1,0 +1,353 @@
+//! Mapping a function over items with a group's greenlets: results in the order of the
+//! items or of completion, with a bound on results that nobody has read.
+
+use crate::error::{Error, Result};
+use crate::fence;
+use crate::greenlet::{Body, Waiting};
+use crate::group::Group;
+use crate::handle::Kind;
+use crate::hub::Hub;
+use crate::life::Options;
+use crate::object::{self, insert, keep};
+use crate::sync::result::{AsyncResult, Outcome};
+use crate::time::Deadline;
+use crate::wait::Waited;
+use crate::waitlist::{Role, WaitList};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{c_int, c_void};
+use std::rc::Rc;
+
+pub type MapFn = extern "C-unwind" fn(*mut c_void, *mut *mut c_void, *mut c_void) -> c_int;
+pub type NextFn = extern "C-unwind" fn(*mut *mut c_void, *mut c_void) -> c_int;
+
+/// What one item came to.
+type One = std::result::Result<usize, i32>;
+
+/// Runs the user's function on one item.
+fn apply_fn(f: MapFn, item: usize, user: usize) -> One {
+    let mut out = std::ptr::null_mut();
+    let code = fence::call(&|| "a map function".into(), || f(item as *mut c_void, &mut out, user as *mut c_void));
+    match code {
+        Ok(code) if code >= 0 => Ok(out as usize),
+        Ok(code) => Err(code),
+        Err(_) => Err(Error::PANIC.code()),
+    }
+}
+
+/// A greenlet of the library's own: runs a boxed closure.
+struct Task {
+    run: RefCell<Option<Box<dyn FnOnce(&Hub)>>>,
+}
+
+extern "C-unwind" fn run_task(task: *mut c_void) -> *mut c_void {
+    // SAFETY: made by `spawn_task`; destroyed by `drop_task` after this.
+    let task = unsafe { &*task.cast::<Task>() };
+    let run = task.run.borrow_mut().take();
+    if let (Some(run), Some(hub)) = (run, Hub::existing()) {
+        run(hub);
+    }
+    std::ptr::null_mut()
+}
+
+extern "C-unwind" fn drop_task(task: *mut c_void) {
+    // SAFETY: made by `spawn_task`, and this is the destructor of the argument.
+    drop(unsafe { Box::from_raw(task.cast::<Task>()) });
+}
+
+fn boxed(run: impl FnOnce(&Hub) + 'static) -> *mut c_void {
+    Box::into_raw(Box::new(Task { run: RefCell::new(Some(Box::new(run))) })).cast()
+}
+
+fn task_options(site: usize) -> Options<'static> {
+    Options { destroy: Some(drop_task), detached: true, site, ..Options::default() }
+}
+
+/// Spawns a closure into `group`, waiting for room if it is a full pool.
+fn spawn_task(hub: &Hub, group: &Group, run: impl FnOnce(&Hub) + 'static, deadline: Deadline) -> Result<()> {
+    let task = boxed(run);
+    let spawned = group.spawn(hub, Body::Greenlet(run_task), task, &task_options(0), true, deadline);
+    spawned.map(drop).inspect_err(|_| drop_task(task))
+}
+
+/// The results of an imap, as they come; and the one who feeds it.
+pub struct Results {
+    ordered: bool,
+    /// Bound on results that are under way or not read; 0: none.
+    maxsize: usize,
+    ready: RefCell<VecDeque<One>>,
+    /// Results that are ahead of their turn (ordered).
+    early: RefCell<BTreeMap<usize, One>>,
+    next_in_order: Cell<usize>,
+    /// Items handed out so far, and whether that is all.
+    fed: Cell<usize>,
+    read: Cell<usize>,
+    source_ended: Cell<bool>,
+    is_closed: Cell<bool>,
+    readers: WaitList,
+    feeder: WaitList,
+    handle: Cell<i64>,
+}
+
+crate::hub_object!(Results, Kind::Imap);
+
+/// Where an imap's items come from.
+pub struct Source {
+    pub next: NextFn,
+    pub state: *mut c_void,
+    pub map: MapFn,
+    pub user: *mut c_void,
+}
+
+impl Results {
+    pub fn create(hub: &Hub, group: &Group, source: Source, maxsize: usize, ordered: bool) -> Result<i64> {
+        let results = Results {
+            ordered,
+            maxsize,
+            ready: RefCell::default(),
+            early: RefCell::default(),
+            next_in_order: Cell::new(0),
+            fed: Cell::new(0),
+            read: Cell::new(0),
+            source_ended: Cell::new(false),
+            is_closed: Cell::new(false),
+            readers: WaitList::default(),
+            feeder: WaitList::default(),
+            handle: Cell::new(0),
+        };
+        let handle = insert(hub, results)?;
+        let results = keep(object::get::<Results>(hub, handle)?);
+        results.handle.set(handle);
+        let group = keep(group);
+        // The feeder is no member of the group: a pool of one must have room for work.
+        let task = boxed(move |hub| results.feed(hub, &group, source));
+        let fed = hub.spawn_with(Body::Greenlet(run_task), task, &task_options(0), true);
+        if let Err(e) = fed {
+            drop_task(task);
+            hub.table.remove(handle)?.close();
+            return Err(e);
+        }
+        Ok(handle)
+    }
+
+    fn closed(&self, hub: &Hub) {
+        self.is_closed.set(true);
+        hub.refuse_all(&self.readers, Error::BADF);
+        hub.refuse_all(&self.feeder, Error::CANCELED);
+    }
+
+    fn why(&self) -> Waiting {
+        Waiting::Object(self.handle.get())
+    }
+
+    /// Takes items from the source and spawns a greenlet for each.
+    fn feed(self: &Rc<Results>, hub: &Hub, group: &Group, source: Source) {
+        while !self.is_closed.get() && self.wait_for_room(hub).is_ok() {
+            let mut item = std::ptr::null_mut();
+            let more = fence::call(&|| "an item source".into(), || (source.next)(&mut item, source.state));
+            match more {
+                Ok(1..) => {}
+                Ok(0) => break,
+                Ok(code) => return self.end(hub, Some(code)),
+                Err(_) => return self.end(hub, Some(Error::PANIC.code())),
+            }
+            let index = self.fed.get();
+            self.fed.set(index + 1);
+            let (this, map, user, item) = (self.clone(), source.map, source.user as usize, item as usize);
+            let work = Work { results: this, index, done: false };
+            let run = move |hub: &Hub| {
+                let one = apply_fn(map, item, user);
+                work.finish(hub, one);
+            };
+            if let Err(e) = spawn_task(hub, group, run, Deadline::NEVER) {
+                // The dropped `Work` has told of its item's fate.
+                return self.end(hub, Some(e.code()));
+            }
+        }
+        self.end(hub, None);
+    }
+
+    /// No more items; a failure of the source itself counts as one more result.
+    fn end(&self, hub: &Hub, failure: Option<c_int>) {
+        if let Some(code) = failure {
+            let index = self.fed.get();
+            self.fed.set(index + 1);
+            self.arrive(hub, index, Err(code));
+        }
+        self.source_ended.set(true);
+        while let Some(node) = self.readers.pop() {
+            hub.grant(node);
+        }
+    }
+
+    fn wait_for_room(self: &Rc<Results>, hub: &Hub) -> Result<()> {
+        while self.maxsize > 0 && self.fed.get() - self.read.get() >= self.maxsize {
+            match hub.wait_in(&self.feeder, Role::Taker, std::ptr::null_mut(), Deadline::NEVER, self.why()) {
+                Waited::Granted(_) => {}
+                Waited::Returned(_, e) | Waited::Failed(e) => return Err(e),
+            }
+        }
+        hub.check()
+    }
+
+    fn arrive(&self, hub: &Hub, index: usize, one: One) {
+        if self.ordered {
+            self.early.borrow_mut().insert(index, one);
+            while let Some(next) = self.early.borrow_mut().remove(&self.next_in_order.get()) {
+                self.next_in_order.set(self.next_in_order.get() + 1);
+                self.ready.borrow_mut().push_back(next);
+            }
+        } else {
+            self.ready.borrow_mut().push_back(one);
+        }
+        if !self.ready.borrow().is_empty()
+            && let Some(node) = self.readers.pop()
+        {
+            hub.grant(node);
+        }
+    }
+
+    /// The next result: its value, or `None` at the end. `Err(Ok(code))` is that item's
+    /// own failure, `Err(Err(e))` one of the wait.
+    pub fn next(&self, hub: &Hub, deadline: Deadline) -> Result<Option<One>> {
+        let this = keep(self);
+        loop {
+            if !deadline.is_now() {
+                hub.check()?;
+            }
+            let next = this.ready.borrow_mut().pop_front();
+            if let Some(one) = next {
+                this.read.set(this.read.get() + 1);
+                if let Some(node) = this.feeder.pop() {
+                    hub.grant(node);
+                }
+                return Ok(Some(one));
+            }
+            if this.source_ended.get() && this.read.get() == this.fed.get() {
+                return Ok(None);
+            }
+            match hub.wait_in(&this.readers, Role::Taker, std::ptr::null_mut(), deadline, this.why()) {
+                Waited::Granted(_) => {}
+                Waited::Returned(_, e) | Waited::Failed(e) => return Err(e),
+            }
+        }
+    }
+}
+
+/// One item under way. However it ends, killed before it ran or dropped, its result
+/// arrives: nobody waits for ever.
+struct Work {
+    results: Rc<Results>,
+    index: usize,
+    done: bool,
+}
+
+impl Work {
+    fn finish(mut self, hub: &Hub, one: One) {
+        self.done = true;
+        self.results.arrive(hub, self.index, one);
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if !self.done
+            && let Some(hub) = Hub::existing()
+        {
+            self.results.arrive(hub, self.index, Err(Error::CANCELED.code()));
+        }
+    }
+}
+
+/// Maps all `items` and waits: their outcomes in the order of the items.
+pub fn map(
+    hub: &Hub,
+    group: &Group,
+    f: MapFn,
+    user: *mut c_void,
+    items: &[*mut c_void],
+    deadline: Deadline,
+) -> Result<Vec<One>> {
+    extern "C-unwind" fn next_item(item: *mut *mut c_void, state: *mut c_void) -> c_int {
+        // SAFETY: `state` is the iterator below, which `map` keeps until the results
+        // are closed; nobody else uses it.
+        let items = unsafe { &mut *state.cast::<std::vec::IntoIter<usize>>() };
+        match items.next() {
+            Some(next) => {
+                // SAFETY: `feed` passes a place to write to.
+                unsafe { *item = next as *mut c_void };
+                1
+            }
+            None => 0,
+        }
+    }
+    // Leaked on an early return, when the feeder may still read it; freed at the end.
+    let all: Vec<usize> = items.iter().map(|&i| i as usize).collect();
+    let state = Box::into_raw(Box::new(all.into_iter()));
+    let source = Source { next: next_item, state: state.cast(), map: f, user };
+    let handle = Results::create(hub, group, source, 0, true)?;
+    let results = keep(object::get::<Results>(hub, handle)?);
+    let mut ones = Vec::with_capacity(items.len());
+    let outcome = loop {
+        match results.next(hub, deadline) {
+            Ok(Some(one)) => ones.push(one),
+            Ok(None) => break Ok(ones),
+            Err(e) => break Err(e),
+        }
+    };
+    hub.table.remove(handle)?.close();
+    if outcome.is_ok() {
+        // SAFETY: the source has ended, so the feeder does not read it again.
+        drop(unsafe { Box::from_raw(state) });
+    }
+    outcome
+}
+
+/// Runs `f` on one item in a greenlet of the group; a result handle.
+pub fn apply_async(hub: &Hub, group: &Group, f: MapFn, user: *mut c_void, item: *mut c_void) -> Result<i64> {
+    let handle = AsyncResult::create(hub, None)?;
+    let promise = Promise { result: keep(object::get::<AsyncResult>(hub, handle)?), done: Cell::new(false) };
+    let (user, item) = (user as usize, item as usize);
+    let run = move |hub: &Hub| {
+        let outcome = match apply_fn(f, item, user) {
+            Ok(value) => Outcome::value(value as *mut c_void),
+            Err(code) => Outcome::failure(code, None),
+        };
+        promise.keep(hub, outcome);
+    };
+    // Never waits for room itself: a feeder greenlet does.
+    let group = keep(group);
+    let task = boxed(move |hub| {
+        let _ = spawn_task(hub, &group, run, Deadline::NEVER);
+    });
+    hub.spawn_with(Body::Greenlet(run_task), task, &task_options(0), true).inspect_err(|_| {
+        drop_task(task);
+        if let Ok(closer) = hub.table.remove(handle) {
+            closer.close();
+        }
+    })?;
+    Ok(handle)
+}
+
+/// A result that is set whatever becomes of the greenlet that should set it.
+struct Promise {
+    result: Rc<AsyncResult>,
+    done: Cell<bool>,
+}
+
+impl Promise {
+    fn keep(&self, hub: &Hub, outcome: Outcome) {
+        self.done.set(true);
+        let _ = self.result.set(hub, outcome);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if !self.done.get()
+            && let Some(hub) = Hub::existing()
+        {
+            self.keep(hub, Outcome::failure(Error::CANCELED.code(), None));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Stack overflow: says which greenlet it was and what to do, then lets the signal
+//! do what it would have done.
+//!
+//! The handler runs on an alternate signal stack and uses nothing but write(2).
+
+use crate::hub::Hub;
+use crate::sys;
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::sync::Once;
+
+const SIGNAL_STACK: usize = 64 * 1024;
+const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
+
+/// What was there before, per signal.
+static mut PREVIOUS: [std::mem::MaybeUninit<libc::sigaction>; 2] = [std::mem::MaybeUninit::uninit(); 2];
+static ONCE: Once = Once::new();
+
+struct SignalStack(Cell<*mut u8>);
+
+impl Drop for SignalStack {
+    fn drop(&mut self) {
+        let at = self.0.get();
+        if !at.is_null() {
+            let off = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+            // SAFETY: ours, and not in use: this thread is not in the handler.
+            unsafe {
+                libc::sigaltstack(&off, std::ptr::null_mut());
+                sys::unmap(at, SIGNAL_STACK);
+            }
+        }
+    }
+}
+
+thread_local! {
+    static STACK: SignalStack = const { SignalStack(Cell::new(std::ptr::null_mut())) };
+}
+
+/// Gives this thread an alternate signal stack if it has none, and the process the
+/// handler, once.
+pub fn install() {
+    STACK.with(|own| {
+        // SAFETY: a query into a zeroed struct.
+        let mut now: libc::stack_t = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        unsafe { libc::sigaltstack(std::ptr::null(), &mut now) };
+        if now.ss_flags & libc::SS_DISABLE == 0 || !own.0.get().is_null() {
+            return;
+        }
+        let Ok(at) = sys::map(SIGNAL_STACK) else { return };
+        let stack = libc::stack_t { ss_sp: at.cast(), ss_flags: 0, ss_size: SIGNAL_STACK };
+        // SAFETY: fresh memory that stays until the thread ends.
+        unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) };
+        own.0.set(at);
+    });
+    ONCE.call_once(|| {
+        for (i, signo) in SIGNALS.into_iter().enumerate() {
+            // SAFETY: zero is a valid sigaction.
+            let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+            action.sa_sigaction = handler as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+            // SAFETY: inside `call_once`; a handler could only run after this.
+            unsafe { libc::sigaction(signo, &action, (&raw mut PREVIOUS[i]).cast()) };
+        }
+    });
+}
+
+extern "C" fn handler(signo: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
+    // SAFETY: the kernel passes a valid siginfo.
+    let address = unsafe { (*info).si_addr() } as usize;
+    if let Some(hub) = Hub::existing() {
+        explain(hub, address);
+    }
+    // Back to what was there before; returning runs the faulting instruction again,
+    // so a debugger, a core dump or another handler sees the original fault.
+    let place = if signo == SIGNALS[0] { 0 } else { 1 };
+    // SAFETY: filled in by `install` before this handler could run.
+    unsafe { libc::sigaction(signo, (&raw const PREVIOUS[place]).cast(), std::ptr::null_mut()) };
+}
+
+/// Says so if `address` lies in the guard page of the running greenlet.
+fn explain(hub: &Hub, address: usize) {
+    let g = hub.current();
+    let Some((low, top)) = g.stack_bounds() else { return };
+    if !(low - hub.stacks.page()..low).contains(&address) {
+        return;
+    }
+    let mut text = Text { buffer: [0; 512], len: 0 };
+    text.add("weald: stack overflow in greenlet ");
+    g.peek_extra(|x| {
+        if let Some(name) = &x.name {
+            text.add("'");
+            text.add(name);
+            text.add("' ");
+        }
+    });
+    text.add("#");
+    text.number(g.id.get() as usize);
+    text.add(": its stack of ");
+    text.number((top - low) / 1024);
+    text.add(" KiB is used up. Raise stack_size in weald_spawn_options.\n");
+    let _ = sys::write_all(2, &text.buffer[..text.len]);
+}
+
+/// Formats without allocating.
+struct Text {
+    buffer: [u8; 512],
+    len: usize,
+}
+
+impl Text {
+    fn add(&mut self, part: &str) {
+        for &b in part.as_bytes() {
+            if self.len < self.buffer.len() {
+                self.buffer[self.len] = b;
+                self.len += 1;
+            }
+        }
+    }
+
+    fn number(&mut self, n: usize) {
+        if n >= 10 {
+            self.number(n / 10);
+        }
+        self.add(["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"][n % 10]);
+    }
+}

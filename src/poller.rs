@@ -1,0 +1,677 @@
+//! Readiness of descriptors: the only user of mio.
+//!
+//! mio makes the poller and its waker. Descriptors that belong to somebody else are
+//! registered level-triggered on mio's epoll (mio itself knows edges only): waiting
+//! again after a partial read must not hang. A registration stays when a wait ends,
+//! so that a read loop costs no epoll_ctl; it is taken back when an event comes that
+//! nobody waits for.
+//!
+//! The price of keeping registrations is that a descriptor may be closed and its
+//! number reused behind our back; the kernel then drops the registration silently.
+//! So a wait that relied on an old registration is *unverified*: it is verified (by
+//! a MOD, which fails with ENOENT for a new description) before the poller sleeps,
+//! or after some turns if the poller never sleeps. All waits are swept once a second
+//! while the hub is active, which finds descriptors that were closed while waited for.
+//!
+//! An event carries descriptor and generation; events of an older generation (a
+//! dup'ed description that lives on) are dropped.
+
+use crate::error::{Error, Result};
+use crate::sys;
+use mio::{Events, Poll, Token, Waker};
+use std::cell::{Cell, UnsafeCell};
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub const READ: u32 = 1;
+pub const WRITE: u32 = 2;
+pub const HUP: u32 = 4;
+pub const ERROR: u32 = 8;
+/// The descriptor was closed or reused under the waiter.
+pub const GONE: u32 = 16;
+
+/// The wait was called off.
+pub const CANCELLED: u32 = 32;
+
+/// With which code a greenlet goes on that waited for a descriptor.
+pub fn wake_code(got: u32) -> i32 {
+    match got {
+        _ if got & GONE != 0 => Error::BADF.code(),
+        _ if got & CANCELLED != 0 => Error::CANCELED.code(),
+        _ => 0,
+    }
+}
+
+const WAKER: Token = Token(usize::MAX);
+const BATCH: usize = 256;
+/// So many descriptors are swept in one turn.
+const SWEEP_STEP: usize = 128;
+const SWEEP_EVERY_NS: i64 = 1_000_000_000;
+
+pub type NotifyFn = unsafe fn(*const FdNode);
+
+/// Somebody's interest in a descriptor. Its owner removes it before going away.
+pub struct FdNode {
+    fd: Cell<RawFd>,
+    wanted: Cell<u32>,
+    /// What came, valid when `notify` is called.
+    pub got: Cell<u32>,
+    /// Only one exclusive node may want a direction of a descriptor.
+    exclusive: Cell<bool>,
+    /// Stays linked when notified (watchers).
+    persistent: Cell<bool>,
+    notify: Cell<NotifyFn>,
+    next: Cell<*const FdNode>,
+    prev: Cell<*const FdNode>,
+    linked: Cell<bool>,
+}
+
+impl FdNode {
+    pub const fn new(notify: NotifyFn) -> FdNode {
+        FdNode {
+            fd: Cell::new(-1),
+            wanted: Cell::new(0),
+            got: Cell::new(0),
+            exclusive: Cell::new(false),
+            persistent: Cell::new(false),
+            notify: Cell::new(notify),
+            next: Cell::new(std::ptr::null()),
+            prev: Cell::new(std::ptr::null()),
+            linked: Cell::new(false),
+        }
+    }
+
+    pub fn exclusive(self) -> FdNode {
+        self.exclusive.set(true);
+        self
+    }
+
+    pub fn persistent(self) -> FdNode {
+        self.persistent.set(true);
+        self
+    }
+
+    pub fn is_linked(&self) -> bool {
+        self.linked.get()
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.fd.get()
+    }
+}
+
+struct Slot {
+    first: *const FdNode,
+    /// Interest known to the kernel.
+    armed: u32,
+    registered: bool,
+    unverified: bool,
+    generation: u32,
+}
+
+const EMPTY: Slot =
+    Slot { first: std::ptr::null(), armed: 0, registered: false, unverified: false, generation: 0 };
+
+/// Walks the nodes of a slot; the next pointer is read before a node is handed out.
+struct Nodes(*const FdNode);
+
+impl Iterator for Nodes {
+    type Item = &'static FdNode;
+    fn next(&mut self) -> Option<&'static FdNode> {
+        // SAFETY: linked nodes are alive: owners remove them before they go away.
+        let node = unsafe { self.0.as_ref() }?;
+        self.0 = node.next.get();
+        Some(node)
+    }
+}
+
+impl Slot {
+    fn nodes(&self) -> Nodes {
+        Nodes(self.first)
+    }
+
+    fn wanted(&self) -> u32 {
+        self.nodes().fold(0, |all, n| all | n.wanted.get())
+    }
+
+    fn unlink(&mut self, node: &FdNode) {
+        let (prev, next) = (node.prev.get(), node.next.get());
+        // SAFETY: neighbours of a linked node are linked, so alive.
+        match unsafe { prev.as_ref() } {
+            Some(p) => p.next.set(next),
+            None => self.first = next,
+        }
+        // SAFETY: as above.
+        if let Some(n) = unsafe { next.as_ref() } {
+            n.prev.set(prev);
+        }
+        node.linked.set(false);
+    }
+
+    fn link(&mut self, node: &FdNode) {
+        node.prev.set(std::ptr::null());
+        node.next.set(self.first);
+        // SAFETY: the first node is linked, so alive.
+        if let Some(n) = unsafe { self.first.as_ref() } {
+            n.prev.set(node);
+        }
+        self.first = node;
+        node.linked.set(true);
+    }
+
+    /// Somebody else waits exclusively for a direction that `node` wants.
+    fn is_taken(&self, node: &FdNode) -> bool {
+        node.exclusive.get()
+            && self.nodes().any(|n| n.exclusive.get() && n.wanted.get() & node.wanted.get() != 0)
+    }
+}
+
+/// Whether a wait has begun, or needs none.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Added {
+    Waiting,
+    /// A regular file or the like, which epoll refuses: it never blocks.
+    AlwaysReady,
+}
+
+pub struct Poller {
+    poll: UnsafeCell<Poll>,
+    epoll: RawFd,
+    pub waker: Arc<Waker>,
+    slots: UnsafeCell<Vec<Slot>>,
+    waiting: Cell<usize>,
+    linked: Cell<usize>,
+    events: UnsafeCell<Vec<libc::epoll_event>>,
+    unverified: UnsafeCell<VecDeque<RawFd>>,
+    sweep_at: Cell<i64>,
+    sweep_from: Cell<usize>,
+    active_since_sweep: Cell<bool>,
+    no_pwait2: Cell<bool>,
+}
+
+fn to_epoll(wanted: u32) -> u32 {
+    let mut bits = 0;
+    if wanted & READ != 0 {
+        bits |= libc::EPOLLIN;
+    }
+    if wanted & WRITE != 0 {
+        bits |= libc::EPOLLOUT;
+    }
+    bits as u32
+}
+
+fn from_epoll(bits: u32) -> u32 {
+    let has = |b: i32| bits & b as u32 != 0;
+    let mut got = 0;
+    if has(libc::EPOLLIN) {
+        got |= READ;
+    }
+    if has(libc::EPOLLOUT) {
+        got |= WRITE;
+    }
+    // Whoever waits, in either direction, learns of an end or an error by trying.
+    if has(libc::EPOLLHUP) {
+        got |= READ | WRITE | HUP;
+    }
+    if has(libc::EPOLLERR) {
+        got |= READ | WRITE | ERROR;
+    }
+    got
+}
+
+impl Poller {
+    pub fn new() -> Result<Poller> {
+        sys::may_fail(sys::Call::Poller)?;
+        let poll = Poll::new()?;
+        sys::may_fail(sys::Call::Poller)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        Ok(Poller {
+            epoll: poll.as_raw_fd(),
+            poll: UnsafeCell::new(poll),
+            waker,
+            slots: UnsafeCell::new(Vec::new()),
+            waiting: Cell::new(0),
+            linked: Cell::new(0),
+            events: UnsafeCell::new(vec![libc::epoll_event { events: 0, u64: 0 }; BATCH]),
+            unverified: UnsafeCell::new(VecDeque::new()),
+            sweep_at: Cell::new(0),
+            sweep_from: Cell::new(0),
+            active_since_sweep: Cell::new(false),
+            no_pwait2: Cell::new(false),
+        })
+    }
+
+    /// The descriptor that a foreign loop polls.
+    pub fn fd(&self) -> RawFd {
+        self.epoll
+    }
+
+    /// How many wait, watchers not counted: those keep the loop running by themselves.
+    #[inline]
+    pub fn waiting(&self) -> usize {
+        self.waiting.get()
+    }
+
+    /// How many nodes are linked, watchers included.
+    #[inline]
+    pub fn linked(&self) -> usize {
+        self.linked.get()
+    }
+
+    fn count(&self, node: &FdNode, change: isize) {
+        self.linked.set(self.linked.get().wrapping_add_signed(change));
+        if !node.persistent.get() {
+            self.waiting.set(self.waiting.get().wrapping_add_signed(change));
+        }
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    fn slots(&self) -> &mut Vec<Slot> {
+        // SAFETY: one thread; no reference is held while `notify` runs or a method
+        // of self is called.
+        unsafe { &mut *self.slots.get() }
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    fn unverified(&self) -> &mut VecDeque<RawFd> {
+        // SAFETY: as for `slots`.
+        unsafe { &mut *self.unverified.get() }
+    }
+
+    fn control(&self, op: i32, fd: RawFd, wanted: u32) -> Result<()> {
+        let generation = self.slots()[fd as usize].generation;
+        let data = (u64::from(generation) << 32) | fd as u64;
+        sys::epoll_ctl(self.epoll, op, fd, to_epoll(wanted), data)
+    }
+
+    fn slot_for(&self, fd: RawFd) -> Result<&mut Slot> {
+        let index = usize::try_from(fd).map_err(|_| Error::BADF)?;
+        let slots = self.slots();
+        if index >= slots.len() {
+            // A number far above any limit is no descriptor; do not grow for it.
+            // SAFETY: F_GETFD takes no pointer.
+            if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+                return Err(Error::BADF);
+            }
+            let len = (index + 1).next_power_of_two().max(64);
+            slots.try_reserve(len - slots.len()).map_err(|_| Error::NOMEM)?;
+            slots.resize_with(len, || EMPTY);
+        }
+        Ok(&mut slots[index])
+    }
+
+    /// Begins to wait for `wanted` on `fd`. EBADF, EBUSY, ENOMEM.
+    pub fn add(&self, node: &FdNode, fd: RawFd, wanted: u32) -> Result<Added> {
+        debug_assert!(!node.is_linked());
+        node.fd.set(fd);
+        node.wanted.set(wanted);
+        node.got.set(0);
+        let slot = self.slot_for(fd)?;
+        if slot.is_taken(node) {
+            // Perhaps the other one waits for a description that is gone.
+            self.rearm(fd, slot.wanted())?;
+            if self.slots()[fd as usize].is_taken(node) {
+                return Err(Error::BUSY);
+            }
+        }
+        let slot = &mut self.slots()[fd as usize];
+        let all = slot.wanted() | wanted;
+        if slot.registered && all & !slot.armed == 0 {
+            if !slot.unverified {
+                slot.unverified = true;
+                self.unverified().push_back(fd);
+            }
+        } else if self.rearm(fd, all)? == Added::AlwaysReady {
+            return Ok(Added::AlwaysReady);
+        }
+        self.slots()[fd as usize].link(node);
+        self.count(node, 1);
+        self.active_since_sweep.set(true);
+        Ok(Added::Waiting)
+    }
+
+    /// Ends a wait; does nothing when it has ended.
+    pub fn remove(&self, node: &FdNode) {
+        if node.is_linked() {
+            self.slots()[node.fd.get() as usize].unlink(node);
+            self.count(node, -1);
+        }
+    }
+
+    /// Before its owner closes `fd`, which nobody waits for any more: takes back the
+    /// registration, which would live on with a copy of `fd` in a forked child.
+    pub fn forget(&self, fd: RawFd) {
+        let slot = &mut self.slots()[fd as usize];
+        slot.unverified = false;
+        slot.armed = 0;
+        if std::mem::take(&mut slot.registered) {
+            let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
+        }
+    }
+
+    /// Tells the kernel the interest in `fd`, whatever it knows already. Finding
+    /// that the number names a new description, it tells those who wait for the old
+    /// one; finding it closed, it tells everybody and fails.
+    fn rearm(&self, fd: RawFd, wanted: u32) -> Result<Added> {
+        let slot = &mut self.slots()[fd as usize];
+        slot.unverified = false;
+        if slot.registered {
+            match self.control(libc::EPOLL_CTL_MOD, fd, wanted) {
+                Ok(()) => {
+                    self.slots()[fd as usize].armed = wanted;
+                    return Ok(Added::Waiting);
+                }
+                Err(e) if e == Error::NOENT || e == Error::BADF => self.tell_gone(fd),
+                Err(e) => return Err(e),
+            }
+        }
+        let slot = &mut self.slots()[fd as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        let added = match self.control(libc::EPOLL_CTL_ADD, fd, wanted) {
+            Ok(()) => Ok(Added::Waiting),
+            Err(Error::PERM) => return Ok(Added::AlwaysReady),
+            Err(e) if e == Error::from_errno(libc::EEXIST) => {
+                self.control(libc::EPOLL_CTL_MOD, fd, wanted).map(|()| Added::Waiting)
+            }
+            Err(e) => Err(e),
+        };
+        let slot = &mut self.slots()[fd as usize];
+        slot.registered = added.is_ok();
+        slot.armed = if added.is_ok() { wanted } else { 0 };
+        added
+    }
+
+    fn tell_gone(&self, fd: RawFd) {
+        let slot = &mut self.slots()[fd as usize];
+        (slot.registered, slot.armed, slot.unverified) = (false, 0, false);
+        self.notify_all(fd, GONE);
+    }
+
+    /// Tells everybody who waits for `fd`, whatever for.
+    fn notify_all(&self, fd: RawFd, got: u32) {
+        self.slots()[fd as usize].nodes().for_each(|node| self.tell(node, got));
+    }
+
+    /// Calls off all waits for `fd`; how many. Watchers stay.
+    pub fn cancel(&self, fd: RawFd) -> usize {
+        let Some(slot) = usize::try_from(fd).ok().and_then(|i| self.slots().get(i)) else { return 0 };
+        let waits = slot.nodes().filter(|n| !n.persistent.get());
+        waits.map(|node| self.tell(node, CANCELLED)).count()
+    }
+
+    fn tell(&self, node: &FdNode, got: u32) {
+        node.got.set(got);
+        if !node.persistent.get() || got & GONE != 0 {
+            self.remove(node);
+        }
+        // SAFETY: the node was linked, so its owner lives. `notify` only marks
+        // somebody ready; it does not run user code or touch the list.
+        unsafe { node.notify.get()(node) };
+    }
+
+    /// Waits for events, at most `timeout_ns` (`None`: for ever), and tells those
+    /// who wait. How many events came; EINTR when a signal came instead.
+    pub fn poll(&self, timeout_ns: Option<i64>) -> Result<usize> {
+        let n = self.wait(timeout_ns)?;
+        for i in 0..n {
+            // SAFETY: `wait` filled the first n; the reference ends here.
+            let event = unsafe { (&*self.events.get())[i] };
+            self.dispatch(event.u64, from_epoll(event.events));
+        }
+        if n > 0 {
+            self.active_since_sweep.set(true);
+        }
+        Ok(n)
+    }
+
+    fn wait(&self, timeout_ns: Option<i64>) -> Result<usize> {
+        if !self.no_pwait2.get() {
+            // SAFETY: the only reference to the buffer; it ends with the call.
+            let buffer = unsafe { &mut *self.events.get() };
+            match sys::epoll_pwait2(self.epoll, buffer, timeout_ns) {
+                Err(Error::NOSYS | Error::PERM) => self.no_pwait2.set(true),
+                other => return other,
+            }
+        }
+        self.wait_with_mio(timeout_ns)
+    }
+
+    /// On kernels before 5.11: whole milliseconds.
+    #[cold]
+    fn wait_with_mio(&self, timeout_ns: Option<i64>) -> Result<usize> {
+        let mut events = Events::with_capacity(BATCH);
+        let timeout = timeout_ns.map(|ns| Duration::from_nanos(ns.max(0) as u64));
+        // SAFETY: the only reference to the poll while it waits.
+        unsafe { &mut *self.poll.get() }.poll(&mut events, timeout)?;
+        // SAFETY: the only reference to the buffer.
+        let buffer = unsafe { &mut *self.events.get() };
+        let mut n = 0;
+        for e in &events {
+            let mut bits = 0;
+            for (on, bit) in [
+                (e.is_readable(), libc::EPOLLIN),
+                (e.is_writable(), libc::EPOLLOUT),
+                (e.is_error(), libc::EPOLLERR),
+                (e.is_read_closed() && e.is_write_closed(), libc::EPOLLHUP),
+            ] {
+                bits |= if on { bit as u32 } else { 0 };
+            }
+            buffer[n] = libc::epoll_event { events: bits, u64: e.token().0 as u64 };
+            n += 1;
+        }
+        Ok(n)
+    }
+
+    fn dispatch(&self, data: u64, got: u32) {
+        if data == WAKER.0 as u64 {
+            return; // edge-triggered: nothing to read; the inbox is looked at anyway
+        }
+        let (fd, generation) = (data as u32 as usize, (data >> 32) as u32);
+        let slot = &mut self.slots()[fd];
+        if slot.generation != generation {
+            return;
+        }
+        slot.unverified = false;
+        let mut wanted_by_somebody = false;
+        for node in slot.nodes() {
+            if got & node.wanted.get() != 0 {
+                wanted_by_somebody = true;
+                let ends = got & (HUP | ERROR);
+                self.tell(node, got & node.wanted.get() | ends);
+            }
+        }
+        if !wanted_by_somebody {
+            self.disarm(fd as RawFd, got);
+        }
+    }
+
+    /// An event that nobody waits for: would come again and again.
+    fn disarm(&self, fd: RawFd, got: u32) {
+        let slot = &mut self.slots()[fd as usize];
+        let wanted = slot.wanted();
+        // Hang-up and error can not be masked, only deregistered.
+        if wanted == 0 && got & (HUP | ERROR) != 0 {
+            (slot.registered, slot.armed) = (false, 0);
+            let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
+        } else if wanted != slot.armed {
+            slot.armed = wanted;
+            let _ = self.control(libc::EPOLL_CTL_MOD, fd, wanted);
+        }
+    }
+
+    /// Whether waits rely on registrations that may be gone.
+    #[inline]
+    pub fn has_unverified(&self) -> bool {
+        !self.unverified().is_empty()
+    }
+
+    /// Verifies such waits: all of them before a sleep, otherwise an eighth, the
+    /// oldest first, so that none is left for ever when the poller never sleeps.
+    pub fn verify(&self, all: bool) {
+        let count = self.unverified().len();
+        for _ in 0..if all { count } else { 1 + count / 8 } {
+            let Some(fd) = self.unverified().pop_front() else { return };
+            let slot = &self.slots()[fd as usize];
+            if slot.unverified && !slot.first.is_null() {
+                let _ = self.rearm(fd, slot.wanted());
+            } else {
+                self.slots()[fd as usize].unverified = false;
+            }
+        }
+    }
+
+    /// When the next sweep is wanted: only while something is waited for and the
+    /// hub has been active since the last one. An idle hub is not woken.
+    pub fn sweep_due(&self) -> Option<i64> {
+        (self.linked.get() > 0 && (self.active_since_sweep.get() || self.sweep_from.get() > 0))
+            .then(|| self.sweep_at.get())
+    }
+
+    /// Looks at some of the descriptors that are waited for, whether they still are
+    /// what they were when the wait began.
+    pub fn sweep(&self, now: i64) {
+        if self.sweep_at.get() == 0 {
+            self.sweep_at.set(now + SWEEP_EVERY_NS);
+            return;
+        }
+        if now < self.sweep_at.get() {
+            return;
+        }
+        let from = self.sweep_from.get();
+        if from == 0 {
+            self.active_since_sweep.set(false);
+        }
+        let waited = |i: &usize| !self.slots()[*i].first.is_null();
+        let some: Vec<usize> = (from..self.slots().len()).filter(waited).take(SWEEP_STEP).collect();
+        for &i in &some {
+            let wanted = self.slots()[i].wanted();
+            let _ = self.rearm(i as RawFd, wanted);
+        }
+        match some.last() {
+            Some(&last) if some.len() == SWEEP_STEP => self.sweep_from.set(last + 1),
+            _ => {
+                self.sweep_from.set(0);
+                self.sweep_at.set(now + SWEEP_EVERY_NS);
+            }
+        }
+    }
+
+    /// In a forked child: everything anew, the parent's registrations untouched.
+    /// Closing our copy of its epoll does not change it.
+    pub fn reopen(&mut self) -> Result<()> {
+        for slot in self.slots() {
+            for node in slot.nodes() {
+                node.linked.set(false);
+            }
+        }
+        *self = Poller::new()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    unsafe fn notify(_: *const FdNode) {}
+
+    fn poller() -> Poller {
+        Poller::new().unwrap()
+    }
+
+    #[test]
+    fn a_second_reader_is_busy_a_writer_is_not() {
+        let p = poller();
+        let (a, _b) = UnixStream::pair().unwrap();
+        let n: Vec<FdNode> = (0..3).map(|_| FdNode::new(notify).exclusive()).collect();
+        assert_eq!(p.add(&n[0], a.as_raw_fd(), READ), Ok(Added::Waiting));
+        assert_eq!(p.add(&n[1], a.as_raw_fd(), READ), Err(Error::BUSY));
+        assert_eq!(p.add(&n[2], a.as_raw_fd(), WRITE), Ok(Added::Waiting));
+        p.poll(Some(0)).unwrap();
+        assert!(n[0].is_linked() && !n[2].is_linked());
+        assert_eq!(n[2].got.get(), WRITE);
+        p.remove(&n[0]);
+        assert_eq!(p.waiting(), 0);
+    }
+
+    #[test]
+    fn waiting_again_after_a_partial_read_is_ready() {
+        let p = poller();
+        let (mut a, mut b) = UnixStream::pair().unwrap();
+        b.write_all(b"two").unwrap();
+        for _ in 0..3 {
+            let n = FdNode::new(notify);
+            p.add(&n, a.as_raw_fd(), READ).unwrap();
+            p.verify(true);
+            assert_eq!(p.poll(Some(0)), Ok(1));
+            assert_eq!(n.got.get(), READ);
+            a.read_exact(&mut [0]).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_event_that_nobody_wants_comes_once() {
+        let p = poller();
+        let (a, mut b) = UnixStream::pair().unwrap();
+        let n = FdNode::new(notify);
+        p.add(&n, a.as_raw_fd(), READ).unwrap();
+        p.remove(&n);
+        b.write_all(b"x").unwrap();
+        assert_eq!(p.poll(Some(0)), Ok(1));
+        assert_eq!(p.poll(Some(0)), Ok(0));
+        drop(b);
+        assert_eq!(p.poll(Some(0)), Ok(1)); // the hang-up
+        assert_eq!(p.poll(Some(0)), Ok(0));
+        assert_eq!(p.add(&n, a.as_raw_fd(), READ), Ok(Added::Waiting));
+        assert_eq!(p.poll(Some(0)), Ok(1));
+        assert_ne!(n.got.get() & HUP, 0);
+    }
+
+    #[test]
+    fn reuse_of_a_number_tells_the_old_waiter_and_serves_the_new_one() {
+        let p = poller();
+        let (a, _b) = UnixStream::pair().unwrap();
+        let (c, mut d) = UnixStream::pair().unwrap();
+        let fd = a.as_raw_fd();
+        let (old, new) = (FdNode::new(notify).exclusive(), FdNode::new(notify).exclusive());
+        p.add(&old, fd, READ).unwrap();
+        // SAFETY: both are open descriptors of this test.
+        assert_eq!(unsafe { libc::dup2(c.as_raw_fd(), fd) }, fd);
+        assert_eq!(p.add(&new, fd, READ), Ok(Added::Waiting));
+        assert_eq!(old.got.get(), GONE);
+        d.write_all(b"x").unwrap();
+        p.verify(true);
+        p.poll(Some(0)).unwrap();
+        assert_eq!(new.got.get(), READ);
+    }
+
+    #[test]
+    fn the_sweep_finds_a_descriptor_closed_while_waited_for() {
+        let p = poller();
+        let (a, _b) = UnixStream::pair().unwrap();
+        let n = FdNode::new(notify);
+        p.add(&n, a.as_raw_fd(), READ).unwrap();
+        p.sweep(1);
+        drop(a);
+        p.sweep(1 + SWEEP_EVERY_NS);
+        assert_eq!(n.got.get(), GONE);
+        assert_eq!(p.sweep_due(), None);
+    }
+
+    #[test]
+    fn files_never_block_and_closed_numbers_are_refused() {
+        let p = poller();
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let n = FdNode::new(notify);
+        assert_eq!(p.add(&n, file.as_raw_fd(), READ), Ok(Added::AlwaysReady));
+        assert_eq!(p.add(&n, null.as_raw_fd(), READ), Ok(Added::AlwaysReady));
+        for bad in [-1, i32::MAX, i32::MIN, 9999] {
+            assert_eq!(p.add(&n, bad, READ), Err(Error::BADF));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! How other threads reach a hub: an inbox and a way to wake its poller.
+//!
+//! ```text
+//! sender:  push under lock; raise `pending`; if the hub was `asleep`, wake it
+//! hub:     raise `asleep`; look at `pending` again; sleep; lower `asleep`
+//! ```
+//! Both sides raise their own flag before they look at the other's, so a post is seen
+//! before sleeping or the sleeper is woken; and a hub that is awake anyway costs the
+//! sender no system call. The flags are swapped, not stored: of two swaps the later one
+//! sees the earlier, and all that was before it. That is enough for the proof, costs the
+//! same, and loom, which checks it (tests/loom.rs), knows swaps but no sequentially
+//! consistent stores.
+
+use std::collections::VecDeque;
+
+#[cfg(loom)]
+use loom::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+#[cfg(not(loom))]
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+/// Wakes a sleeping poller.
+pub trait Wake {
+    fn wake(&self);
+}
+
+impl Wake for std::sync::Arc<mio::Waker> {
+    fn wake(&self) {
+        // It can fail only when the counter is full, and then it is readable.
+        let _ = mio::Waker::wake(self);
+    }
+}
+
+pub struct Mailbox<T, W> {
+    inbox: Mutex<Option<VecDeque<T>>>,
+    pending: AtomicBool,
+    asleep: AtomicBool,
+    waker: Mutex<W>,
+}
+
+impl<T, W: Wake> Mailbox<T, W> {
+    pub fn new(waker: W) -> Mailbox<T, W> {
+        Mailbox {
+            inbox: Mutex::new(Some(VecDeque::new())),
+            pending: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            waker: Mutex::new(waker),
+        }
+    }
+
+    fn inbox(&self) -> impl std::ops::DerefMut<Target = Option<VecDeque<T>>> + '_ {
+        // Nothing under the lock panics half way, so a poisoned lock is a whole one.
+        self.inbox.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Puts `item` in the inbox; gives it back when the hub is gone.
+    pub fn post(&self, item: T) -> Result<(), T> {
+        match self.inbox().as_mut() {
+            Some(queue) => queue.push_back(item),
+            None => return Err(item),
+        }
+        self.pending.swap(true, SeqCst);
+        if self.asleep.swap(false, SeqCst) {
+            self.waker.lock().unwrap_or_else(|e| e.into_inner()).wake();
+        }
+        Ok(())
+    }
+
+    /// Everything that has come. Called by the hub.
+    pub fn take(&self) -> VecDeque<T> {
+        if !self.pending.swap(false, SeqCst) {
+            return VecDeque::new();
+        }
+        self.inbox().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    #[inline]
+    pub fn has_pending(&self) -> bool {
+        self.pending.load(SeqCst)
+    }
+
+    /// Announces sleep; false when something has come and sleeping would be wrong.
+    pub fn may_sleep(&self) -> bool {
+        self.asleep.swap(true, SeqCst);
+        if self.pending.load(SeqCst) {
+            self.asleep.swap(false, SeqCst);
+            return false;
+        }
+        true
+    }
+
+    pub fn awake(&self) {
+        self.asleep.swap(false, SeqCst);
+    }
+
+    /// In a forked child, where a sender may have held the locks: an empty inbox and
+    /// a waker for the new poller. The old ones are leaked, never unlocked.
+    pub fn reset(&self, waker: W) {
+        let this = std::ptr::from_ref(self).cast_mut();
+        // SAFETY: the child's only thread; nobody else can look.
+        unsafe {
+            (&raw mut (*this).inbox).write(Mutex::new(Some(VecDeque::new())));
+            (&raw mut (*this).waker).write(Mutex::new(waker));
+        }
+        self.pending.store(false, SeqCst);
+        self.asleep.store(false, SeqCst);
+    }
+
+    /// Refuses everything from now on; returns what was still there.
+    pub fn close(&self) -> VecDeque<T> {
+        self.inbox().take().unwrap_or_default()
+    }
+}

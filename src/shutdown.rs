@@ -1,0 +1,67 @@
+//! The orderly end of a hub: kill, let clean up, abandon what will not go, release
+//! everything, say what was left.
+
+use crate::error::{Error, Result};
+use crate::greenlet::State;
+use crate::handle::{Kind, kind_of};
+use crate::hub::Hub;
+use std::fmt::Write;
+
+/// Turns that killed greenlets get to clean up without waiting for anything.
+const GRACE_TURNS: usize = 1000;
+
+impl Hub {
+    /// Ends this thread's hub; how many greenlets had to be abandoned in the middle.
+    pub fn shutdown(&self) -> Result<usize> {
+        if self.in_callback() {
+            return Err(Error::WOULDBLOCK);
+        }
+        if !self.is_main(self.current()) || self.in_loop.get() {
+            return Err(Error::PERM);
+        }
+        self.kill_everybody();
+        for _ in 0..GRACE_TURNS {
+            if self.ready.is_empty() || self.run_once(false).is_err() {
+                break;
+            }
+        }
+        let left = self.left_over();
+        let abandoned = self.abandon_all();
+        if abandoned > 0 {
+            self.report(&left);
+        }
+        self.close_objects();
+        // SAFETY: main runs, no greenlet is left, every handle is closed.
+        unsafe { Hub::free() };
+        Ok(abandoned)
+    }
+
+    fn kill_everybody(&self) {
+        for g in self.greenlets() {
+            if g.state.get() != State::New || g.timer.is_set() {
+                self.kill(g, 0);
+            }
+        }
+    }
+
+    fn left_over(&self) -> String {
+        let mut text = String::from("weald: shutdown: these greenlets did not end when killed and are abandoned:\n");
+        for g in self.greenlets().into_iter().filter(|g| !g.is_done() && g.started.get()) {
+            let _ = writeln!(text, "  greenlet {}", g.label());
+        }
+        text
+    }
+
+    /// Closes every handle that is still open, greenlets last: others may name them.
+    fn close_objects(&self) {
+        let main = self.main.handle.get();
+        let mut handles = self.table.handles();
+        handles.retain(|&h| h != main);
+        handles.sort_by_key(|&h| kind_of(h) == Kind::Greenlet as u8);
+        for h in handles {
+            if let Ok(closer) = self.table.remove(h) {
+                closer.close();
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Raw switching between coroutines: what `greenlet` is to gevent.
+//!
+//! A coroutine is a greenlet that nobody schedules: it runs when somebody switches
+//! to it. A switch suspends to the root, which resumes the target next. Under the
+//! hub a coroutine may also block; then it is parked and woken like any greenlet.
+
+use crate::error::{Error, Result};
+use crate::greenlet::{Body, Greenlet, State, Waiting};
+use crate::hub::Hub;
+use std::ffi::c_void;
+
+impl Hub {
+    /// Switches to `to`, handing it `value`; returns what is handed to us when
+    /// somebody switches back, or the code thrown into us.
+    #[inline(always)]
+    pub fn switch_to(&self, to: &Greenlet, value: *mut c_void) -> Result<*mut c_void> {
+        let me = self.current();
+        if std::ptr::eq(to, me) {
+            return Ok(value);
+        }
+        self.accepts_switch(to)?;
+        if to.state.get() == State::New {
+            self.start_by_switch(to);
+        }
+        to.value.set(value);
+        to.wake_code.set(0);
+        self.leave_for(me, to)
+    }
+
+    /// Switches to `to`, whose switch fails with `code`. A coroutine that has not
+    /// begun never will: the code goes on to its parent.
+    pub fn throw_into(&self, to: &Greenlet, code: i32) -> Result<*mut c_void> {
+        let me = self.current();
+        if std::ptr::eq(to, me) {
+            return Err(Error::from_code(code));
+        }
+        self.accepts_switch(to)?;
+        if to.state.get() != State::New {
+            to.wake_code.set(code);
+            return self.leave_for(me, to);
+        }
+        // While it ends, its parent may be us: we count as switched away.
+        me.state.set(State::Switched);
+        me.wake_code.set(0);
+        self.end_by_throw(to, code);
+        let next = self.next.get();
+        if next.is_null() || std::ptr::eq(next, me) {
+            self.next.set(std::ptr::null());
+            me.state.set(State::Running);
+            return received(me);
+        }
+        self.suspend_switched(me)
+    }
+
+    #[inline(always)]
+    fn accepts_switch(&self, to: &Greenlet) -> Result<()> {
+        self.may_park()?;
+        match to.state.get() {
+            State::Switched | State::New => Ok(()),
+            State::Done => Err(Error::ALREADY),
+            State::Ready | State::Running | State::Parked => Err(Error::BUSY),
+        }
+    }
+
+    fn start_by_switch(&self, to: &Greenlet) {
+        self.timers.cancel(&to.timer);
+        self.alive.set(self.alive.get() + 1);
+    }
+
+    #[inline(always)]
+    fn leave_for(&self, me: &Greenlet, to: &Greenlet) -> Result<*mut c_void> {
+        self.next.set(to);
+        self.suspend_switched(me)
+    }
+
+    #[inline(always)]
+    fn suspend_switched(&self, me: &Greenlet) -> Result<*mut c_void> {
+        me.state.set(State::Switched);
+        me.waiting.set(Waiting::Switched);
+        self.suspend(me);
+        received(me)
+    }
+
+    /// A coroutine has ended: its parent (or main) gets the value or the code, if it
+    /// can be switched to.
+    pub fn return_to_parent(&self, g: &Greenlet) {
+        let parent = self.greenlet(g.parent.get()).ok().filter(|p| p.state.get() == State::Switched);
+        let main = Some(&*self.main).filter(|m| m.state.get() == State::Switched);
+        let Some(parent) = parent.or(main) else { return };
+        parent.value.set(g.value.get());
+        parent.wake_code.set(g.error.get());
+        self.next.set(parent);
+    }
+
+    pub fn is_coroutine(&self, g: &Greenlet) -> bool {
+        matches!(g.body.get(), Body::Coroutine(_))
+    }
+}
+
+/// What was handed to the greenlet that goes on after a switch.
+#[inline]
+fn received(me: &Greenlet) -> Result<*mut c_void> {
+    match me.wake_code.take() {
+        0 => Ok(me.value.get()),
+        code => Err(Error::from_code(code)),
+    }
+}

@@ -1,0 +1,390 @@
+//! Queues of pointers: first in first out, last in first out, by priority; bounded,
+//! unbounded, or without room at all (a rendezvous: put waits for its get).
+//!
+//! ```text
+//! putters (wait for room) --> items (at most `capacity`) --> getters (wait for items)
+//! ```
+//! Putters wait only while the queue is full and getters only while it is empty, so
+//! at most one of the two lists has takers in it.
+
+use crate::error::{Error, Result};
+use crate::greenlet::{DestroyFn, Waiting};
+use crate::handle::Kind;
+use crate::hub::Hub;
+use crate::object::{destroy, insert, keep};
+use crate::time::Deadline;
+use crate::wait::Waited;
+use crate::waitlist::{Role, WaitList};
+use std::cell::{Cell, UnsafeCell};
+use std::collections::VecDeque;
+use std::ffi::{c_int, c_void};
+
+type Item = *mut c_void;
+pub type CompareFn = extern "C-unwind" fn(*const c_void, *const c_void) -> c_int;
+
+/// In which order items leave.
+#[derive(Clone, Copy)]
+pub enum Order {
+    Fifo,
+    Lifo,
+    /// The least by the comparator first, equal ones in the order they came.
+    Priority(CompareFn),
+}
+
+/// The items of a queue. Used by one thread at a time (or under a lock).
+pub struct Store {
+    order: Order,
+    items: VecDeque<Item>,
+    /// Arrival numbers, for a priority queue only, in step with `items`.
+    arrivals: VecDeque<u64>,
+    next_arrival: u64,
+}
+
+impl Store {
+    pub fn new(order: Order) -> Store {
+        Store { order, items: VecDeque::new(), arrivals: VecDeque::new(), next_arrival: 0 }
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub fn reserve(&mut self) -> Result<()> {
+        if self.items.len() == self.items.capacity() {
+            crate::sys::may_fail(crate::sys::Call::Alloc)?;
+            self.items.try_reserve(1).map_err(|_| Error::NOMEM)?;
+            self.arrivals.try_reserve(1).map_err(|_| Error::NOMEM)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub fn push(&mut self, item: Item) {
+        self.items.push_back(item);
+        if let Order::Priority(compare) = self.order {
+            let arrival = self.next_arrival;
+            self.next_arrival += 1;
+            self.arrivals.push_back(arrival);
+            self.sift_up(compare, self.items.len() - 1);
+        }
+    }
+
+    /// Puts an item back where the next `pop` finds it.
+    pub fn push_back_first(&mut self, item: Item) {
+        match self.order {
+            Order::Fifo => self.items.push_front(item),
+            _ => self.push(item),
+        }
+    }
+
+    #[inline]
+    pub fn pop(&mut self) -> Option<Item> {
+        match self.order {
+            Order::Fifo => self.items.pop_front(),
+            Order::Lifo => self.items.pop_back(),
+            Order::Priority(compare) => self.pop_least(compare),
+        }
+    }
+
+    pub fn peek(&self) -> Option<Item> {
+        match self.order {
+            Order::Lifo => self.items.back().copied(),
+            _ => self.items.front().copied(),
+        }
+    }
+
+    fn before(&self, compare: CompareFn, a: usize, b: usize) -> bool {
+        match compare(self.items[a], self.items[b]) {
+            0 => self.arrivals[a] < self.arrivals[b],
+            order => order < 0,
+        }
+    }
+
+    fn swap(&mut self, a: usize, b: usize) {
+        self.items.swap(a, b);
+        self.arrivals.swap(a, b);
+    }
+
+    fn sift_up(&mut self, compare: CompareFn, mut at: usize) {
+        while at > 0 && self.before(compare, at, (at - 1) / 2) {
+            self.swap(at, (at - 1) / 2);
+            at = (at - 1) / 2;
+        }
+    }
+
+    fn pop_least(&mut self, compare: CompareFn) -> Option<Item> {
+        let last = self.items.len().checked_sub(1)?;
+        self.swap(0, last);
+        let least = self.items.pop_back();
+        self.arrivals.pop_back();
+        let mut at = 0;
+        loop {
+            let children = (2 * at + 1..last).take(2);
+            let Some(child) = children.reduce(|a, b| if self.before(compare, b, a) { b } else { a })
+            else {
+                return least;
+            };
+            if !self.before(compare, child, at) {
+                return least;
+            }
+            self.swap(at, child);
+            at = child;
+        }
+    }
+}
+
+pub struct Queue {
+    store: UnsafeCell<Store>,
+    capacity: usize,
+    destroy: Option<DestroyFn>,
+    pub getters: WaitList,
+    putters: WaitList,
+    shut: Cell<bool>,
+    /// Items put and not yet done, for `join`.
+    unfinished: Cell<usize>,
+    joiners: WaitList,
+    handle: Cell<i64>,
+}
+
+crate::hub_object!(Queue, Kind::Queue);
+
+impl Queue {
+    pub fn create(hub: &Hub, order: Order, capacity: usize, destroy: Option<DestroyFn>) -> Result<i64> {
+        let queue = Queue {
+            store: UnsafeCell::new(Store::new(order)),
+            capacity,
+            destroy,
+            getters: WaitList::default(),
+            putters: WaitList::default(),
+            shut: Cell::new(false),
+            unfinished: Cell::new(0),
+            joiners: WaitList::default(),
+            handle: Cell::new(0),
+        };
+        let handle = insert(hub, queue)?;
+        crate::object::get::<Queue>(hub, handle)?.handle.set(handle);
+        Ok(handle)
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    #[inline]
+    fn store(&self) -> &mut Store {
+        // SAFETY: one thread; no reference is held over a suspension. The comparator
+        // of a priority queue runs under one, and is told not to use its queue.
+        unsafe { &mut *self.store.get() }
+    }
+
+    fn closed(&self, hub: &Hub) {
+        self.shut.set(true);
+        hub.refuse_all(&self.getters, Error::BADF);
+        hub.refuse_all(&self.putters, Error::BADF);
+        hub.refuse_all(&self.joiners, Error::BADF);
+        while let Some(item) = self.store().pop() {
+            destroy(hub, self.destroy, item);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.store().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.store().is_empty() && self.putters.is_empty()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.store().len() >= self.capacity
+    }
+
+    /// A get would not wait.
+    pub fn is_ready(&self) -> bool {
+        !self.is_empty() || self.shut.get()
+    }
+
+    fn why(&self) -> Waiting {
+        Waiting::Object(self.handle.get())
+    }
+
+    // ---- put -------------------------------------------------------------------
+
+    #[inline(always)]
+    pub fn put(&self, hub: &Hub, item: Item, deadline: Deadline) -> Result<()> {
+        if !deadline.is_now() {
+            hub.check()?;
+        }
+        if self.shut.get() {
+            return Err(Error::PIPE);
+        }
+        if !self.getters.is_empty()
+            && let Some(node) = hub.first_taker(&self.getters)
+        {
+            node.unlink();
+            node.value.set(item);
+            self.unfinished.set(self.unfinished.get() + 1);
+            hub.grant(node);
+            return Ok(());
+        }
+        let store = self.store();
+        if store.len() < self.capacity {
+            store.reserve()?;
+            store.push(item);
+            self.unfinished.set(self.unfinished.get() + 1);
+            return Ok(());
+        }
+        self.put_by_waiting(hub, item, deadline)
+    }
+
+    #[inline(always)]
+    fn put_by_waiting(&self, hub: &Hub, item: Item, deadline: Deadline) -> Result<()> {
+        // Room for the day when a getter moves our item in.
+        self.store().reserve()?;
+        let this = keep(self);
+        match hub.wait_in(&this.putters, Role::Taker, item, deadline, this.why()) {
+            // Taken is taken, even if we were killed since: the next call will fail.
+            Waited::Granted(_) | Waited::Returned(..) => Ok(()),
+            Waited::Failed(e) => Err(e),
+        }
+    }
+
+    // ---- get -------------------------------------------------------------------
+
+    #[inline(always)]
+    pub fn get(&self, hub: &Hub, deadline: Deadline) -> Result<Item> {
+        if !deadline.is_now() {
+            hub.check()?;
+        }
+        if let Some(item) = self.store().pop() {
+            if !self.putters.is_empty() {
+                self.refill(hub);
+            }
+            return Ok(item);
+        }
+        if let Some(item) = self.take_from_putter(hub) {
+            return Ok(item);
+        }
+        self.get_by_waiting(hub, deadline)
+    }
+
+    #[inline(always)]
+    fn get_by_waiting(&self, hub: &Hub, deadline: Deadline) -> Result<Item> {
+        if self.shut.get() {
+            return Err(Error::PIPE);
+        }
+        let this = keep(self);
+        match hub.wait_in(&this.getters, Role::Taker, std::ptr::null_mut(), deadline, this.why()) {
+            Waited::Granted(item) => Ok(item),
+            Waited::Returned(item, e) => {
+                this.give_back(hub, item);
+                Err(e)
+            }
+            Waited::Failed(e) => Err(e),
+        }
+    }
+
+    /// Moves the items of waiting putters into the room there is now.
+    fn refill(&self, hub: &Hub) {
+        while self.store().len() < self.capacity
+            && let Some(item) = self.take_from_putter(hub)
+        {
+            self.store().push(item);
+        }
+    }
+
+    fn take_from_putter(&self, hub: &Hub) -> Option<Item> {
+        let node = hub.first_taker(&self.putters)?;
+        node.unlink();
+        self.unfinished.set(self.unfinished.get() + 1);
+        let item = node.value.get();
+        hub.grant(node);
+        Some(item)
+    }
+
+    /// An item whose getter was killed goes to the next getter, or to the front. It
+    /// may stand one above the capacity; it was in the queue before.
+    fn give_back(&self, hub: &Hub, item: Item) {
+        if self.handle_is_closed(hub) {
+            return destroy(hub, self.destroy, item);
+        }
+        match hub.first_taker(&self.getters) {
+            Some(node) => {
+                node.unlink();
+                node.value.set(item);
+                hub.grant(node);
+            }
+            None => self.store().push_back_first(item),
+        }
+    }
+
+    fn handle_is_closed(&self, hub: &Hub) -> bool {
+        !hub.table.contains(self.handle.get())
+    }
+
+    /// The item that `get` would return, left where it is.
+    pub fn peek(&self, hub: &Hub, deadline: Deadline) -> Result<Item> {
+        if !deadline.is_now() {
+            hub.check()?;
+        }
+        let this = keep(self);
+        loop {
+            let waiting = this.putters.iter().find(|n| n.role.get() != Role::Observer);
+            if let Some(item) = this.store().peek().or(waiting.map(|n| n.value.get())) {
+                return Ok(item);
+            }
+            if this.shut.get() {
+                return Err(Error::PIPE);
+            }
+            // An observer: told when something comes, then it looks again.
+            match hub.wait_in(&this.getters, Role::Observer, std::ptr::null_mut(), deadline, this.why()) {
+                Waited::Granted(_) => {}
+                Waited::Returned(_, e) | Waited::Failed(e) => return Err(e),
+            }
+        }
+    }
+
+    // ---- the end ---------------------------------------------------------------
+
+    /// No more puts: what is in is drained, then gets fail with EPIPE.
+    pub fn shut(&self, hub: &Hub) {
+        self.shut.set(true);
+        hub.refuse_all(&self.putters, Error::PIPE);
+        while let Some(node) = self.getters.pop() {
+            match node.role.get() {
+                Role::Observer => hub.grant(node),
+                _ => hub.refuse(node, Error::PIPE),
+            }
+        }
+    }
+
+    /// One item that was got has been dealt with.
+    pub fn task_done(&self, hub: &Hub) -> Result<()> {
+        let left = self.unfinished.get().checked_sub(1).ok_or(Error::OVERFLOW)?;
+        self.unfinished.set(left);
+        if left == 0 {
+            while let Some(node) = self.joiners.pop() {
+                hub.grant(node);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that was put has been dealt with.
+    pub fn join(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
+        if !deadline.is_now() {
+            hub.check()?;
+        }
+        if self.unfinished.get() == 0 {
+            return Ok(());
+        }
+        let this = keep(self);
+        match hub.wait_in(&this.joiners, Role::Taker, std::ptr::null_mut(), deadline, this.why()) {
+            Waited::Granted(_) => Ok(()),
+            Waited::Returned(_, e) | Waited::Failed(e) => Err(e),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Semaphore: permits, handed to waiters in order. A bounded one refuses to hold
+//! more permits than it began with.
+
+use crate::error::{Error, Result};
+use crate::greenlet::Waiting;
+use crate::handle::Kind;
+use crate::hub::Hub;
+use crate::object::{insert, keep};
+use crate::time::Deadline;
+use crate::wait::Waited;
+use crate::waitlist::{Role, WaitList};
+use std::cell::Cell;
+
+pub struct Semaphore {
+    /// More than 0 only while no taker waits: a release goes to a taker first.
+    permits: Cell<i64>,
+    bound: i64,
+    pub waiters: WaitList,
+    handle: Cell<i64>,
+}
+
+crate::hub_object!(Semaphore, Kind::Semaphore);
+
+impl Semaphore {
+    /// `bounded`: over-release is an error.
+    pub fn create(hub: &Hub, permits: i64, bounded: bool) -> Result<i64> {
+        if permits < 0 {
+            return Err(Error::INVAL);
+        }
+        let bound = if bounded { permits } else { i64::MAX };
+        let semaphore = Semaphore {
+            permits: Cell::new(permits),
+            bound,
+            waiters: WaitList::default(),
+            handle: Cell::new(0),
+        };
+        let handle = insert(hub, semaphore)?;
+        crate::object::get::<Semaphore>(hub, handle)?.handle.set(handle);
+        Ok(handle)
+    }
+
+    fn closed(&self, hub: &Hub) {
+        hub.refuse_all(&self.waiters, Error::BADF);
+    }
+
+    pub fn count(&self) -> i64 {
+        self.permits.get()
+    }
+
+    #[inline(always)]
+    pub fn acquire(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
+        if !deadline.is_now() {
+            hub.check()?;
+        }
+        let permits = self.permits.get();
+        if permits > 0 {
+            self.permits.set(permits - 1);
+            return Ok(());
+        }
+        self.acquire_by_waiting(hub, deadline)
+    }
+
+    #[inline(always)]
+    fn acquire_by_waiting(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
+        let this = keep(self);
+        let why = Waiting::Object(this.handle.get());
+        match hub.wait_in(&this.waiters, Role::Taker, std::ptr::null_mut(), deadline, why) {
+            Waited::Granted(_) => Ok(()),
+            Waited::Returned(_, e) => {
+                this.give(hub);
+                Err(e)
+            }
+            Waited::Failed(e) => Err(e),
+        }
+    }
+
+    #[inline(always)]
+    pub fn release(&self, hub: &Hub) -> Result<()> {
+        if self.permits.get() >= self.bound {
+            return Err(Error::OVERFLOW);
+        }
+        self.give(hub);
+        Ok(())
+    }
+
+    #[inline]
+    fn give(&self, hub: &Hub) {
+        match hub.first_taker(&self.waiters) {
+            Some(node) => {
+                node.unlink();
+                hub.grant(node);
+            }
+            None => self.permits.set(self.permits.get() + 1),
+        }
+    }
+}

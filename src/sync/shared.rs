@@ -1,0 +1,520 @@
+//! Event, result and queue that several threads (and their hubs) share.
+//!
+//! State under a mutex, waiters as tickets. A giver grants a ticket under the lock;
+//! a waiter whose deadline passed or who was killed takes its ticket out under the
+//! lock, and finds out there whether it was granted after all.
+
+use crate::error::{Error, Result};
+use crate::fence;
+use crate::greenlet::{DestroyFn, KILLED, LinkFn, Waiting};
+use crate::handle::{Kind, Object};
+use crate::hub::{Callback, Hub};
+use crate::registry::{self, Remote, SharedObject};
+use crate::sync::queue::{Order, Store};
+use crate::sync::result::Outcome;
+use crate::ticket::Ticket;
+use crate::time::Deadline;
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString, c_void};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+type Tickets = VecDeque<Arc<Ticket>>;
+type Item = *mut c_void;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn take_out(tickets: &mut Tickets, ticket: &Arc<Ticket>) {
+    if let Some(place) = tickets.iter().position(|t| Arc::ptr_eq(t, ticket)) {
+        tickets.remove(place);
+    }
+}
+
+fn observe(tickets: &mut Tickets, ticket: &Arc<Ticket>, on: bool) {
+    if on { tickets.push_back(ticket.clone()) } else { take_out(tickets, ticket) }
+}
+
+fn destroy(f: Option<DestroyFn>, value: Item) {
+    if let Some(f) = f {
+        let _ = fence::call(&|| "a destructor".into(), || f(value));
+    }
+}
+
+macro_rules! shared_object {
+    ($type:ty, $kind:expr) => {
+        // SAFETY: everything in it is under a mutex or atomic; the pointers it
+        // carries are the user's to share, which is what it was made for.
+        unsafe impl Send for $type {}
+        // SAFETY: as above.
+        unsafe impl Sync for $type {}
+        // SAFETY: `close` drops the Arc that `registry::share` stored.
+        unsafe impl Object for $type {
+            const KIND: Kind = $kind;
+            unsafe fn close(this: *const Self) {
+                // SAFETY: stored by `registry::share`.
+                unsafe { Arc::from_raw(this) }.closed();
+            }
+        }
+        // SAFETY: as above.
+        unsafe impl SharedObject for $type {}
+    };
+}
+
+// ---- a flag to wait for: what event and result have in common --------------------
+
+struct Gate {
+    open: bool,
+    closed: bool,
+    waiters: Tickets,
+}
+
+impl Gate {
+    fn new() -> Mutex<Gate> {
+        Mutex::new(Gate { open: false, closed: false, waiters: Tickets::new() })
+    }
+
+    fn release_all(&mut self) {
+        for ticket in self.waiters.drain(..) {
+            ticket.grant();
+        }
+    }
+}
+
+fn wait_at(gate: &Mutex<Gate>, hub: &Hub, handle: i64, deadline: Deadline) -> Result<()> {
+    if !deadline.is_now() {
+        hub.check()?;
+    }
+    let ticket = {
+        let mut gate = lock(gate);
+        if gate.open {
+            return Ok(());
+        }
+        if deadline.is_now() {
+            return Err(Error::AGAIN);
+        }
+        hub.may_park()?;
+        let ticket = Ticket::new(hub, std::ptr::null_mut());
+        gate.waiters.push_back(ticket.clone());
+        ticket
+    };
+    let mut result = Ok(());
+    while result.is_ok() && !ticket.is_granted() {
+        result = ticket.park(hub, deadline, Waiting::Object(handle));
+    }
+    let mut gate = lock(gate);
+    take_out(&mut gate.waiters, &ticket);
+    if gate.closed && !gate.open {
+        return Err(Error::BADF);
+    }
+    if ticket.is_granted() { Ok(()) } else { result }
+}
+
+// ---- event ---------------------------------------------------------------------
+
+pub struct SharedEvent {
+    gate: Mutex<Gate>,
+}
+
+shared_object!(SharedEvent, Kind::Event);
+
+impl Default for SharedEvent {
+    fn default() -> Self {
+        SharedEvent { gate: Gate::new() }
+    }
+}
+
+impl SharedEvent {
+    pub fn create() -> Result<i64> {
+        registry::share(Arc::new(SharedEvent::default()))
+    }
+
+    /// Nobody sets it any more: who waits gets EBADF.
+    pub fn closed(&self) {
+        let mut gate = lock(&self.gate);
+        gate.closed = true;
+        gate.release_all();
+    }
+
+    pub fn set(&self) {
+        let mut gate = lock(&self.gate);
+        gate.open = true;
+        gate.release_all();
+    }
+
+    pub fn clear(&self) {
+        lock(&self.gate).open = false;
+    }
+
+    pub fn is_set(&self) -> bool {
+        lock(&self.gate).open
+    }
+
+    pub fn wait(&self, hub: &Hub, handle: i64, deadline: Deadline) -> Result<()> {
+        wait_at(&self.gate, hub, handle, deadline)
+    }
+
+    /// Has `ticket` wake when it is set, or not any more.
+    pub fn observe(&self, ticket: &Arc<Ticket>, on: bool) {
+        observe(&mut lock(&self.gate).waiters, ticket, on);
+    }
+}
+
+// ---- result --------------------------------------------------------------------
+
+struct RemoteLink {
+    id: i64,
+    remote: Arc<Remote>,
+    call: LinkFn,
+    arg: *mut c_void,
+}
+
+pub struct SharedResult {
+    gate: Mutex<Gate>,
+    outcome: OnceLock<Outcome>,
+    destroy: Option<DestroyFn>,
+    links: Mutex<Vec<RemoteLink>>,
+}
+
+shared_object!(SharedResult, Kind::Result);
+
+/// Carries a pointer of the user's to another thread.
+struct Carried(*mut c_void);
+// SAFETY: the user shares it by linking from one thread what another one sets.
+unsafe impl Send for Carried {}
+
+fn post_link(link: RemoteLink, handle: i64) {
+    let (call, arg) = (link.call, Carried(link.arg));
+    let _ = link.remote.task(move || {
+        let arg = arg;
+        if let Some(hub) = Hub::existing() {
+            hub.later(Callback::Link(call, handle, arg.0));
+        }
+    });
+}
+
+impl SharedResult {
+    pub fn new(destroy: Option<DestroyFn>) -> Arc<SharedResult> {
+        let links = Mutex::new(Vec::new());
+        Arc::new(SharedResult { gate: Gate::new(), outcome: OnceLock::new(), destroy, links })
+    }
+
+    fn closed(&self) {
+        let mut gate = lock(&self.gate);
+        gate.closed = true;
+        gate.release_all();
+        lock(&self.links).clear();
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.outcome.get().is_some()
+    }
+
+    pub fn set(&self, handle: i64, outcome: Outcome) -> Result<()> {
+        let mut gate = lock(&self.gate);
+        self.outcome.set(outcome).map_err(|_| Error::ALREADY)?;
+        gate.open = true;
+        gate.release_all();
+        for link in lock(&self.links).drain(..) {
+            post_link(link, handle);
+        }
+        Ok(())
+    }
+
+    pub fn wait(&self, hub: &Hub, handle: i64, deadline: Deadline) -> Result<()> {
+        wait_at(&self.gate, hub, handle, deadline)
+    }
+
+    /// Has `ticket` wake when it is set, or not any more.
+    pub fn observe(&self, ticket: &Arc<Ticket>, on: bool) {
+        observe(&mut lock(&self.gate).waiters, ticket, on);
+    }
+
+    pub fn get(&self, hub: &Hub, handle: i64, deadline: Deadline) -> Result<Item> {
+        self.wait(hub, handle, deadline)?;
+        self.outcome.get().ok_or(Error::BADF)?.get()
+    }
+
+    pub fn message(&self) -> *const std::ffi::c_char {
+        let message: Option<&CStr> = self.outcome.get().and_then(|o| o.message.as_deref());
+        message.unwrap_or(c"").as_ptr()
+    }
+
+    /// `call` runs in the loop of the thread that links.
+    pub fn link(&self, hub: &Hub, handle: i64, call: LinkFn, arg: *mut c_void) -> i64 {
+        let id = hub.next_link.get();
+        hub.next_link.set(id + 1);
+        let link = RemoteLink { id, remote: hub.remote.clone(), call, arg };
+        let _gate = lock(&self.gate);
+        if self.is_set() {
+            post_link(link, handle);
+        } else {
+            lock(&self.links).push(link);
+        }
+        id
+    }
+
+    pub fn unlink(&self, hub: &Hub, id: i64) -> Result<()> {
+        let mut links = lock(&self.links);
+        let mine = |l: &RemoteLink| l.id == id && l.remote.number == hub.remote.number;
+        let place = links.iter().position(mine).ok_or(Error::NOENT)?;
+        links.remove(place);
+        Ok(())
+    }
+}
+
+impl Drop for SharedResult {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.outcome.get().filter(|o| o.code == 0) {
+            destroy(self.destroy, outcome.value);
+        }
+    }
+}
+
+/// A failure with its message, for a result.
+pub fn failure(code: i32, message: &str) -> Outcome {
+    Outcome::failure(code, CString::new(message.replace('\0', " ")).ok())
+}
+
+// ---- queue ---------------------------------------------------------------------
+
+struct State {
+    store: Store,
+    getters: Tickets,
+    putters: Tickets,
+    joiners: Tickets,
+    /// Told to look again whenever something is put.
+    observers: Tickets,
+    shut: bool,
+    closed: bool,
+    unfinished: usize,
+}
+
+pub struct SharedQueue {
+    state: Mutex<State>,
+    capacity: usize,
+    destroy: Option<DestroyFn>,
+}
+
+shared_object!(SharedQueue, Kind::Queue);
+
+impl SharedQueue {
+    pub fn create(order: Order, capacity: usize, destroy: Option<DestroyFn>) -> Result<i64> {
+        let state = State {
+            store: Store::new(order),
+            getters: Tickets::new(),
+            putters: Tickets::new(),
+            joiners: Tickets::new(),
+            observers: Tickets::new(),
+            shut: false,
+            closed: false,
+            unfinished: 0,
+        };
+        registry::share(Arc::new(SharedQueue { state: Mutex::new(state), capacity, destroy }))
+    }
+
+    fn closed(&self) {
+        let items: Vec<Item> = {
+            let mut s = lock(&self.state);
+            (s.shut, s.closed) = (true, true);
+            let State { getters, putters, joiners, observers, .. } = &mut *s;
+            let all = getters.iter().chain(putters.iter()).chain(joiners.iter()).chain(observers.iter());
+            all.for_each(Ticket::nudge);
+            std::iter::from_fn(|| s.store.pop()).collect()
+        };
+        items.into_iter().for_each(|item| destroy(self.destroy, item));
+    }
+
+    pub fn len(&self) -> usize {
+        lock(&self.state).store.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        let s = lock(&self.state);
+        s.store.is_empty() && s.putters.is_empty()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.capacity
+    }
+
+    fn ended(s: &State) -> Error {
+        if s.closed { Error::BADF } else { Error::PIPE }
+    }
+
+    /// Gives `item` to somebody who waits, or stores it if there is room.
+    fn offer(&self, s: &mut State, item: Item) -> Result<bool> {
+        if let Some(ticket) = s.getters.pop_front() {
+            ticket.set_value(item);
+            ticket.grant();
+        } else if s.store.len() < self.capacity {
+            s.store.reserve()?;
+            s.store.push(item);
+        } else {
+            return Ok(false);
+        }
+        s.unfinished += 1;
+        s.observers.iter().for_each(Ticket::nudge);
+        Ok(true)
+    }
+
+    /// Has `ticket` nudged when something is put, or not any more.
+    pub fn observe(&self, ticket: &Arc<Ticket>, on: bool) {
+        observe(&mut lock(&self.state).observers, ticket, on);
+    }
+
+    /// A get would not wait.
+    pub fn is_ready(&self) -> bool {
+        let s = lock(&self.state);
+        s.shut || !s.store.is_empty() || !s.putters.is_empty()
+    }
+
+    pub fn put(&self, hub: &Hub, handle: i64, item: Item, deadline: Deadline) -> Result<()> {
+        if !deadline.is_now() {
+            hub.check()?;
+        }
+        let ticket = {
+            let mut s = lock(&self.state);
+            if s.shut {
+                return Err(Self::ended(&s));
+            }
+            if self.offer(&mut s, item)? {
+                return Ok(());
+            }
+            if deadline.is_now() {
+                return Err(Error::AGAIN);
+            }
+            hub.may_park()?;
+            let ticket = Ticket::new(hub, item);
+            s.putters.push_back(ticket.clone());
+            s.observers.iter().for_each(Ticket::nudge);
+            ticket
+        };
+        let mut result = Ok(());
+        while result.is_ok() && !ticket.is_granted() && !lock(&self.state).shut {
+            result = ticket.park(hub, deadline, Waiting::Object(handle));
+        }
+        let mut s = lock(&self.state);
+        if ticket.is_granted() {
+            return Ok(()); // taken is taken, killed or not
+        }
+        take_out(&mut s.putters, &ticket);
+        result.and(Err(Self::ended(&s)))
+    }
+
+    /// An item that is there, and room made for a waiting putter's.
+    fn take(&self, s: &mut State) -> Option<Item> {
+        let item = match s.store.pop() {
+            Some(item) => item,
+            None => return self.take_from_putter(s),
+        };
+        while s.store.len() < self.capacity && s.store.reserve().is_ok() {
+            let Some(next) = self.take_from_putter(s) else { break };
+            s.store.push(next);
+        }
+        Some(item)
+    }
+
+    fn take_from_putter(&self, s: &mut State) -> Option<Item> {
+        let ticket = s.putters.pop_front()?;
+        s.unfinished += 1;
+        let item = ticket.value();
+        ticket.grant();
+        Some(item)
+    }
+
+    pub fn get(&self, hub: &Hub, handle: i64, deadline: Deadline) -> Result<Item> {
+        if !deadline.is_now() {
+            hub.check()?;
+        }
+        let ticket = {
+            let mut s = lock(&self.state);
+            if let Some(item) = self.take(&mut s) {
+                return Ok(item);
+            }
+            if s.shut {
+                return Err(Self::ended(&s));
+            }
+            if deadline.is_now() {
+                return Err(Error::AGAIN);
+            }
+            hub.may_park()?;
+            let ticket = Ticket::new(hub, std::ptr::null_mut());
+            s.getters.push_back(ticket.clone());
+            ticket
+        };
+        let mut result = Ok(());
+        while result.is_ok() && !ticket.is_granted() && !lock(&self.state).shut {
+            result = ticket.park(hub, deadline, Waiting::Object(handle));
+        }
+        let mut s = lock(&self.state);
+        if !ticket.is_granted() {
+            take_out(&mut s.getters, &ticket);
+            return result.and(Err(Self::ended(&s)));
+        }
+        if hub.current().attention.get() & KILLED != 0 {
+            self.give_back(&mut s, ticket.value());
+            return Err(Error::CANCELED);
+        }
+        Ok(ticket.value())
+    }
+
+    fn give_back(&self, s: &mut State, item: Item) {
+        if s.closed {
+            destroy(self.destroy, item);
+        } else if let Some(ticket) = s.getters.pop_front() {
+            ticket.set_value(item);
+            ticket.grant();
+        } else {
+            s.store.push_back_first(item);
+        }
+    }
+
+    /// Only what is there now: other threads may take it before you look again.
+    pub fn peek(&self) -> Result<Item> {
+        let s = lock(&self.state);
+        let waiting = s.putters.front().map(|t| t.value());
+        s.store.peek().or(waiting).ok_or(if s.shut { Self::ended(&s) } else { Error::AGAIN })
+    }
+
+    pub fn shut(&self) {
+        let mut s = lock(&self.state);
+        s.shut = true;
+        s.getters.iter().chain(s.putters.iter()).chain(s.observers.iter()).for_each(Ticket::nudge);
+    }
+
+    pub fn task_done(&self) -> Result<()> {
+        let mut s = lock(&self.state);
+        s.unfinished = s.unfinished.checked_sub(1).ok_or(Error::OVERFLOW)?;
+        if s.unfinished == 0 {
+            s.joiners.drain(..).for_each(|t| t.grant());
+        }
+        Ok(())
+    }
+
+    pub fn join(&self, hub: &Hub, handle: i64, deadline: Deadline) -> Result<()> {
+        if !deadline.is_now() {
+            hub.check()?;
+        }
+        let ticket = {
+            let mut s = lock(&self.state);
+            if s.unfinished == 0 {
+                return Ok(());
+            }
+            if deadline.is_now() {
+                return Err(Error::AGAIN);
+            }
+            hub.may_park()?;
+            let ticket = Ticket::new(hub, std::ptr::null_mut());
+            s.joiners.push_back(ticket.clone());
+            ticket
+        };
+        let mut result = Ok(());
+        while result.is_ok() && !ticket.is_granted() && !lock(&self.state).closed {
+            result = ticket.park(hub, deadline, Waiting::Object(handle));
+        }
+        let mut s = lock(&self.state);
+        take_out(&mut s.joiners, &ticket);
+        if ticket.is_granted() { Ok(()) } else { result.and(Err(Error::BADF)) }
+    }
+}

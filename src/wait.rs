@@ -1,0 +1,259 @@
+//! Parking and waking: how a greenlet waits for something.
+//!
+//! ```text
+//! check       may it block at all? killed, interrupted, a scope's timeout: no
+//! note, link  say what it waits for, enter the lists of those who can end the wait
+//! park        suspend until woken, or until the deadline
+//! unlink      whatever ended it: no list points to it any more
+//! ```
+//!
+//! Who ends a wait gives a code: 0, or why it failed. A taker in a list is *granted*
+//! what it waited for in the same step that makes it ready, so a deadline can not
+//! come in between. A kill can: then the waiter gives back what it was granted.
+
+use crate::error::{Error, Result};
+use crate::greenlet::{Greenlet, INTERRUPTED, KILLED, SCOPED, State, Waiting};
+use crate::hub::Hub;
+use crate::time::{Deadline, now};
+use crate::waitlist::{Role, WaitList, WaitNode};
+use std::ffi::c_void;
+
+/// How a wait in a list ended.
+pub enum Waited {
+    Granted(*mut c_void),
+    /// Granted, but killed before it could run: the caller gives it back.
+    Returned(*mut c_void, Error),
+    Failed(Error),
+}
+
+impl Hub {
+    /// Whether the current greenlet may make a blocking call: ECANCELED when it was
+    /// killed, the code it was interrupted with, ETIMEDOUT in an expired scope.
+    #[inline(always)]
+    pub fn check(&self) -> Result<()> {
+        let g = self.current();
+        if g.attention.get() == 0 { Ok(()) } else { self.check_attention(g) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn check_attention(&self, g: &Greenlet) -> Result<()> {
+        let attention = g.attention.get();
+        if attention & KILLED != 0 {
+            return Err(Error::CANCELED);
+        }
+        if attention & INTERRUPTED != 0 {
+            g.unflag(INTERRUPTED);
+            return Err(Error::from_code(g.interrupt.take()));
+        }
+        if attention & SCOPED != 0 && self.expire_scopes(g) {
+            return Err(Error::TIMEDOUT);
+        }
+        Ok(())
+    }
+
+    /// Marks the scopes of `g` whose time has come; whether there are any.
+    fn expire_scopes(&self, g: &Greenlet) -> bool {
+        let now = now();
+        g.peek_extra(|x| {
+            let mut any = false;
+            for scope in x.scopes.iter().filter(|s| s.active.get() && s.deadline.get() <= now) {
+                scope.fired.set(true);
+                any = true;
+            }
+            any
+        })
+        .unwrap_or(false)
+    }
+
+    /// The earliest of `deadline` and the scopes of `g`.
+    #[cold]
+    fn scoped(&self, g: &Greenlet, deadline: Deadline) -> Deadline {
+        let scopes = g.peek_extra(|x| {
+            x.scopes.iter().filter(|s| s.active.get()).map(|s| s.deadline.get()).min()
+        });
+        let nearest = scopes.flatten().unwrap_or(i64::MAX).max(1);
+        deadline.min(Deadline::from_raw(nearest))
+    }
+
+    /// Whether the current greenlet may suspend here at all: not in a loop callback,
+    /// and not when the binding forbids it now.
+    #[inline(always)]
+    pub fn may_park(&self) -> Result<()> {
+        if self.in_callback() {
+            return Err(Error::WOULDBLOCK);
+        }
+        match self.hooks.get().and_then(|h| h.may_park) {
+            Some(may_park) if may_park() == 0 => Err(Error::PERM),
+            _ => Ok(()),
+        }
+    }
+
+    /// Suspends the current greenlet until somebody wakes it, or until `deadline`
+    /// (ETIMEDOUT; EAGAIN when that is "now"). The caller has called `check`, and
+    /// has put the greenlet where it will be found.
+    #[inline(always)]
+    pub fn park(&self, deadline: Deadline, why: Waiting) -> Result<()> {
+        if deadline.is_now() {
+            return Err(Error::AGAIN);
+        }
+        self.may_park()?;
+        let g = self.current();
+        let mut deadline = deadline;
+        if g.attention.get() & SCOPED != 0 {
+            deadline = self.scoped(g, deadline);
+        }
+        if !deadline.is_never() {
+            if deadline.has_passed() {
+                return self.timed_out(g);
+            }
+            self.timers.set(&g.timer, deadline.ns())?;
+        }
+        self.note_wait(g, why);
+        g.state.set(State::Parked);
+        self.suspend(g);
+        match g.wake_code.take() {
+            0 => Ok(()),
+            code if code == Error::TIMEDOUT.code() => self.timed_out(g),
+            code => Err(Error::from_code(code)),
+        }
+    }
+
+    fn timed_out(&self, g: &Greenlet) -> Result<()> {
+        if g.attention.get() & SCOPED != 0 {
+            self.expire_scopes(g);
+        }
+        Err(Error::TIMEDOUT)
+    }
+
+    /// Waits in `list` until granted. `value` is what this waiter hands over.
+    #[inline(always)]
+    pub fn wait_in(
+        &self,
+        list: &WaitList,
+        role: Role,
+        value: *mut c_void,
+        deadline: Deadline,
+        why: Waiting,
+    ) -> Waited {
+        let g = self.current();
+        let node = &g.node;
+        node.owner.set(std::ptr::from_ref(g).cast());
+        node.value.set(value);
+        node.role.set(role);
+        node.granted.set(false);
+        list.push(node);
+        let result = self.park(deadline, why);
+        if node.granted.get() {
+            if g.attention.get() & KILLED != 0 {
+                return Waited::Returned(node.value.get(), Error::CANCELED);
+            }
+            return Waited::Granted(node.value.get());
+        }
+        node.unlink();
+        // Not granted and not failed: woken to look at the object's end.
+        Waited::Failed(result.err().unwrap_or(Error::BADF))
+    }
+
+    /// Ends the wait of a node that has left its list: it has what it waited for.
+    #[inline]
+    pub fn grant(&self, node: &WaitNode) {
+        node.granted.set(true);
+        // SAFETY: the owner of a linked node is a living record.
+        self.wake(unsafe { &*node.owner.get().cast::<Greenlet>() }, 0);
+    }
+
+    /// Ends the wait of a node that has left its list, with a failure.
+    pub fn refuse(&self, node: &WaitNode, error: Error) {
+        // SAFETY: as above.
+        self.wake(unsafe { &*node.owner.get().cast::<Greenlet>() }, error.code());
+    }
+
+    /// Everybody in `list` fails with `error`.
+    pub fn refuse_all(&self, list: &WaitList, error: Error) {
+        while let Some(node) = list.pop() {
+            self.refuse(node, error);
+        }
+    }
+
+    /// Tells the observers at the head of `list` to look again, and returns the
+    /// first taker behind them, which stays in the list.
+    #[inline]
+    pub fn first_taker<'a>(&self, list: &'a WaitList) -> Option<&'a WaitNode> {
+        loop {
+            let node = list.first()?;
+            if node.role.get() != Role::Observer {
+                return Some(node);
+            }
+            node.unlink();
+            self.grant(node);
+        }
+    }
+
+    /// Lets everything that is ready run first.
+    #[inline(always)]
+    pub fn yield_now(&self) -> Result<()> {
+        self.check()?;
+        let g = self.current();
+        // Alone: nothing to wait for, but now and then the loop must look round.
+        let budget = self.budget.get();
+        if self.ready.is_empty() && budget > 0 && !self.in_callback() {
+            self.budget.set(budget - 1);
+            return Ok(());
+        }
+        self.may_park()?;
+        g.state.set(State::Ready);
+        self.ready.push(g);
+        self.suspend(g);
+        self.check_after(g)
+    }
+
+    /// A kill or interrupt that came while `g` was ready to go on.
+    #[inline]
+    fn check_after(&self, g: &Greenlet) -> Result<()> {
+        if g.attention.get() & (KILLED | INTERRUPTED) == 0 { Ok(()) } else { self.check_attention(g) }
+    }
+
+    /// Sleeps until `deadline`; zero and the past are one yield.
+    pub fn sleep_until(&self, deadline: Deadline) -> Result<()> {
+        self.check()?;
+        if deadline.is_now() || deadline.has_passed() {
+            return self.yield_now();
+        }
+        let scopes_before = self.current().attention.get() & SCOPED;
+        match self.park(deadline, Waiting::Sleep) {
+            // Its own deadline is the sleep's success; a scope's is not.
+            Err(Error::TIMEDOUT) if scopes_before == 0 || deadline.has_passed() => {
+                let g = self.current();
+                if scopes_before != 0 && self.expire_scopes(g) {
+                    return Err(Error::TIMEDOUT);
+                }
+                self.check_after(g)
+            }
+            other => other,
+        }
+    }
+
+    /// Goes on when nothing else is ready; a higher priority first.
+    pub fn idle(&self, priority: i32) -> Result<()> {
+        self.check()?;
+        // The value slot holds the priority; equal priorities go in order.
+        let place = self.idlers.iter().find(|n| (n.value.get() as isize as i32) < priority);
+        let later: Vec<&WaitNode> = match place {
+            Some(first) => self.idlers.iter().skip_while(|n| !std::ptr::eq(*n, first)).collect(),
+            None => Vec::new(),
+        };
+        later.iter().for_each(|n| n.unlink());
+        let g = self.current();
+        self.may_park()?;
+        g.node.owner.set(std::ptr::from_ref(g).cast());
+        g.node.value.set(priority as isize as *mut c_void);
+        g.node.role.set(Role::Taker);
+        g.node.granted.set(false);
+        self.idlers.push(&g.node);
+        later.iter().for_each(|n| self.idlers.push(n));
+        let result = self.park(Deadline::NEVER, Waiting::Idle);
+        g.node.unlink();
+        result
+    }
+}

@@ -1,0 +1,56 @@
+"""The library staged as a user would install it, and programs compiled against that stage."""
+import os
+from pathlib import Path
+
+from . import process
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = ROOT / "target"
+STAGE = TARGET / "stage"
+BUILT = TARGET / "tests"
+
+CARGO = os.environ.get("CARGO", "cargo")
+CC = os.environ.get("CC", "cc")
+CXX = os.environ.get("CXX", "g++")
+
+WARNINGS = ["-Wall", "-Wextra"]
+BUILD_LIMIT = 1800
+
+
+def stage():
+    """Builds and installs to target/stage."""
+    return process.run(["make", "stage"], BUILD_LIMIT, {"CARGO_TARGET_DIR": TARGET}, ROOT)
+
+
+def header():
+    return STAGE / "include" / "weald.h"
+
+
+def library():
+    return STAGE / "lib" / "libweald.so"
+
+
+def flags(*options):
+    """What pkg-config says; None where it says nothing."""
+    asked = process.run(["pkg-config", *options, "weald"], 20, {"PKG_CONFIG_PATH": STAGE / "lib" / "pkgconfig"})
+    return asked.output.split() if asked.status == 0 else None
+
+
+def compile_program(source, program, extra=(), libdir=None, limit=180):
+    """A C or C++ program that uses the installed library, found again at run time."""
+    program.parent.mkdir(parents=True, exist_ok=True)
+    libdir = libdir or STAGE / "lib"
+    found = flags("--cflags", "--libs") or [f"-I{STAGE / 'include'}", f"-L{libdir}", "-lweald"]
+    language = [CXX, "-std=c++17"] if source.suffix == ".cpp" else [CC, "-std=c11"]
+    return process.run([*language, "-g", "-O1", *WARNINGS, "-pthread", *extra, source, f"-L{libdir}", *found,
+                        f"-Wl,-rpath,{libdir}", "-o", program], limit)
+
+
+def has_feature(name):
+    inside = False
+    for line in (ROOT / "Cargo.toml").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            inside = line.strip() == "[features]"
+        elif inside and line.split("=")[0].strip() == name:
+            return True
+    return False

@@ -1,0 +1,95 @@
+"""Suite `c`: tests/c against the installed library, one process a claim; and the same under ASan and valgrind."""
+import os
+
+from . import build, process, tools
+
+FOLDER = build.ROOT / "tests" / "c"
+SUPPRESSIONS = build.ROOT / "tests" / "valgrind.supp"
+
+
+def sources(options):
+    found = sorted(path for path in FOLDER.iterdir() if path.suffix in (".c", ".cpp"))
+    return [path for path in found if options.may_want(path.stem)]
+
+
+def run(report, options):
+    _run(report, options, "c", build.BUILT / "c")
+
+
+def run_asan(report, options):
+    """The test code instrumented; the library as it is, but for switches that tell ASan about the stacks."""
+    libdir = _sanitizer_library(report)
+    if libdir is None:
+        return
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+    # Overflow tests want their own SIGSEGV; handlers of ASan's would come first.
+    env = {"ASAN_OPTIONS": "detect_stack_use_after_return=1:handle_segv=0:allow_user_segv_handler=1:"
+                           "use_sigaltstack=0:allocator_may_return_null=1:exitcode=66",
+           "UBSAN_OPTIONS": "print_stacktrace=1", "WEALD_TEST_UNDER": "asan"}
+    _run(report, options, "asan", build.BUILT / "asan", flags, libdir, env, slower=4)
+
+
+def run_valgrind(report, options):
+    reason = tools.missing("valgrind")
+    if reason:
+        with report.group("valgrind") as group:
+            group.skipped("all", reason)
+        return
+    prefix = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full", "--errors-for-leak-kinds=definite",
+              "--show-leak-kinds=definite", "--fair-sched=yes", "--num-callers=30"]
+    if SUPPRESSIONS.exists():
+        prefix.append(f"--suppressions={SUPPRESSIONS}")
+    _run(report, options, "valgrind", build.BUILT / "c", env={"WEALD_TEST_UNDER": "valgrind"}, prefix=prefix, slower=8)
+
+
+def _run(report, options, suite, folder, flags=(), libdir=None, env=None, prefix=(), slower=1):
+    paths = sources(options)
+    reason = tools.missing("g++") if any(path.suffix == ".cpp" for path in paths) else ""
+    skipped = [path for path in paths if path.suffix == ".cpp" and reason]
+    compiled = process.in_parallel(options.jobs, lambda path: build.compile_program(
+        path, folder / path.stem, flags, libdir), [path for path in paths if path not in skipped])
+    results = dict(zip([path for path in paths if path not in skipped], compiled))
+
+    for path in paths:
+        with report.group(f"{suite}:{path.stem}") as group:
+            if path in skipped:
+                group.skipped("all", reason)
+            elif results[path].status != 0:
+                group.failed("compiles", f"{results[path].story}\n{results[path].output}")
+            else:
+                if results[path].output.strip():
+                    group.failed("compiles without warnings", results[path].output)
+                run_cases(group, options, path.stem, folder / path.stem, env, prefix, slower)
+
+
+def run_cases(group, options, stem, program, env=None, prefix=(), slower=1):
+    """Every claim of one program that speaks the protocol of test.h."""
+    listed = process.run([program, "--list"], 60, env)
+    if listed.status != 0:
+        group.failed("lists its tests", f"{listed.story}\n{listed.output}")
+        return
+    cases = [line.split() for line in listed.output.splitlines() if line.strip()]
+
+    def one(case):
+        name, limit = case[0], int(case[1]) or options.limit
+        group.ran(name, process.run([*prefix, program, name], limit * slower, env, build.ROOT))
+
+    process.in_parallel(options.jobs, one, [case for case in cases if options.wants(f"{stem}::{case[0]}")])
+
+
+def _sanitizer_library(report):
+    """A build in its own folder; without link-time optimisation, which is what takes the time."""
+    target = build.TARGET / "asan"
+    features = ["--features", "sanitizer"] if build.has_feature("sanitizer") else []
+    built = process.run([build.CARGO, "build", "--release", *features], build.BUILD_LIMIT,
+                        {"CARGO_TARGET_DIR": target, "CARGO_PROFILE_RELEASE_LTO": "off",
+                         "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}, build.ROOT)
+    if built.status != 0:
+        with report.group("asan") as group:
+            group.failed("library builds", built.output)
+        return None
+    libdir = target / "release"
+    soname = libdir / "libweald.so.0"
+    if not soname.is_symlink():
+        os.symlink("libweald.so", soname)
+    return libdir

@@ -1,0 +1,102 @@
+"""Suite `install`: what `make install` lays down, and that the usual build systems find it."""
+import os
+import shutil
+
+from . import build, process, tools
+
+SOURCE = build.ROOT / "tests" / "install"
+
+
+def run(report, options):
+    with report.group("install") as group:
+        for check in (_layout, _pkg_config, _static, _cmake, _destdir_and_uninstall):
+            if options.wants(check.__name__.strip("_")):
+                check(group)
+
+
+def _layout(group):
+    lib = build.STAGE / "lib"
+    group.check("libweald.so leads to libweald.so.0", _link(lib / "libweald.so") == "libweald.so.0")
+    real = _link(lib / "libweald.so.0")
+    group.check("libweald.so.0 leads to the versioned file", real == f"libweald.so.{_version()}", str(real))
+    for name in ("lib/libweald.a", "include/weald.h", "lib/pkgconfig/weald.pc", "lib/cmake/weald/weald-config.cmake"):
+        group.check(f"{name} is there", (build.STAGE / name).is_file())
+    left = [str(path) for path in build.STAGE.rglob("*") if path.suffix in (".pc", ".cmake")
+            and "@" in path.read_text(encoding="utf-8")]
+    group.check("no placeholder is left", not left, "\n".join(left))
+
+
+def _pkg_config(group):
+    reason = tools.missing("pkg-config")
+    if reason:
+        group.skipped("pkg-config", reason)
+        return
+    group.check("pkg-config tells the version", build.flags("--modversion") == [_version()])
+    program = build.BUILT / "install" / "shared"
+    _compile_and_run(group, "a program built with pkg-config runs", program,
+                     [*build.flags("--cflags", "--libs"), f"-Wl,-rpath,{build.STAGE / 'lib'}"])
+
+
+def _static(group):
+    """The static library, with the system libraries that weald.pc names."""
+    reason = tools.missing("pkg-config")
+    if reason:
+        group.skipped("static", reason)
+        return
+    words = build.flags("--static", "--cflags", "--libs")
+    words = [str(build.STAGE / "lib" / "libweald.a") if word == "-lweald" else word for word in words]
+    program = build.BUILT / "install" / "static"
+    if _compile_and_run(group, "a program linked statically runs", program, words):
+        needs = process.run(["ldd", program], 20)
+        group.check("it does not need libweald.so", "libweald" not in needs.output, needs.output)
+
+
+def _compile_and_run(group, case, program, words):
+    program.parent.mkdir(parents=True, exist_ok=True)
+    done = process.run([build.CC, "-std=c11", *build.WARNINGS, SOURCE / "main.c", *words, "-o", program], 180)
+    if done.status == 0:
+        done = process.run([program], 20)
+    group.ran(case, done)
+    return done.status == 0
+
+
+def _cmake(group):
+    reason = tools.missing("cmake")
+    if reason:
+        group.skipped("cmake", reason)
+        return
+    folder = build.BUILT / "cmake"
+    shutil.rmtree(folder, ignore_errors=True)
+    done = process.run(["cmake", "-S", SOURCE, "-B", folder, f"-DCMAKE_PREFIX_PATH={build.STAGE}"], 120)
+    if done.status == 0:
+        done = process.run(["cmake", "--build", folder], 180)
+    group.ran("find_package(weald) configures and builds", done)
+    if done.status == 0:
+        for name in ("shared", "static"):
+            group.ran(f"the {name} program of CMake runs", process.run([folder / name], 20))
+
+
+def _destdir_and_uninstall(group):
+    root = build.BUILT / "destdir"
+    shutil.rmtree(root, ignore_errors=True)
+    words = ["PREFIX=/opt/wood", "LIBDIR=/opt/wood/lib64", "INCLUDEDIR=/opt/wood/include",
+             "MANDIR=/opt/wood/share/man", f"DESTDIR={root}"]
+    env = {"CARGO_TARGET_DIR": build.TARGET}
+    done = process.run(["make", "install", *words], build.BUILD_LIMIT, env, build.ROOT)
+    group.ran("make install takes PREFIX, LIBDIR and DESTDIR", done)
+    text = (root / "opt/wood/lib64/pkgconfig/weald.pc")
+    group.check("weald.pc names the final place", text.is_file() and str(root) not in text.read_text(encoding="utf-8"))
+    group.ran("make uninstall", process.run(["make", "uninstall", *words], 60, env, build.ROOT))
+    left = [str(path) for path in root.rglob("*") if not path.is_dir()]
+    group.check("uninstall leaves nothing", not left, "\n".join(left))
+
+
+def _link(path):
+    return os.readlink(path) if path.is_symlink() else None
+
+
+def _version():
+    for line in (build.ROOT / "Cargo.toml").read_text(encoding="utf-8").splitlines():
+        if line.startswith("version = "):
+            return line.split('"')[1]
+    return ""

@@ -1,0 +1,44 @@
+"""The programs that a suite needs beyond cargo, a C compiler, make and python3; installed here where we may."""
+import os
+import shutil
+
+from . import process
+from .report import say
+
+PACKAGES = {
+    "pkg-config": "pkg-config",
+    "cmake": "cmake",
+    "g++": "g++",
+    "valgrind": "valgrind",
+    "nm": "binutils",
+    "readelf": "binutils",
+}
+
+_updated = False
+
+
+def missing(*names):
+    """Why a suite cannot run for want of these; "" if it can."""
+    absent = [name for name in names if not _have(name)]
+    return f"needs {', '.join(absent)}" if absent else ""
+
+
+def _have(name):
+    return bool(shutil.which(name)) or (_may_install(name) and _install(name))
+
+
+def _may_install(name):
+    return name in PACKAGES and os.geteuid() == 0 and shutil.which("apt-get")
+
+
+def _install(name):
+    global _updated
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    say(f"installing {PACKAGES[name]} for {name}")
+    if not _updated:
+        process.run(["apt-get", "-q", "update"], 300, quiet)
+        _updated = True
+    done = process.run(["apt-get", "-q", "-y", "install", "--no-install-recommends", PACKAGES[name]], 600, quiet)
+    if done.status != 0:
+        say(done.output)
+    return bool(shutil.which(name))
