@@ -82,7 +82,8 @@ def run_once(peer, program, job, options):
     if not options.quick:
         measure.wait_for_quiet(0.5)
     if job.word == "idle":
-        return measure.run_idle(command, peer.env, options.core, 0.2 if options.quick else 1)
+        times = {"seconds": 0.2, "settle": 0.1} if options.quick else {"seconds": 1}
+        return measure.run_idle(command, peer.env, options.core, **times)
     return measure.run(command, peer.env, options.core, job.timeout)
 
 

@@ -562,15 +562,15 @@ typedef void (*weald_watcher_fn)(weald_watcher w, int what, void *user);
  * descriptor is closed behind its back, the callback gets WEALD_ERROR alone, once, and the watcher
  * is stopped: stop it before closing. The descriptor stays the caller's. Close the watcher. Does
  * not switch. Returns WEALD_EBADF (a negative descriptor), WEALD_EINVAL (other events, or none;
- * `fn` NULL), WEALD_ENOMEM. */
+ * `f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_io_watcher(int fd, int events, weald_watcher_fn f, void *user);
 
 /* Fires `after_ns` nanoseconds after its start (0 or less: in the next turn), then every
  * `repeat_ns`; with 0 it fires once and is stopped before its callback runs. It does not drift:
- * the n-th firing is due at start + after + n * repeat, however long callbacks take, and those
- * that were missed are left out. Timers that are due at the same moment fire in the order they
- * were started. INT64_MAX: never. Close it. Does not switch. Returns WEALD_EINVAL (a negative
- * repeat; `fn` NULL), WEALD_ENOMEM. */
+ * the n-th firing is due at start + after + n * repeat, however long callbacks take, and one that
+ * is late stands for all that were missed. Timers that are due at the same moment fire in the
+ * order they were started. INT64_MAX: never. Close it. Does not switch. Returns WEALD_EINVAL (a
+ * negative repeat; `f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_timer_watcher(int64_t after_ns, int64_t repeat_ns, weald_watcher_fn f,
                                   void *user);
 
@@ -578,37 +578,37 @@ weald_watcher weald_timer_watcher(int64_t after_ns, int64_t repeat_ns, weald_wat
  * not do what it does by default, nor call a handler that was there before (SIGCHLD's is called as
  * well); the last to lose interest in the signal restores that. Two that come before the loop
  * looks are one callback. Close it. Does not switch. Returns WEALD_EINVAL (no such signal; one
- * that can not be caught, or that a fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL; `fn` NULL),
+ * that can not be caught, or that a fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL; `f` NULL),
  * WEALD_ENOMEM. */
 weald_watcher weald_signal_watcher(int signo, weald_watcher_fn f, void *user);
 
 /* Watches for the end of a child process, reaps it, and is stopped. The callback gets its wait
  * status (see waitpid(2)), or WEALD_ECHILD when `pid` is no child of this process or somebody else
  * has reaped it. Several watchers of one thread may watch the same child; each gets the status.
- * Close it. Does not switch. Returns WEALD_EINVAL (`pid` 0 or less; `fn` NULL), WEALD_ENOMEM. */
+ * Close it. Does not switch. Returns WEALD_EINVAL (`pid` 0 or less; `f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_child_watcher(int pid, weald_watcher_fn f, void *user);
 
 /* Fires when weald_async_send is called for it, from any thread. Close it. Does not switch.
- * Returns WEALD_EINVAL (`fn` NULL), WEALD_ENOMEM. */
+ * Returns WEALD_EINVAL (`f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_async_watcher(weald_watcher_fn f, void *user);
 
 /* Fires in each turn in which nothing else is to be done, and keeps the loop from sleeping: stop
- * it when the work is done. Close it. Does not switch. Returns WEALD_EINVAL (`fn` NULL),
+ * it when the work is done. Close it. Does not switch. Returns WEALD_EINVAL (`f` NULL),
  * WEALD_ENOMEM. */
 weald_watcher weald_idle_watcher(weald_watcher_fn f, void *user);
 
 /* Fires just before the loop looks for events or sleeps. Close it. Does not switch. Returns
- * WEALD_EINVAL (`fn` NULL), WEALD_ENOMEM. */
+ * WEALD_EINVAL (`f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_prepare_watcher(weald_watcher_fn f, void *user);
 
 /* Fires just after the loop has looked for events, and behind their callbacks (before them with a
- * higher priority). Close it. Does not switch. Returns WEALD_EINVAL (`fn` NULL), WEALD_ENOMEM. */
+ * higher priority). Close it. Does not switch. Returns WEALD_EINVAL (`f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_check_watcher(weald_watcher_fn f, void *user);
 
 /* Looks at `path` (copied) every `interval_ns` nanoseconds (0: 5 seconds) and fires when what
  * stat(2) says has changed, but for the time of last access; coming into being and vanishing are
  * changes. It looks with a blocking stat(2), so the path should be on a file system that answers.
- * Close it. Does not switch. Returns WEALD_EINVAL (`path` NULL or empty; a negative interval; `fn`
+ * Close it. Does not switch. Returns WEALD_EINVAL (`path` NULL or empty; a negative interval; `f`
  * NULL), WEALD_ENOMEM. */
 weald_watcher weald_stat_watcher(const char *path, int64_t interval_ns, weald_watcher_fn f,
                                  void *user);
@@ -1067,12 +1067,12 @@ int weald_signal_wait(const int *signos, size_t n, int64_t deadline);
  * not switch. Returns 0, WEALD_EINVAL (as weald_signal_wait). */
 int weald_signal_ignore(const int *signos, size_t n);
 
-/* For an orderly end: has `fn(arg)` run once in the loop when the first of SIGINT, SIGTERM and
+/* For an orderly end: has `f(arg)` run once in the loop when the first of SIGINT, SIGTERM and
  * SIGQUIT comes. Let it set an event, kill a group or call weald_stop; it must not block. From
  * then on the three do again what they did before, so a second one ends a program that takes too
  * long. A loop that has not looked for a second since the first one does not stop the next from
  * ending the program either. It does not keep the loop running. Does not switch. Returns 0,
- * WEALD_EINVAL (`fn` NULL), WEALD_EALREADY (this thread has one that has not run), WEALD_EMFILE,
+ * WEALD_EINVAL (`f` NULL), WEALD_EALREADY (this thread has one that has not run), WEALD_EMFILE,
  * WEALD_ENOMEM. */
 int weald_on_terminate(weald_callback f, void *arg);
 

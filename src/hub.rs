@@ -454,19 +454,21 @@ impl Hub {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            if let Some(g) = self.ready.peek(5) {
+            let fetch = |at: usize| {
                 // SAFETY: a prefetch never faults.
-                unsafe {
-                    _mm_prefetch(g.cast::<i8>(), _MM_HINT_T0);
-                    _mm_prefetch(g.cast::<i8>().wrapping_add(64), _MM_HINT_T0);
-                }
-                if let Some(g) = self.ready.peek(2) {
+                unsafe { _mm_prefetch(at as *const i8, _MM_HINT_T0) }
+            };
+            if let Some(g) = self.ready.peek(5) {
+                let record = g as usize;
+                [0, 64, 128, 256, 320].iter().for_each(|line| fetch(record + line));
+                let sp = match self.ready.peek(2) {
                     // SAFETY: who is in the ring is alive.
-                    let sp = unsafe { (*g).sp.get() };
-                    for offset in [0, 64, 128] {
-                        // SAFETY: a prefetch never faults.
-                        unsafe { _mm_prefetch((sp + offset) as *const i8, _MM_HINT_T0) };
-                    }
+                    Some(g) => unsafe { (*g).sp.get() },
+                    None => 0,
+                };
+                // Not begun: no stack yet, and fetching from nowhere costs a page walk.
+                if sp != 0 {
+                    [0, 64, 128].iter().for_each(|line| fetch(sp + line));
                 }
             }
         }
@@ -597,6 +599,10 @@ impl Hub {
             self.sleep(now, limit);
         } else if self.poll_is_due(now) {
             self.poll_now(now);
+        }
+        // Callbacks that called for another turn must not keep greenlets from theirs.
+        if !self.stop.get() {
+            self.budget.set(self.slices.get());
         }
     }
 

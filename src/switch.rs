@@ -55,10 +55,19 @@ impl Hub {
     #[inline(always)]
     fn accepts_switch(&self, to: &Greenlet) -> Result<()> {
         self.may_park()?;
+        // No match: it would become an indirect jump.
+        if to.state.get() == State::Switched {
+            return Ok(());
+        }
+        self.accepts_first_switch(to)
+    }
+
+    #[cold]
+    fn accepts_first_switch(&self, to: &Greenlet) -> Result<()> {
         match to.state.get() {
-            State::Switched | State::New => Ok(()),
+            State::New => Ok(()),
             State::Done => Err(Error::ALREADY),
-            State::Ready | State::Running | State::Parked => Err(Error::BUSY),
+            _ => Err(Error::BUSY),
         }
     }
 

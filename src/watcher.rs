@@ -170,7 +170,9 @@ impl Watcher {
         self.activate(hub);
         match self.source {
             Source::Io { .. } if self.always_ready.get() => self.become_pending(hub, self.always()),
-            Source::Child(pid) => look_for_child(hub, pid), // it may have ended before
+            // It may have ended before, or be no child at all. Not now: others may be
+            // about to be started for the same child.
+            Source::Child(pid) => hub.later(Callback::Task(Box::new(move |hub| look_for_child(hub, pid)))),
             _ => {}
         }
         Ok(())
@@ -455,12 +457,16 @@ fn look_at(path: &CString) -> Look {
 /// Reaps `pid` if it has ended, and tells every watcher of it: whoever looks first
 /// takes the status away from the others.
 fn look_for_child(hub: &Hub, pid: i32) {
+    let watching = Watchers::of(hub).find(|w| matches!(w.source, Source::Child(p) if p == pid));
+    if watching.is_empty() {
+        return; // stopped meanwhile: the child is the program's to reap
+    }
     let what = match sys::reap(pid) {
         Ok(None) => return,
         Ok(Some(status)) => status,
         Err(_) => Error::CHILD.code(), // reaped by somebody else, or no child of ours
     };
-    for watcher in Watchers::of(hub).find(|w| matches!(w.source, Source::Child(p) if p == pid)) {
+    for watcher in watching {
         watcher.deactivate(hub);
         watcher.become_pending(hub, what);
     }
@@ -474,9 +480,7 @@ fn on_signal(hub: &Hub, signo: c_int) {
     }
     if signo == libc::SIGCHLD {
         for w in watchers.find(|w| matches!(w.source, Source::Child(_)) && w.pidfd.get() < 0) {
-            if let Source::Child(pid) = w.source
-                && w.active.get()
-            {
+            if let Source::Child(pid) = w.source {
                 look_for_child(hub, pid);
             }
         }

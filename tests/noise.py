@@ -84,7 +84,8 @@ TAKES_HERE = {
 }
 
 # Handles in which 0 has a meaning of its own.
-ZERO_IS_FINE = {("weald_coro_new", "parent"), ("weald_offload", "pool"), ("weald_threadpool_submit", "pool")}
+ZERO_IS_FINE = {("weald_coro_new", "parent"), ("weald_offload", "pool"), ("weald_threadpool_submit", "pool"),
+                ("weald_threadpool_size", "pool")}
 
 # Functions that take handles of other threads' objects.
 ANY_THREAD = r"weald_(post|async_send|close|dup|kind|threadpool_\w+|workers_\w+|offload)$"

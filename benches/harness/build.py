@@ -4,6 +4,7 @@ Everything goes to target/bench/; the source tree stays as it is.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,14 +82,25 @@ def newest(*paths):
     return max((os.path.getmtime(p) for p in paths if os.path.exists(p)), default=0)
 
 
+def link_by_soname(library):
+    """The name that the loader will look for; only an install would make it otherwise."""
+    done = subprocess.run(["readelf", "-d", library], capture_output=True, text=True)
+    soname = re.search(r"SONAME.*\[(.+)\]", done.stdout)
+    link = os.path.join(OUT, soname.group(1) if soname else os.path.basename(library))
+    if os.path.lexists(link):
+        os.remove(link)
+    os.symlink(library, link)
+
+
 def build_c(program, out):
     source = os.path.join(BENCHES, program.source)
-    inputs = [source, os.path.join(BENCHES, "bench.h")]
+    inputs = [source, os.path.join(BENCHES, "bench.h"), os.path.abspath(__file__)]
     flags = ["-O2", "-std=gnu11"] if program.language == "c" else ["-O2", "-std=c++17"]
     if "weald" in program.libraries:
         include = os.path.join(ROOT, "include")
         inputs.append(os.path.join(include, "weald.h"))
-        flags += ["-I" + include, "-L" + LIBRARY, "-Wl,-rpath," + LIBRARY]
+        flags += ["-I" + include, "-L" + LIBRARY, "-Wl,-rpath," + OUT]
+        link_by_soname(os.path.join(LIBRARY, "libweald.so"))
     if newest(out) > newest(*inputs):
         return
     libraries = ["-l" + name for name in program.libraries]

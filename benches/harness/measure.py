@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 TICKS = os.sysconf("SC_CLK_TCK")
-SETTLE = 0.3  # seconds until a program that said "ready" has gone to sleep
+SETTLE = 1.5  # seconds for a program that said "ready" to clean up and go to sleep
 
 
 @dataclass
@@ -111,14 +111,14 @@ def says_ready(process, timeout):
     return bool(readable) and process.stdout.readline() == "ready\n"
 
 
-def run_idle(command, env, core, seconds):
+def run_idle(command, env, core, seconds, settle=SETTLE):
     """Watches a sleeping program from outside, so that the watching wakes nobody."""
     noise = Noise()
     process = start(command, env, core)
     try:
         if not says_ready(process, 10):
             return Run({}, "it did not get ready")
-        time.sleep(SETTLE)
+        time.sleep(settle)
         before = activity(process.pid)
         time.sleep(seconds)
         after = activity(process.pid)

@@ -8,7 +8,7 @@
 #![allow(non_camel_case_types)]
 
 use super::greenlet::{jump_with_site, make, weald_greenlet, weald_spawn_options};
-use super::{fence, put, quick, quick64};
+use super::{blocking, fence, put, quick, quick64};
 use crate::error::{Error, Result};
 use crate::greenlet::Body;
 use crate::hub::Hub;
@@ -63,7 +63,12 @@ pub extern "C" fn weald_coro_new(
 /// WEALD_EBADF, WEALD_EALREADY (it has ended), WEALD_EBUSY (it waits for something else, or is ready to run), WEALD_EWOULDBLOCK,
 /// WEALD_EPERM, WEALD_EDEADLK, WEALD_ECANCELED.
 #[unsafe(no_mangle)]
+#[unsafe(naked)]
 pub extern "C" fn weald_switch(to: weald_greenlet, value: *mut c_void, received: *mut *mut c_void) -> c_int {
+    blocking!(switch)
+}
+
+extern "C" fn switch(to: weald_greenlet, value: *mut c_void, received: *mut *mut c_void) -> c_int {
     quick(|hub| {
         let got = hub.switch_to(hub.greenlet(to)?, value)?;
         // SAFETY: NULL or writable, by the caller.

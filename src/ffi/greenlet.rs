@@ -10,7 +10,7 @@
 #![allow(non_camel_case_types)]
 
 use super::base::weald_handle;
-use super::{fence, fence64, options, put, quick, quick64, slice, some, text, wanted};
+use super::{blocking, fence, fence64, options, put, quick, quick64, slice, some, text, wanted};
 use crate::error::{Error, Result};
 use crate::greenlet::{Body, LinkFn, LinkWhen, State};
 use crate::hub::Hub;
@@ -214,6 +214,16 @@ pub extern "C" fn weald_start_later(g: weald_greenlet, delay_ns: i64) -> c_int {
 /// (joining oneself, or nothing is left that could end it), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_join(g: weald_greenlet, deadline: i64) -> c_int {
+    let over = |hub: &Hub| hub.current().attention.get() == 0 && hub.greenlet(g).is_ok_and(|g| g.is_done());
+    if Hub::existing().is_some_and(over) { 0 } else { join(g, deadline) }
+}
+
+#[unsafe(naked)]
+extern "C" fn join(g: weald_greenlet, deadline: i64) -> c_int {
+    blocking!(join_by_waiting)
+}
+
+extern "C" fn join_by_waiting(g: weald_greenlet, deadline: i64) -> c_int {
     quick(|hub| hub.join(hub.greenlet(g)?, Deadline::from_raw(deadline)))
 }
 
@@ -574,7 +584,12 @@ pub extern "C" fn weald_sleep_until(deadline: i64) -> c_int {
 
 /// Lets everything run that is ready now, then goes on. May switch. Returns as weald_sleep.
 #[unsafe(no_mangle)]
+#[unsafe(naked)]
 pub extern "C" fn weald_yield() -> c_int {
+    blocking!(yield_now)
+}
+
+extern "C" fn yield_now() -> c_int {
     quick(|hub| hub.yield_now())
 }
 

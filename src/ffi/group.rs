@@ -109,7 +109,10 @@ pub extern "C" fn weald_group_len(grp: weald_group) -> i64 {
 /// 1 when `g` is a member, else 0. Does not switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_contains(grp: weald_group, g: weald_greenlet) -> c_int {
-    fence(|hub| Ok(group(hub, grp)?.contains(g)))
+    fence(|hub| {
+        let group = group(hub, grp)?;
+        Ok(group.contains(hub.greenlet(g)?.handle.get()))
+    })
 }
 
 /// How many more members fit; INT64_MAX in a group. Does not switch.

@@ -28,6 +28,36 @@ use crate::fence as guard;
 use crate::hub::Hub;
 use std::ffi::{CStr, c_char, c_int};
 
+/// The body of a naked function that calls `$inner`, which is likely to switch, and
+/// returns with a jump.
+///
+/// A `ret` is predicted from the calls made before it, and after a switch those were
+/// another greenlet's. Here the `ret` of `$inner` always goes to the same place,
+/// whoever runs, so it is predicted; and the way on to the caller is an indirect jump,
+/// which the predictor learns from history. It takes a rendezvous from 34 to 20 ns.
+macro_rules! blocking {
+    ($inner:path) => {{
+        #[cfg(target_arch = "x86_64")]
+        std::arch::naked_asm!(
+            ".cfi_startproc",
+            "sub rsp, 8",
+            ".cfi_adjust_cfa_offset 8",
+            "call {}",
+            "add rsp, 8",
+            ".cfi_adjust_cfa_offset -8",
+            "pop rcx",
+            ".cfi_adjust_cfa_offset -8",
+            ".cfi_register rip, rcx",
+            "jmp rcx",
+            ".cfi_endproc",
+            sym $inner
+        );
+        #[cfg(target_arch = "aarch64")]
+        std::arch::naked_asm!("b {}", sym $inner);
+    }};
+}
+pub(crate) use blocking;
+
 /// What a successful call may return.
 pub(crate) trait Code {
     fn code(self) -> i64;

@@ -11,7 +11,7 @@
 use super::base::{WEALD_SHARED, weald_handle};
 use super::event::is_shared;
 use super::greenlet::weald_destroy_fn;
-use super::{fence, fence_any, fence64, put, quick, some, wanted};
+use super::{blocking, fence, fence_any, fence64, put, quick, some, wanted};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::object;
@@ -95,6 +95,16 @@ fn get_shared(q: weald_queue, item: *mut *mut c_void, deadline: Deadline) -> c_i
 /// WEALD_EPIPE (shut), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_put(q: weald_queue, item: *mut c_void, deadline: i64) -> c_int {
+    let fits = |hub: &Hub| object::get::<Queue>(hub, q).is_ok_and(|q| q.try_put(hub, item));
+    if Hub::existing().is_some_and(fits) { 0 } else { put_item(q, item, deadline) }
+}
+
+#[unsafe(naked)]
+extern "C" fn put_item(q: weald_queue, item: *mut c_void, deadline: i64) -> c_int {
+    blocking!(put_by_waiting)
+}
+
+extern "C" fn put_by_waiting(q: weald_queue, item: *mut c_void, deadline: i64) -> c_int {
     let deadline = Deadline::from_raw(deadline);
     if is_shared(q) {
         return put_shared(q, item, deadline);
@@ -105,6 +115,23 @@ pub extern "C" fn weald_queue_put(q: weald_queue, item: *mut c_void, deadline: i
 /// Gets the next item into `*item`, waiting for one. May switch. Returns 0, WEALD_EINVAL (`item` NULL), WEALD_EPIPE (shut and drained) and as weald_queue_put.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_get(q: weald_queue, item: *mut *mut c_void, deadline: i64) -> c_int {
+    let next = |hub: &Hub| object::get::<Queue>(hub, q).ok().and_then(|q| q.try_get(hub));
+    if !item.is_null()
+        && let Some(got) = Hub::existing().and_then(next)
+    {
+        // SAFETY: not NULL, writable by the caller.
+        unsafe { put(item, got) };
+        return 0;
+    }
+    get_item(q, item, deadline)
+}
+
+#[unsafe(naked)]
+extern "C" fn get_item(q: weald_queue, item: *mut *mut c_void, deadline: i64) -> c_int {
+    blocking!(get_by_waiting)
+}
+
+extern "C" fn get_by_waiting(q: weald_queue, item: *mut *mut c_void, deadline: i64) -> c_int {
     let deadline = Deadline::from_raw(deadline);
     if is_shared(q) {
         return get_shared(q, item, deadline);

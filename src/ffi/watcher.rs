@@ -49,7 +49,7 @@ pub extern "C" fn weald_io_watcher(fd: c_int, events: c_int, f: weald_watcher_fn
 
 /// Fires `after_ns` nanoseconds after its start (0 or less: in the next turn), then every `repeat_ns`; with 0 it
 /// fires once and is stopped before its callback runs. It does not drift: the n-th firing is due
-/// at start + after + n * repeat, however long callbacks take, and those that were missed are left out.
+/// at start + after + n * repeat, however long callbacks take, and one that is late stands for all that were missed.
 /// Timers that are due at the same moment fire in the order they were started. INT64_MAX: never.
 /// Close it. Does not switch. Returns WEALD_EINVAL (a negative repeat; `f` NULL), WEALD_ENOMEM.
 #[unsafe(no_mangle)]

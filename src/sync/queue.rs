@@ -211,6 +211,39 @@ impl Queue {
         Waiting::Object(self.handle.get())
     }
 
+    // ---- the short way -----------------------------------------------------------
+
+    /// Puts into a plain queue that has room, where nobody waits and there is nothing
+    /// to look at first; false leaves everything as it was.
+    #[inline(always)]
+    pub fn try_put(&self, hub: &Hub, item: Item) -> bool {
+        let store = self.store();
+        if self.shut.get()
+            || !self.getters.is_empty()
+            || store.len() >= self.capacity.min(store.items.capacity())
+            || !matches!(store.order, Order::Fifo)
+            || hub.current().attention.get() != 0
+        {
+            return false;
+        }
+        store.items.push_back(item);
+        self.unfinished.set(self.unfinished.get() + 1);
+        true
+    }
+
+    /// Gets from a plain queue that nobody waits to put into.
+    #[inline(always)]
+    pub fn try_get(&self, hub: &Hub) -> Option<Item> {
+        let store = self.store();
+        if !self.putters.is_empty()
+            || !matches!(store.order, Order::Fifo)
+            || hub.current().attention.get() != 0
+        {
+            return None;
+        }
+        store.items.pop_front()
+    }
+
     // ---- put -------------------------------------------------------------------
 
     #[inline(always)]

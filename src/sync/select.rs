@@ -21,7 +21,7 @@ use crate::sync::shared::{SharedEvent, SharedQueue, SharedResult};
 use crate::ticket::Ticket;
 use crate::time::Deadline;
 use crate::waitlist::{Role, WaitList, WaitNode};
-//W use crate::watcher::Watcher;
+use crate::watcher::Watcher;
 use std::sync::Arc;
 
 /// One thing to wait for: an object, or (handle 0) a descriptor.
@@ -64,9 +64,9 @@ impl View<'_> {
         } else if is(Kind::Lock) {
             let l: &Lock = object::get(hub, h)?;
             View::Local(!l.is_held(), &l.waiters)
-        //W } else if is(Kind::Watcher) {
-        //W     let w: &Watcher = object::get(hub, h)?;
-        //W     View::Local(w.has_fired(), w.waiters())
+        } else if is(Kind::Watcher) {
+            let w: &Watcher = object::get(hub, h)?;
+            View::Local(w.has_fired(), w.waiters())
         } else {
             return Err(Error::BADF);
         })
