@@ -85,4 +85,3 @@ pub fn exit_child() {
     // SAFETY: flushes stdio and runs atexit handlers, as returning from main would.
     unsafe { libc::exit(0) };
 }
-

@@ -221,11 +221,12 @@ impl Group {
         let this = keep(self);
         let me = hub.current().handle.get();
         let members: Vec<i64> = this.members.borrow().iter().copied().collect();
-        members.iter().filter_map(|&h| hub.greenlet(h).ok()).for_each(|g| hub.kill(g, reason));
-        if deadline.is_now() || members == [me] {
+        let others: Vec<i64> = members.into_iter().filter(|&h| h != me).collect();
+        others.iter().filter_map(|&h| hub.greenlet(h).ok()).for_each(|g| hub.kill(g, reason));
+        if deadline.is_now() {
             return Ok(());
         }
-        let others: Vec<i64> = members.into_iter().filter(|&h| h != me && hub.greenlet(h).is_ok()).collect();
+        let others: Vec<i64> = others.into_iter().filter(|&h| hub.greenlet(h).is_ok()).collect();
         crate::iwait::joinall(hub, &others, 0, false, deadline).map(|_| ())
     }
 }

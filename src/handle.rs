@@ -169,6 +169,7 @@ impl Table {
         Ok(handle)
     }
 
+    #[allow(clippy::mut_from_ref)]
     #[inline]
     fn slot(&self, handle: i64) -> Result<&mut Slot> {
         let slots = self.slots();

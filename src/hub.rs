@@ -47,6 +47,8 @@ const SLICES: u32 = 64;
 const POLL_EVERY: u32 = 256;
 /// ... and at least so often.
 const POLL_EVERY_NS: i64 = 1_000_000;
+/// Records freed before malloc is told to give memory back.
+const MANY_RECORDS: usize = 4096;
 const TRIM_EVERY_NS: i64 = 100_000_000;
 
 /// Work for the loop, in order.
@@ -113,13 +115,17 @@ pub struct Hub {
     pub in_loop: Cell<bool>,
     pub next_id: Cell<i64>,
     pub next_link: Cell<i64>,
+    /// Spare records, in the boxes in which they will be used again.
+    #[allow(clippy::vec_box)]
     pub records: UnsafeCell<Vec<Box<Greenlet>>>,
+    /// Records given back to malloc since it was last told to give memory back.
+    pub records_freed: Cell<usize>,
     /// State of higher layers that lives as long as the hub, one value a type.
     extensions: UnsafeCell<HashMap<TypeId, Box<dyn Any>>>,
 }
 
 /// The thread-local holds this after shutdown.
-const SHUT_DOWN: *mut c_void = 1 as *mut c_void;
+const SHUT_DOWN: *mut c_void = std::ptr::without_provenance_mut(1);
 
 thread_local! {
     /// Ends the hub of a thread that ends.
@@ -212,6 +218,7 @@ impl Hub {
             next_id: Cell::new(1),
             next_link: Cell::new(1),
             records: UnsafeCell::new(Vec::new()),
+            records_freed: Cell::new(0),
             extensions: UnsafeCell::new(HashMap::new()),
         });
         hub.ready.reserve_one()?; // main's place
@@ -502,6 +509,7 @@ impl Hub {
 
     /// Main's wait can not end: it fails with EDEADLK.
     fn fail_main(&self) {
+        self.main.node.refused.set(true);
         match self.main.state.get() {
             State::Switched => self.wake_switched(&self.main, Error::DEADLK.code()),
             _ => self.wake(&self.main, Error::DEADLK.code()),
@@ -594,6 +602,10 @@ impl Hub {
         if now >= self.trim_at.get() {
             let more = self.stacks.trim();
             self.trim_at.set(if more { now } else { now + TRIM_EVERY_NS });
+            if self.records_freed.get() >= MANY_RECORDS {
+                self.records_freed.set(0);
+                sys::trim_heap();
+            }
         }
         if !ran && self.ready.is_empty() && self.callbacks().is_empty() {
             self.sleep(now, limit);
@@ -654,6 +666,8 @@ impl Hub {
         }
     }
 
+    /// # Safety
+    /// `node` is the timer of a living record, and has just left the heap.
     pub unsafe fn greenlet_timer(node: *const TimerNode) {
         // SAFETY: only greenlets' own timers carry this function.
         let g = unsafe { Greenlet::of_timer(node) };
@@ -664,6 +678,8 @@ impl Hub {
         }
     }
 
+    /// # Safety
+    /// `node` is the descriptor node of a living record.
     pub unsafe fn greenlet_fd(node: *const FdNode) {
         // SAFETY: only greenlets' own nodes carry this function.
         let g = unsafe { Greenlet::of_fd_node(node) };
@@ -724,7 +740,8 @@ impl Hub {
 
     /// How long nothing is due: `None` is for ever.
     fn time_to_sleep(&self, now: i64, limit: Option<i64>) -> Option<i64> {
-        let trim = self.stacks.has_idle().then(|| self.trim_at.get());
+        let idle = self.stacks.has_idle() || self.records_freed.get() >= MANY_RECORDS;
+        let trim = idle.then(|| self.trim_at.get());
         let sweep = self.poller().sweep_due();
         let until = [self.timers.next_due(), limit, trim, sweep].into_iter().flatten().min()?;
         (until != i64::MAX).then(|| (until - now).max(0))
@@ -818,6 +835,10 @@ impl Hub {
     pub fn wake(&self, g: &Greenlet, code: i32) {
         if g.state.get() == State::Parked {
             self.timers.cancel(&g.timer);
+            if code != 0 {
+                // Its wait has failed: nothing must be handed to it from now on.
+                g.node.unlink();
+            }
             g.wake_code.set(code);
             g.state.set(State::Ready);
             self.ready.push(g);

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::greenlet::{Greenlet, KILLED, Waiting};
 use crate::hub::Hub;
-use crate::poller::{Added, ERROR, FdNode, HUP, READ, WRITE, wake_code};
+use crate::poller::{Added, ERROR, FdNode, GONE, HUP, READ, WRITE, wake_code};
 use crate::sys;
 use crate::time::Deadline;
 use std::os::fd::RawFd;
@@ -100,16 +100,16 @@ impl Hub {
         // From here on the nodes stay where they are: in the record.
         g.with_extra(|x| x.many = Some(Box::new(waiters)));
         let result = self.add_all(g, fds).and_then(|()| self.park(deadline, Waiting::Fds(fds.len() as u32)));
-        let waiters = g.with_extra(|x| x.many.take());
-        drop(waiters);
-        match result {
-            Err(Error::BADF) => Ok(()), // closed meanwhile: poll(2) will say POLLNVAL
-            other => other,
-        }
+        let many = g.with_extra(|x| x.many.take());
+        let waiters = many.as_ref().and_then(|m| m.downcast_ref::<Waiters>());
+        let gone = waiters.is_some_and(|w| w.0.iter().any(|w| w.node.got.get() & GONE != 0));
+        // Closed meanwhile: poll(2) will say POLLNVAL.
+        if gone { Ok(()) } else { result }
     }
 
     fn add_all(&self, g: &Greenlet, fds: &[libc::pollfd]) -> Result<()> {
-        let waiters = g.peek_extra(|x| x.many.as_ref().and_then(|m| m.downcast_ref::<Waiters>()).map(std::ptr::from_ref));
+        let waiters =
+            g.peek_extra(|x| x.many.as_ref().and_then(|m| m.downcast_ref::<Waiters>()).map(std::ptr::from_ref));
         let Some(waiters) = waiters.flatten() else { return Err(Error::INVAL) };
         // SAFETY: boxed in the record, and taken out only after this call.
         let waiters = unsafe { &*waiters };
@@ -130,7 +130,8 @@ impl Hub {
 
 /// What is there now, EAGAIN if nothing.
 pub fn look(fd: RawFd, wanted: u32) -> Result<u32> {
-    let events = if wanted & READ != 0 { libc::POLLIN } else { 0 } | if wanted & WRITE != 0 { libc::POLLOUT } else { 0 };
+    let events =
+        if wanted & READ != 0 { libc::POLLIN } else { 0 } | if wanted & WRITE != 0 { libc::POLLOUT } else { 0 };
     let mut one = [libc::pollfd { fd, events, revents: 0 }];
     if fd < 0 {
         return Err(Error::BADF);

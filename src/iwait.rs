@@ -21,7 +21,6 @@ pub struct Iwait {
     is_closed: Cell<bool>,
 }
 
-
 impl Iwait {
     pub fn create(hub: &Hub, gs: &[i64]) -> Result<i64> {
         for &g in gs {
@@ -53,7 +52,9 @@ impl Iwait {
             return;
         }
         self.ended.borrow_mut().push_back(ended);
-        if let (Some(hub), Some(node)) = (Hub::existing(), self.waiters.pop()) {
+        let Some(hub) = Hub::existing() else { return };
+        // All look again: the first takes it, the others see whether more will come.
+        while let Some(node) = self.waiters.pop() {
             hub.grant(node);
         }
     }

@@ -40,5 +40,5 @@ pub mod timer;
 pub mod tls;
 pub mod wait;
 pub mod waitlist;
-pub mod workers;
 pub mod watcher;
+pub mod workers;

@@ -3,9 +3,7 @@
 use crate::error::{Error, Result};
 use crate::fence;
 use crate::fiber::Fiber;
-use crate::greenlet::{
-    Body, DestroyFn, Greenlet, INTERRUPTED, KILLED, Link, LinkFn, LinkWhen, SCOPED, State, Waiting,
-};
+use crate::greenlet::{Body, DestroyFn, Greenlet, INTERRUPTED, KILLED, Link, LinkFn, LinkWhen, SCOPED, State, Waiting};
 use crate::handle::{Kind, Object};
 use crate::hub::{Callback, Hub};
 use crate::stack::Class;
@@ -81,7 +79,8 @@ impl Hub {
         }
     }
 
-    #[allow(clippy::mut_from_ref)]
+    // Boxed because a record in use must not move; it stays in its box when it is spare.
+    #[allow(clippy::mut_from_ref, clippy::vec_box)]
     fn records(&self) -> &mut Vec<Box<Greenlet>> {
         // SAFETY: one thread; the reference ends with the statement that uses it.
         unsafe { &mut *self.records.get() }
@@ -189,8 +188,16 @@ impl Hub {
             self.end_unstarted(g, Error::CANCELED);
             return false;
         }
+        let stack = match self.stacks.take(g.class.get()) {
+            Ok(stack) => stack,
+            Err(e) => {
+                self.alive.set(self.alive.get() - 1);
+                self.report_failure(g.handle.get(), e, "no stack could be had");
+                self.end_unstarted(g, e);
+                return false;
+            }
+        };
         g.started.set(true);
-        let stack = self.stacks.take(g.class.get());
         // SAFETY: the record outlives its fiber; `run_body` catches what unwinds.
         let fiber = unsafe { Fiber::new(stack, run_body, std::ptr::from_ref(g).cast()) };
         // SAFETY: a record without a fiber; only the root touches the field.
@@ -257,8 +264,7 @@ impl Hub {
     }
 
     fn run_links(&self, g: &Greenlet) {
-        let (links, on_end) =
-            g.with_extra(|x| (std::mem::take(&mut x.links), std::mem::take(&mut x.on_end)));
+        let (links, on_end) = g.with_extra(|x| (std::mem::take(&mut x.links), std::mem::take(&mut x.on_end)));
         for link in links {
             self.fire_link(g, &link);
         }
@@ -298,6 +304,7 @@ impl Hub {
         // SAFETY: made by Box::into_raw, and nobody refers to it any more.
         let mut record = unsafe { Box::from_raw(std::ptr::from_ref(g).cast_mut()) };
         if self.records().len() >= SPARE_RECORDS {
+            self.records_freed.set(self.records_freed.get() + 1);
             return;
         }
         record.state.set(State::New);

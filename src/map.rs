@@ -35,9 +35,11 @@ fn apply_fn(f: MapFn, item: usize, user: usize) -> One {
     }
 }
 
+type Run = Box<dyn FnOnce(&Hub)>;
+
 /// A greenlet of the library's own: runs a boxed closure.
 struct Task {
-    run: RefCell<Option<Box<dyn FnOnce(&Hub)>>>,
+    run: RefCell<Option<Run>>,
 }
 
 extern "C-unwind" fn run_task(task: *mut c_void) -> *mut c_void {
@@ -175,9 +177,7 @@ impl Results {
             self.arrive(hub, index, Err(code));
         }
         self.source_ended.set(true);
-        while let Some(node) = self.readers.pop() {
-            hub.grant(node);
-        }
+        self.tell_readers(hub);
     }
 
     fn wait_for_room(self: &Rc<Results>, hub: &Hub) -> Result<()> {
@@ -200,9 +200,15 @@ impl Results {
         } else {
             self.ready.borrow_mut().push_back(one);
         }
-        if !self.ready.borrow().is_empty()
-            && let Some(node) = self.readers.pop()
-        {
+        if !self.ready.borrow().is_empty() {
+            self.tell_readers(hub);
+        }
+    }
+
+    /// Has every reader look again: the first takes what there is, and one that was
+    /// killed meanwhile leaves it to the next.
+    fn tell_readers(&self, hub: &Hub) {
+        while let Some(node) = self.readers.pop() {
             hub.grant(node);
         }
     }

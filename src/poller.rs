@@ -111,8 +111,7 @@ struct Slot {
     generation: u32,
 }
 
-const EMPTY: Slot =
-    Slot { first: std::ptr::null(), armed: 0, registered: false, unverified: false, generation: 0 };
+const EMPTY: Slot = Slot { first: std::ptr::null(), armed: 0, registered: false, unverified: false, generation: 0 };
 
 /// Walks the nodes of a slot; the next pointer is read before a node is handed out.
 struct Nodes(*const FdNode);
@@ -163,8 +162,7 @@ impl Slot {
 
     /// Somebody else waits exclusively for a direction that `node` wants.
     fn is_taken(&self, node: &FdNode) -> bool {
-        node.exclusive.get()
-            && self.nodes().any(|n| n.exclusive.get() && n.wanted.get() & node.wanted.get() != 0)
+        node.exclusive.get() && self.nodes().any(|n| n.exclusive.get() && n.wanted.get() & node.wanted.get() != 0)
     }
 }
 
@@ -286,6 +284,7 @@ impl Poller {
         sys::epoll_ctl(self.epoll, op, fd, to_epoll(wanted), data)
     }
 
+    #[allow(clippy::mut_from_ref)]
     fn slot_for(&self, fd: RawFd) -> Result<&mut Slot> {
         let index = usize::try_from(fd).map_err(|_| Error::BADF)?;
         let slots = self.slots();

@@ -99,13 +99,17 @@ impl<T, W: Wake> Mailbox<T, W> {
     }
 
     /// In a forked child, where a sender may have held the locks: an empty inbox and
-    /// a waker for the new poller. The old ones are leaked, never unlocked.
+    /// a waker for the new poller. The old inbox is leaked, never unlocked.
     pub fn reset(&self, waker: W) {
         let this = std::ptr::from_ref(self).cast_mut();
         // SAFETY: the child's only thread; nobody else can look.
         unsafe {
             (&raw mut (*this).inbox).write(Mutex::new(Some(VecDeque::new())));
+            // Past the lock; nobody changes a waker. Dropping it closes our copy of the
+            // parent's descriptor.
+            let old = std::ptr::read((*this).waker.get_mut().unwrap_or_else(|e| e.into_inner()));
             (&raw mut (*this).waker).write(Mutex::new(waker));
+            drop(old);
         }
         self.pending.store(false, SeqCst);
         self.asleep.store(false, SeqCst);

@@ -119,9 +119,7 @@ impl Hub {
     /// Nothing can ever wake main: who waits for what.
     pub fn report_deadlock(&self) {
         let now = sys::monotonic_ns();
-        let mut text = String::from(
-            "weald: deadlock: every greenlet waits and nothing is left that could wake one.\n",
-        );
+        let mut text = String::from("weald: deadlock: every greenlet waits and nothing is left that could wake one.\n");
         if matches!(self.main.state.get(), State::Parked | State::Switched) {
             let _ = writeln!(text, "  main waits for {}", self.waits_for(&self.main));
         }

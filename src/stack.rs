@@ -84,6 +84,7 @@ struct Slab {
     stacks: usize,
     /// How many of its stacks lie trimmed in the free list.
     cold: usize,
+    is_prepared: bool,
     _valgrind: Vec<ValgrindStackRegistration>,
 }
 
@@ -98,12 +99,14 @@ struct Pool {
     reserved: usize,
     /// The fewest free stacks since the last trim: that many were not needed.
     low_water: usize,
+    /// Stacks in all slabs.
+    total: usize,
     slabs: Vec<Option<Slab>>,
 }
 
 impl Pool {
     fn new(size: usize, page: usize) -> Pool {
-        Pool { size, page, free: Vec::new(), cold: 0, reserved: 0, low_water: 0, slabs: Vec::new() }
+        Pool { size, page, free: Vec::new(), cold: 0, reserved: 0, low_water: 0, total: 0, slabs: Vec::new() }
     }
 
     fn stride(&self) -> usize {
@@ -113,44 +116,56 @@ impl Pool {
     #[cold]
     #[inline(never)]
     fn grow(&mut self) -> Result<()> {
-        let total: usize = self.slabs.iter().flatten().map(|s| s.stacks).sum();
-        let stacks = (total / 2).next_power_of_two().clamp(FIRST_SLAB, LARGEST_SLAB);
+        let stacks = (self.total / 2).next_power_of_two().clamp(FIRST_SLAB, LARGEST_SLAB);
         // A huge size class must not map a huge slab.
         let stacks = stacks.min((64 << 20) / self.stride()).max(1);
+        self.free.try_reserve(stacks).map_err(|_| Error::NOMEM)?;
         let slab = self.map_slab(stacks).or_else(|e| if stacks > 1 { self.map_slab(1) } else { Err(e) })?;
-        self.free.try_reserve(total + slab.stacks).map_err(|_| Error::NOMEM)?;
         let (base, stacks) = (slab.base as usize, slab.stacks);
         let place = self.slabs.iter().position(Option::is_none).unwrap_or(self.slabs.len());
         if place == self.slabs.len() {
             self.slabs.push(None);
         }
         self.slabs[place] = Some(slab);
-        // Warm stacks must stay at the end of the list: new ones go below them, the
-        // lowest address to be taken first.
-        let (stride, at) = (self.stride(), self.cold);
-        let fresh = (1..=stacks).rev().map(|i| Free { top: base + i * stride, slab: place as u32 });
-        self.free.splice(at..at, fresh);
+        self.total += stacks;
+        // The lowest address is to be taken first.
+        let stride = self.stride();
+        self.free.extend((1..=stacks).rev().map(|i| Free { top: base + i * stride, slab: place as u32 }));
         Ok(())
     }
 
     fn map_slab(&self, stacks: usize) -> Result<Slab> {
-        let len = stacks * self.stride();
-        let base = sys::map(len)?;
-        let range = |offset: usize| libc::iovec { iov_base: base.wrapping_add(offset).cast(), iov_len: self.page };
-        let guards: Vec<_> = (0..stacks).map(|i| range(i * self.stride())).collect();
-        if let Err(e) = sys::guard(&guards) {
+        let base = sys::map(stacks * self.stride())?;
+        let mut slab = Slab { base, stacks, cold: 0, is_prepared: false, _valgrind: Vec::new() };
+        if !sys::has_guard_markers()
+            && let Err(e) = self.prepare(&mut slab)
+        {
             // SAFETY: the mapping was made above and nobody has seen it.
-            unsafe { sys::unmap(base, len) };
+            unsafe { sys::unmap(base, stacks * self.stride()) };
             return Err(e);
         }
-        if stacks >= POPULATE_FROM {
-            let tops: Vec<_> = (1..=stacks).map(|i| range(i * self.stride() - self.page)).collect();
+        Ok(slab)
+    }
+
+    /// Guards the stacks of a slab; done when the first of them is taken, so that a
+    /// burst of greenlets which end without ever blocking, and share one stack, does
+    /// not pay for stacks that only stood by. (Where guards are mappings of their own,
+    /// they are made at once, so that reaching vm.max_map_count fails the spawn.)
+    #[cold]
+    #[inline(never)]
+    fn prepare(&self, slab: &mut Slab) -> Result<()> {
+        let range = |offset: usize| libc::iovec { iov_base: slab.base.wrapping_add(offset).cast(), iov_len: self.page };
+        let guards: Vec<_> = (0..slab.stacks).map(|i| range(i * self.stride())).collect();
+        sys::guard(&guards)?;
+        if slab.stacks >= POPULATE_FROM {
+            let tops: Vec<_> = (1..=slab.stacks).map(|i| range(i * self.stride() - self.page)).collect();
             sys::populate(&tops);
         }
-        let register = |i: usize| {
-            ValgrindStackRegistration::new(base.wrapping_add(i * self.stride() + self.page), self.size)
-        };
-        Ok(Slab { base, stacks, cold: 0, _valgrind: (0..stacks).map(register).collect() })
+        let register =
+            |i: usize| ValgrindStackRegistration::new(slab.base.wrapping_add(i * self.stride() + self.page), self.size);
+        slab._valgrind = (0..slab.stacks).map(register).collect();
+        slab.is_prepared = true;
+        Ok(())
     }
 
     #[inline]
@@ -162,10 +177,16 @@ impl Pool {
         Ok(())
     }
 
+    /// Takes a stack that was reserved; the reservation stays when that fails.
     #[inline]
-    fn take(&mut self, class: Class) -> Stack {
+    fn take(&mut self, class: Class) -> Result<Stack> {
+        let free = *self.free.last().expect("a stack was reserved");
+        let slab = self.slabs[free.slab as usize].as_ref().expect("a free stack lies in a slab");
+        if !slab.is_prepared {
+            self.prepare_at(free.slab)?;
+        }
+        self.free.pop();
         self.reserved -= 1;
-        let free = self.free.pop().expect("a stack was reserved");
         let left = self.free.len();
         if left < self.low_water {
             self.low_water = left;
@@ -176,7 +197,15 @@ impl Pool {
                 slab.cold -= 1;
             }
         }
-        Stack { top: free.top, size: self.size as u32, slab: free.slab, class }
+        Ok(Stack { top: free.top, size: self.size as u32, slab: free.slab, class })
+    }
+
+    #[cold]
+    fn prepare_at(&mut self, place: u32) -> Result<()> {
+        let Some(mut slab) = self.slabs[place as usize].take() else { return Ok(()) };
+        let prepared = self.prepare(&mut slab);
+        self.slabs[place as usize] = Some(slab);
+        prepared
     }
 
     /// Free stacks that were not needed since the last trim and still hold memory.
@@ -188,10 +217,8 @@ impl Pool {
     fn trim(&mut self) -> bool {
         let step = self.idle().min(TRIM_STEP);
         let part = &self.free[self.cold..self.cold + step];
-        let ranges: Vec<_> = part
-            .iter()
-            .map(|f| libc::iovec { iov_base: (f.top - self.size) as *mut _, iov_len: self.size })
-            .collect();
+        let ranges: Vec<_> =
+            part.iter().map(|f| libc::iovec { iov_base: (f.top - self.size) as *mut _, iov_len: self.size }).collect();
         sys::give_back(&ranges);
         for f in part {
             if let Some(slab) = &mut self.slabs[f.slab as usize] {
@@ -217,6 +244,7 @@ impl Pool {
                 continue;
             }
             budget -= slab.stacks;
+            self.total -= slab.stacks;
             gone[i] = true;
             // SAFETY: all of its stacks are in the free list, and leave it below.
             unsafe { sys::unmap(slab.base, slab.stacks * stride) };
@@ -246,6 +274,12 @@ pub struct Stacks {
     pools: UnsafeCell<Vec<Pool>>,
     page: usize,
     trimming: Cell<bool>,
+}
+
+impl Default for Stacks {
+    fn default() -> Stacks {
+        Stacks::new()
+    }
 }
 
 impl Stacks {
@@ -297,9 +331,9 @@ impl Stacks {
         self.pools()[class.0 as usize].reserved -= 1;
     }
 
-    /// Redeems a promise.
+    /// Redeems a promise; ENOMEM, the promise kept, if even guarding it fails.
     #[inline]
-    pub fn take(&self, class: Class) -> Stack {
+    pub fn take(&self, class: Class) -> Result<Stack> {
         self.pools()[class.0 as usize].take(class)
     }
 
@@ -347,7 +381,7 @@ mod tests {
         (0..n)
             .map(|_| {
                 stacks.reserve(class).unwrap();
-                stacks.take(class)
+                stacks.take(class).unwrap()
             })
             .collect()
     }

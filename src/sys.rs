@@ -135,9 +135,7 @@ const PIDFD_SELF: c_int = -10000;
 /// Applies `advice` to each range in one system call; how many bytes it covered.
 fn advise_many(ranges: &[libc::iovec], advice: c_int) -> Result<usize> {
     // SAFETY: the kernel checks the ranges; callers pass stack memory of ours.
-    let n = unsafe {
-        libc::syscall(libc::SYS_process_madvise, PIDFD_SELF, ranges.as_ptr(), ranges.len(), advice, 0)
-    };
+    let n = unsafe { libc::syscall(libc::SYS_process_madvise, PIDFD_SELF, ranges.as_ptr(), ranges.len(), advice, 0) };
     if n < 0 { Err(Error::last_os()) } else { Ok(n as usize) }
 }
 
@@ -175,6 +173,30 @@ pub fn guard(ranges: &[libc::iovec]) -> Result<()> {
         check(unsafe { libc::mprotect(r.iov_base, r.iov_len, libc::PROT_NONE) })?;
     }
     Ok(())
+}
+
+/// Whether guard pages cost no mapping of their own here (asked once).
+pub fn has_guard_markers() -> bool {
+    static HAS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *HAS.get_or_init(|| {
+        let page = page_size();
+        let Ok(at) = map(page) else { return false };
+        let range = libc::iovec { iov_base: at.cast(), iov_len: page };
+        let has = advise_each(&[range], MADV_GUARD_INSTALL).is_ok();
+        // SAFETY: mapped above.
+        unsafe { unmap(at, page) };
+        has
+    })
+}
+
+/// Gives free pages of the heap back, after a burst of greenlets has ended: their
+/// records were allocated in a row, and malloc keeps what it can not cut off the end.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no arguments to get wrong.
+    unsafe {
+        libc::malloc_trim(64 * 1024);
+    }
 }
 
 /// Faults the pages in now, many in one call. Failure only means that they are
@@ -275,8 +297,7 @@ pub fn cores() -> usize {
 
 /// What a thread's own mistakes raise. Blocked, they would end the process without
 /// asking the handlers that tell what happened.
-const FAULTS: [c_int; 6] =
-    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+const FAULTS: [c_int; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
 /// Address space, touched as it is used: what a C program's threads usually have.
 const THREAD_STACK: usize = 8 << 20;
 

@@ -13,7 +13,7 @@ use crate::registry::Remote;
 use crate::time::Deadline;
 use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::SeqCst};
 
 pub struct Ticket {
     remote: Arc<Remote>,
@@ -22,6 +22,7 @@ pub struct Ticket {
     waiting: AtomicBool,
     granted: AtomicBool,
     value: AtomicPtr<c_void>,
+    arrival: AtomicU64,
 }
 
 impl Ticket {
@@ -33,6 +34,7 @@ impl Ticket {
             waiting: AtomicBool::new(true),
             granted: AtomicBool::new(false),
             value: AtomicPtr::new(value),
+            arrival: AtomicU64::new(0),
         })
     }
 
@@ -48,17 +50,31 @@ impl Ticket {
         self.granted.load(SeqCst)
     }
 
-    /// Ends the wait: called once, from any thread. A hub that has gone meanwhile
-    /// is not an error: its waiter has gone with it.
-    pub fn grant(self: &Arc<Ticket>) {
+    /// Ends the wait: called once, from any thread. False when the waiter's hub has
+    /// ended, and the waiter with it: then nothing was handed over.
+    pub fn grant(self: &Arc<Ticket>) -> bool {
         self.granted.store(true, SeqCst);
-        self.nudge();
+        self.nudge()
     }
 
     /// Has the waiter look again, without granting anything.
-    pub fn nudge(self: &Arc<Ticket>) {
+    pub fn nudge(self: &Arc<Ticket>) -> bool {
         let ticket = self.clone();
-        let _ = self.remote.task(move || ticket.arrive());
+        self.remote.task(move || ticket.arrive()).is_ok()
+    }
+
+    /// The wait is over: a nudge that is still on its way must not end another one.
+    pub fn retire(&self) {
+        self.waiting.store(false, SeqCst);
+    }
+
+    /// Its place among what was handed over, to put it back there.
+    pub fn arrival(&self) -> u64 {
+        self.arrival.load(SeqCst)
+    }
+
+    pub fn set_arrival(&self, arrival: u64) {
+        self.arrival.store(arrival, SeqCst);
     }
 
     fn arrive(&self) {

@@ -152,8 +152,8 @@ impl Timers {
         let moving = heap[at];
         loop {
             let first = at * FANOUT + 1;
-            let Some(least) = (first..heap.len().min(first + FANOUT))
-                .reduce(|a, b| if heap[b].before(&heap[a]) { b } else { a })
+            let Some(least) =
+                (first..heap.len().min(first + FANOUT)).reduce(|a, b| if heap[b].before(&heap[a]) { b } else { a })
             else {
                 break;
             };

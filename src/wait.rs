@@ -69,9 +69,7 @@ impl Hub {
     /// The earliest of `deadline` and the scopes of `g`.
     #[cold]
     fn scoped(&self, g: &Greenlet, deadline: Deadline) -> Deadline {
-        let scopes = g.peek_extra(|x| {
-            x.scopes.iter().filter(|s| s.active.get()).map(|s| s.deadline.get()).min()
-        });
+        let scopes = g.peek_extra(|x| x.scopes.iter().filter(|s| s.active.get()).map(|s| s.deadline.get()).min());
         let nearest = scopes.flatten().unwrap_or(i64::MAX).max(1);
         deadline.min(Deadline::from_raw(nearest))
     }
@@ -128,20 +126,14 @@ impl Hub {
 
     /// Waits in `list` until granted. `value` is what this waiter hands over.
     #[inline(always)]
-    pub fn wait_in(
-        &self,
-        list: &WaitList,
-        role: Role,
-        value: *mut c_void,
-        deadline: Deadline,
-        why: Waiting,
-    ) -> Waited {
+    pub fn wait_in(&self, list: &WaitList, role: Role, value: *mut c_void, deadline: Deadline, why: Waiting) -> Waited {
         let g = self.current();
         let node = &g.node;
         node.owner.set(std::ptr::from_ref(g).cast());
         node.value.set(value);
         node.role.set(role);
         node.granted.set(false);
+        node.refused.set(false);
         list.push(node);
         let result = self.park(deadline, why);
         if node.granted.get() {
@@ -165,6 +157,7 @@ impl Hub {
 
     /// Ends the wait of a node that has left its list, with a failure.
     pub fn refuse(&self, node: &WaitNode, error: Error) {
+        node.refused.set(true);
         // SAFETY: as above.
         self.wake(unsafe { &*node.owner.get().cast::<Greenlet>() }, error.code());
     }
@@ -223,7 +216,7 @@ impl Hub {
         let scopes_before = self.current().attention.get() & SCOPED;
         match self.park(deadline, Waiting::Sleep) {
             // Its own deadline is the sleep's success; a scope's is not.
-            Err(Error::TIMEDOUT) if scopes_before == 0 || deadline.has_passed() => {
+            Err(Error::TIMEDOUT) if deadline.has_passed() => {
                 let g = self.current();
                 if scopes_before != 0 && self.expire_scopes(g) {
                     return Err(Error::TIMEDOUT);

@@ -29,6 +29,10 @@ pub struct WaitNode {
     pub value: Cell<*mut c_void>,
     pub role: Cell<Role>,
     pub granted: Cell<bool>,
+    /// The wait was ended by its object (closed, shut, broken), not from outside.
+    pub refused: Cell<bool>,
+    /// When the value was handed over, to put it back in its place.
+    pub arrival: Cell<u64>,
 }
 
 impl Default for WaitNode {
@@ -41,6 +45,8 @@ impl Default for WaitNode {
             value: Cell::new(ptr::null_mut()),
             role: Cell::new(Role::Taker),
             granted: Cell::new(false),
+            refused: Cell::new(false),
+            arrival: Cell::new(0),
         }
     }
 }

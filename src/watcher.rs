@@ -489,12 +489,15 @@ fn on_signal(hub: &Hub, signo: c_int) {
 
 // ---- the watchers of a hub -------------------------------------------------------
 
+/// Watchers in the order in which they came, each with its ticket.
+type Queued = VecDeque<(u64, Rc<Watcher>)>;
+
 #[derive(Default)]
 struct Watchers {
     /// The hub knows of us.
     known: Cell<bool>,
     /// Those whose callbacks are to run, with their tickets; lowest priority first.
-    queues: [RefCell<VecDeque<(u64, Rc<Watcher>)>>; PRIORITIES],
+    queues: [RefCell<Queued>; PRIORITIES],
     last_ticket: Cell<u64>,
     /// A task that runs them waits in the hub's queue.
     scheduled: Cell<bool>,
@@ -588,22 +591,25 @@ impl Watchers {
 }
 
 impl Drop for Watchers {
-    /// The hub of a thread ends without closing handles: no descriptor is left open.
+    /// The hub of a thread that ends does not close handles, because that may run code
+    /// of the user's. Ours does not, and holds descriptors.
     fn drop(&mut self) {
-        if let Some(hub) = Hub::existing() {
-            of_table(hub).for_each(Watcher::forget);
+        let Some(hub) = Hub::existing() else { return };
+        for handle in handles(hub) {
+            if let Ok(closer) = hub.table.remove(handle) {
+                closer.close();
+            }
         }
     }
 }
 
-fn of_table(hub: &Hub) -> impl Iterator<Item = &Watcher> {
-    let handles = hub.table.handles().into_iter().filter(|&h| kind_of(h) == Kind::Watcher as u8);
-    handles.filter_map(|h| object::get::<Watcher>(hub, h).ok())
+fn handles(hub: &Hub) -> impl Iterator<Item = i64> {
+    hub.table.handles().into_iter().filter(|&h| kind_of(h) == Kind::Watcher as u8)
 }
 
 /// In a forked child every watcher is stopped; it can be started there.
 fn after_fork(hub: &Hub) {
-    of_table(hub).for_each(Watcher::forget);
+    handles(hub).filter_map(|h| object::get::<Watcher>(hub, h).ok()).for_each(Watcher::forget);
     let watchers = Watchers::of(hub);
     watchers.listed.borrow_mut().clear();
     watchers.queues.iter().for_each(|q| q.borrow_mut().clear());

@@ -202,9 +202,7 @@ fn comment(indent: &str, text: &[&str]) -> String {
 
 /// A paragraph that is too wide for the header, broken anew; lists, tables and code stay as they are.
 fn refilled(paragraph: &[&str], width: usize) -> Vec<String> {
-    let plain = paragraph
-        .iter()
-        .all(|line| line.starts_with(|c: char| c == ' ') && !line[1..].starts_with([' ', '-', '*', '|', '`']));
+    let plain = paragraph.iter().all(|line| line.starts_with(' ') && !line[1..].starts_with([' ', '-', '*', '|', '`']));
     if !plain || paragraph.iter().all(|line| line.len() <= width) {
         return paragraph.iter().map(|line| line.to_string()).collect();
     }

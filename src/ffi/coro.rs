@@ -15,8 +15,7 @@ use crate::hub::Hub;
 use std::ffi::{c_int, c_void};
 
 /// What a coroutine runs: gets the first value switched to it; what it returns goes to its parent.
-pub type weald_coro_fn =
-    Option<extern "C-unwind" fn(first: *mut c_void, arg: *mut c_void) -> *mut c_void>;
+pub type weald_coro_fn = Option<extern "C-unwind" fn(first: *mut c_void, arg: *mut c_void) -> *mut c_void>;
 
 extern "C" fn coro_at(
     f: weald_coro_fn,

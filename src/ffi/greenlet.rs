@@ -159,7 +159,11 @@ pub extern "C" fn weald_spawn(f: weald_fn, arg: *mut c_void) -> weald_greenlet {
 /// option out of range, a name that is not UTF-8), WEALD_EBADF (the group) and those of weald_spawn.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
-pub extern "C" fn weald_spawn_with(f: weald_fn, arg: *mut c_void, options: *const weald_spawn_options) -> weald_greenlet {
+pub extern "C" fn weald_spawn_with(
+    f: weald_fn,
+    arg: *mut c_void,
+    options: *const weald_spawn_options,
+) -> weald_greenlet {
     jump_with_site!(3, spawn_with)
 }
 
@@ -174,7 +178,11 @@ pub extern "C" fn weald_go(f: weald_fn, arg: *mut c_void) -> c_int {
 /// destroys its argument. Does not switch. Returns as weald_spawn_with.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
-pub extern "C" fn weald_greenlet_new(f: weald_fn, arg: *mut c_void, options: *const weald_spawn_options) -> weald_greenlet {
+pub extern "C" fn weald_greenlet_new(
+    f: weald_fn,
+    arg: *mut c_void,
+    options: *const weald_spawn_options,
+) -> weald_greenlet {
     jump_with_site!(3, new_at)
 }
 
@@ -234,13 +242,7 @@ pub const WEALD_JOIN_RAISE: c_int = 1;
 /// WEALD_JOIN_RAISE in `flags` the code of the first that failed as soon as it has. May switch. Returns
 /// WEALD_EBADF, WEALD_EINVAL, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
-pub extern "C" fn weald_joinall(
-    gs: *const weald_greenlet,
-    n: usize,
-    count: usize,
-    flags: c_int,
-    deadline: i64,
-) -> i64 {
+pub extern "C" fn weald_joinall(gs: *const weald_greenlet, n: usize, count: usize, flags: c_int, deadline: i64) -> i64 {
     fence64(|hub| {
         // SAFETY: the caller's array, which stays while this greenlet waits.
         let gs = unsafe { slice(gs, n) }?;

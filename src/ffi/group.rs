@@ -171,7 +171,14 @@ pub extern "C" fn weald_group_map(
     })
 }
 
-fn imap(grp: i64, f: weald_map_fn, user: *mut c_void, source: (weald_next_fn, *mut c_void), maxsize: usize, ordered: bool) -> i64 {
+fn imap(
+    grp: i64,
+    f: weald_map_fn,
+    user: *mut c_void,
+    source: (weald_next_fn, *mut c_void),
+    maxsize: usize,
+    ordered: bool,
+) -> i64 {
     fence64(|hub| {
         let group = group(hub, grp)?;
         let next: NextFn = some(source.0)?;
@@ -210,7 +217,12 @@ pub extern "C" fn weald_group_imap_unordered(
 /// Waits for the next result: 1 and `*out`; 0 at the end; or a negative code: that item's failure, in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the
 /// wait. Go on calling after an item's failure. May switch. Returns WEALD_EINVAL (`out` NULL) and the codes above.
 #[unsafe(no_mangle)]
-pub extern "C" fn weald_imap_next(it: weald_handle, out: *mut *mut c_void, item_code: *mut c_int, deadline: i64) -> c_int {
+pub extern "C" fn weald_imap_next(
+    it: weald_handle,
+    out: *mut *mut c_void,
+    item_code: *mut c_int,
+    deadline: i64,
+) -> c_int {
     fence(|hub| {
         wanted(out)?;
         let results: &Results = object::get(hub, it)?;
@@ -256,6 +268,11 @@ pub extern "C" fn weald_group_apply(
 
 /// Works on one item in a greenlet of the group; a result that will be set. Never waits for room itself. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM and the codes above.
 #[unsafe(no_mangle)]
-pub extern "C" fn weald_group_apply_async(grp: weald_group, f: weald_map_fn, user: *mut c_void, item: *mut c_void) -> weald_result {
+pub extern "C" fn weald_group_apply_async(
+    grp: weald_group,
+    f: weald_map_fn,
+    user: *mut c_void,
+    item: *mut c_void,
+) -> weald_result {
     fence64(|hub| map::apply_async(hub, group(hub, grp)?, some(f)?, user, item))
 }

@@ -86,9 +86,8 @@ pub extern "C" fn weald_list(out: *mut weald_greenlet, n: usize) -> i64 {
     fence64(|hub| {
         // SAFETY: the caller's array.
         let out = unsafe { slice_mut(out, n) }?;
-        let all: Vec<i64> = std::iter::once(hub.main.handle.get())
-            .chain(hub.greenlets().into_iter().map(|g| g.handle.get()))
-            .collect();
+        let all: Vec<i64> =
+            std::iter::once(hub.main.handle.get()).chain(hub.greenlets().into_iter().map(|g| g.handle.get())).collect();
         let m = all.len().min(n);
         out[..m].copy_from_slice(&all[..m]);
         Ok(all.len())

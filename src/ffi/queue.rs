@@ -25,8 +25,7 @@ use std::sync::Arc;
 /// A handle to a queue.
 pub type weald_queue = i64;
 /// Orders two items as qsort does: negative when `a` comes first. It must not use the library.
-pub type weald_compare_fn =
-    Option<extern "C-unwind" fn(a: *const c_void, b: *const c_void) -> c_int>;
+pub type weald_compare_fn = Option<extern "C-unwind" fn(a: *const c_void, b: *const c_void) -> c_int>;
 
 pub const WEALD_FIFO: c_int = 0;
 pub const WEALD_LIFO: c_int = 1;

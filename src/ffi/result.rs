@@ -127,4 +127,3 @@ pub extern "C" fn weald_result_unlink(r: weald_result, link: i64) -> c_int {
         false => object::get::<AsyncResult>(hub, r)?.unlink(link),
     })
 }
-

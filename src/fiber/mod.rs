@@ -79,16 +79,13 @@ impl Fiber {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::stack::Stacks;
-    use std::cell::Cell;
-
     /// Both ways of switching must pass the same tests.
     macro_rules! tests_for {
         ($module:ident) => {
             mod $module {
-                use super::*;
                 use crate::fiber::$module::Fiber;
+                use crate::stack::Stacks;
+                use std::cell::Cell;
 
                 struct Shared {
                     fiber: Cell<*const Fiber>,
@@ -110,7 +107,7 @@ mod tests {
                     stacks.reserve(class).unwrap();
                     let data = std::ptr::from_ref(shared).cast();
                     // SAFETY: the test keeps `shared`, and the body does not panic.
-                    let fiber = Box::new(unsafe { Fiber::new(stacks.take(class), body, data) });
+                    let fiber = Box::new(unsafe { Fiber::new(stacks.take(class).unwrap(), body, data) });
                     shared.fiber.set(&*fiber);
                     fiber
                 }

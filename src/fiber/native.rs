@@ -105,14 +105,7 @@ impl Fiber {
         let sp = stack.top() - 24;
         // SAFETY: the topmost words of a stack that is ours.
         unsafe { (sp as *mut usize).write(enter as *const () as usize) };
-        Fiber {
-            stack,
-            sp: Cell::new(sp),
-            root_sp: Cell::new(0),
-            done: Cell::new(false),
-            body,
-            data,
-        }
+        Fiber { stack, sp: Cell::new(sp), root_sp: Cell::new(0), done: Cell::new(false), body, data }
     }
 
     #[inline(always)]

@@ -68,7 +68,7 @@ impl Barrier {
             Waited::Granted(_) => Ok(false),
             Waited::Returned(_, e) => Err(e),
             Waited::Failed(e) => {
-                if e != Error::PIPE && e != Error::BADF {
+                if !hub.current().node.refused.get() {
                     this.abort(hub);
                 }
                 Err(e)

@@ -46,14 +46,14 @@ impl Lock {
     }
 
     pub fn is_held_by(&self, g: &Greenlet) -> bool {
-        self.owner.get() == g.handle.get()
+        self.owner.get() == g.handle.get() && self.is_held()
     }
 
     /// Takes the lock if it is free, unless there is something to look at first.
     #[inline(always)]
     pub fn try_acquire(&self, hub: &Hub) -> bool {
         let g = hub.current();
-        if self.owner.get() != 0 || g.attention.get() != 0 {
+        if self.owner.get() != 0 || g.attention.get() != 0 || g.handle.get() == 0 {
             return false;
         }
         self.owner.set(g.handle.get());
@@ -67,7 +67,7 @@ impl Lock {
             hub.check()?;
         }
         let me = hub.current().handle.get();
-        if self.owner.get() == 0 {
+        if self.owner.get() == 0 && me != 0 {
             self.owner.set(me);
             self.depth.set(1);
             return Ok(());
@@ -77,6 +77,9 @@ impl Lock {
 
     #[inline(always)]
     fn acquire_held(&self, hub: &Hub, me: i64, deadline: Deadline) -> Result<()> {
+        if me == 0 {
+            return Err(Error::WOULDBLOCK); // the loop can not own a lock
+        }
         if self.owner.get() == me {
             if !self.reentrant {
                 return Err(if deadline.is_now() { Error::AGAIN } else { Error::DEADLK });
@@ -154,7 +157,7 @@ impl Lock {
                     return Ok(());
                 }
                 // The lock is gone, or nobody will ever release it.
-                Err(e) if e == Error::BADF || e == Error::DEADLK => return Err(e),
+                Err(e) if g.node.refused.get() => return Err(e),
                 // An interrupt meant for the caller: hand it on to its next call.
                 Err(e) => hub.interrupt(g, e.code()),
             }

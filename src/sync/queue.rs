@@ -38,21 +38,24 @@ pub struct Store {
     /// Arrival numbers, for a priority queue only, in step with `items`.
     arrivals: VecDeque<u64>,
     next_arrival: u64,
+    /// Items that were handed over and came back, by arrival; all of them older than
+    /// `items`. Not used by a priority queue, which sorts them in.
+    returned: VecDeque<(u64, Item)>,
 }
 
 impl Store {
     pub fn new(order: Order) -> Store {
-        Store { order, items: VecDeque::new(), arrivals: VecDeque::new(), next_arrival: 0 }
+        Store { order, items: VecDeque::new(), arrivals: VecDeque::new(), next_arrival: 0, returned: VecDeque::new() }
     }
 
     #[inline]
     pub fn len(&self) -> usize {
-        self.items.len()
+        self.items.len() + self.returned.len()
     }
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.len() == 0
     }
 
     pub fn reserve(&mut self) -> Result<()> {
@@ -64,27 +67,43 @@ impl Store {
         Ok(())
     }
 
+    /// The arrival number of an item that is handed over past the store.
+    pub fn arrive(&mut self) -> u64 {
+        self.next_arrival += 1;
+        self.next_arrival
+    }
+
     #[inline]
     pub fn push(&mut self, item: Item) {
-        self.items.push_back(item);
-        if let Order::Priority(compare) = self.order {
-            let arrival = self.next_arrival;
-            self.next_arrival += 1;
-            self.arrivals.push_back(arrival);
-            self.sift_up(compare, self.items.len() - 1);
+        match self.order {
+            Order::Priority(compare) => {
+                let arrival = self.arrive();
+                self.sort_in(compare, item, arrival);
+            }
+            _ => self.items.push_back(item),
         }
     }
 
-    /// Puts an item back where the next `pop` finds it.
-    pub fn push_back_first(&mut self, item: Item) {
-        match self.order {
-            Order::Fifo => self.items.push_front(item),
-            _ => self.push(item),
+    fn sort_in(&mut self, compare: CompareFn, item: Item, arrival: u64) {
+        self.items.push_back(item);
+        self.arrivals.push_back(arrival);
+        self.sift_up(compare, self.items.len() - 1);
+    }
+
+    /// Puts an item back that was handed over as number `arrival`, in its old place.
+    pub fn put_back(&mut self, item: Item, arrival: u64) {
+        if let Order::Priority(compare) = self.order {
+            return self.sort_in(compare, item, arrival);
         }
+        let place = self.returned.partition_point(|(a, _)| *a < arrival);
+        self.returned.insert(place, (arrival, item));
     }
 
     #[inline]
     pub fn pop(&mut self) -> Option<Item> {
+        if !self.returned.is_empty() {
+            return self.pop_returned();
+        }
         match self.order {
             Order::Fifo => self.items.pop_front(),
             Order::Lifo => self.items.pop_back(),
@@ -92,10 +111,18 @@ impl Store {
         }
     }
 
+    #[cold]
+    fn pop_returned(&mut self) -> Option<Item> {
+        match self.order {
+            Order::Lifo => self.items.pop_back().or_else(|| self.returned.pop_back().map(|r| r.1)),
+            _ => self.returned.pop_front().map(|r| r.1),
+        }
+    }
+
     pub fn peek(&self) -> Option<Item> {
         match self.order {
-            Order::Lifo => self.items.back().copied(),
-            _ => self.items.front().copied(),
+            Order::Lifo => self.items.back().copied().or(self.returned.back().map(|r| r.1)),
+            _ => self.returned.front().map(|r| r.1).or(self.items.front().copied()),
         }
     }
 
@@ -126,8 +153,7 @@ impl Store {
         let mut at = 0;
         loop {
             let children = (2 * at + 1..last).take(2);
-            let Some(child) = children.reduce(|a, b| if self.before(compare, b, a) { b } else { a })
-            else {
+            let Some(child) = children.reduce(|a, b| if self.before(compare, b, a) { b } else { a }) else {
                 return least;
             };
             if !self.before(compare, child, at) {
@@ -236,6 +262,7 @@ impl Queue {
     pub fn try_get(&self, hub: &Hub) -> Option<Item> {
         let store = self.store();
         if !self.putters.is_empty()
+            || !store.returned.is_empty()
             || !matches!(store.order, Order::Fifo)
             || hub.current().attention.get() != 0
         {
@@ -259,6 +286,7 @@ impl Queue {
         {
             node.unlink();
             node.value.set(item);
+            node.arrival.set(self.store().arrive());
             self.unfinished.set(self.unfinished.get() + 1);
             hub.grant(node);
             return Ok(());
@@ -313,7 +341,7 @@ impl Queue {
         match hub.wait_in(&this.getters, Role::Taker, std::ptr::null_mut(), deadline, this.why()) {
             Waited::Granted(item) => Ok(item),
             Waited::Returned(item, e) => {
-                this.give_back(hub, item);
+                this.give_back(hub, item, hub.current().node.arrival.get());
                 Err(e)
             }
             Waited::Failed(e) => Err(e),
@@ -340,7 +368,7 @@ impl Queue {
 
     /// An item whose getter was killed goes to the next getter, or to the front. It
     /// may stand one above the capacity; it was in the queue before.
-    fn give_back(&self, hub: &Hub, item: Item) {
+    fn give_back(&self, hub: &Hub, item: Item, arrival: u64) {
         if self.handle_is_closed(hub) {
             return destroy(hub, self.destroy, item);
         }
@@ -348,9 +376,10 @@ impl Queue {
             Some(node) => {
                 node.unlink();
                 node.value.set(item);
+                node.arrival.set(arrival);
                 hub.grant(node);
             }
-            None => self.store().push_back_first(item),
+            None => self.store().put_back(item, arrival),
         }
     }
 

@@ -59,6 +59,9 @@ impl RwLock {
             hub.check()?;
         }
         let me = hub.current().handle.get();
+        if me == 0 {
+            return Err(Error::WOULDBLOCK); // the loop can not own a lock
+        }
         if self.writer.get() == me || (role == WRITER && self.readers.borrow().contains(&me)) {
             return Err(Error::DEADLK);
         }
@@ -92,7 +95,7 @@ impl RwLock {
     }
 
     fn drop_hold(&self, who: i64) -> Result<()> {
-        if self.writer.get() == who {
+        if who != 0 && self.writer.get() == who {
             self.writer.set(0);
             return Ok(());
         }

@@ -10,7 +10,7 @@ use crate::handle::{self, Kind};
 use crate::hub::Hub;
 use crate::io::{Waiter, look};
 use crate::object;
-use crate::poller::Added;
+use crate::poller::{Added, GONE};
 use crate::registry;
 use crate::sync::event::Event;
 use crate::sync::lock::Lock;
@@ -22,6 +22,7 @@ use crate::ticket::Ticket;
 use crate::time::Deadline;
 use crate::waitlist::{Role, WaitList, WaitNode};
 use crate::watcher::Watcher;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// One thing to wait for: an object, or (handle 0) a descriptor.
@@ -105,7 +106,7 @@ impl View<'_> {
 struct Links {
     nodes: Box<[WaitNode]>,
     fds: Box<[Waiter]>,
-    shared: Vec<(i64, Arc<Ticket>)>,
+    shared: RefCell<Vec<(i64, Arc<Ticket>)>>,
 }
 
 impl Drop for Links {
@@ -114,7 +115,8 @@ impl Drop for Links {
         if let Some(hub) = Hub::existing() {
             self.fds.iter().for_each(|w| hub.poller().remove(&w.node));
         }
-        for (h, ticket) in &self.shared {
+        for (h, ticket) in self.shared.get_mut().iter() {
+            ticket.retire();
             if let Ok(view) = View::of_shared(*h) {
                 view.observe(ticket, false);
             }
@@ -163,44 +165,36 @@ fn park_on(hub: &Hub, targets: &[Target], ready: &[bool], deadline: Deadline) ->
     let links = Box::new(Links {
         nodes: waiting.iter().map(|_| WaitNode::default()).collect(),
         fds: waiting.iter().filter(|t| t.object == 0).map(|_| Waiter::new(g)).collect(),
-        shared: Vec::new(),
+        shared: RefCell::default(),
     });
     let links_ptr: *const Links = &*links;
     g.with_extra(|x| x.many = Some(links));
     // SAFETY: boxed, and taken out of the record below.
-    let outcome = link_all(hub, g, &waiting, unsafe { &*links_ptr });
-    let shared = outcome.as_ref().is_ok_and(|s| !s.is_empty());
+    let links = unsafe { &*links_ptr };
+    let linked = link_all(hub, g, &waiting, links);
+    let shared = !links.shared.borrow().is_empty();
     if shared {
         hub.hold(); // another thread may end the wait: no deadlock
     }
-    let result = outcome.and_then(|tickets| {
-        g.peek_extra(|x| {
-            if let Some(l) = x.many.as_mut().and_then(|m| m.downcast_mut::<Links>()) {
-                l.shared = tickets;
-            }
-        });
-        hub.park(deadline, Waiting::Objects(waiting.len() as u32))
-    });
+    let result = linked.and_then(|()| hub.park(deadline, Waiting::Objects(waiting.len() as u32)));
     if shared {
         hub.unhold();
     }
+    // Something was closed while we looked elsewhere: the next look says what.
+    let closed = links.nodes.iter().any(|n| n.refused.get()) || links.fds.iter().any(|w| w.node.got.get() & GONE != 0);
     drop(g.peek_extra(|x| x.many.take()));
-    match result {
-        // Something was closed while we looked elsewhere: the next look says what.
-        Err(Error::BADF) => Ok(()),
-        other => other,
-    }
+    if closed { Ok(()) } else { result }
 }
 
-/// Enters every list; the tickets that shared objects hold.
-fn link_all(hub: &Hub, g: &Greenlet, targets: &[&Target], links: &Links) -> Result<Vec<(i64, Arc<Ticket>)>> {
+/// Enters every list. What it has entered when it fails leaves with `links`.
+fn link_all(hub: &Hub, g: &Greenlet, targets: &[&Target], links: &Links) -> Result<()> {
     let mut fds = links.fds.iter();
-    let mut tickets = Vec::new();
     for (target, node) in targets.iter().zip(&links.nodes) {
         if target.object == 0 {
             let Some(waiter) = fds.next() else { continue };
             if hub.poller().add(&waiter.node, target.fd, target.events)? == Added::AlwaysReady {
-                return Err(Error::BADF); // `look` will see it
+                waiter.node.got.set(GONE); // never waits: `look` will see it
+                return Err(Error::BADF);
             }
             continue;
         }
@@ -212,13 +206,13 @@ fn link_all(hub: &Hub, g: &Greenlet, targets: &[&Target], links: &Links) -> Resu
             }
             view => {
                 let ticket = Ticket::new(hub, std::ptr::null_mut());
+                links.shared.borrow_mut().push((target.object, ticket.clone()));
                 view.observe(&ticket, true);
-                tickets.push((target.object, ticket.clone()));
                 if view.is_ready() {
                     ticket.nudge(); // it came while we were entering
                 }
             }
         }
     }
-    Ok(tickets)
+    Ok(())
 }

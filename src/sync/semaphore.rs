@@ -28,12 +28,8 @@ impl Semaphore {
             return Err(Error::INVAL);
         }
         let bound = if bounded { permits } else { i64::MAX };
-        let semaphore = Semaphore {
-            permits: Cell::new(permits),
-            bound,
-            waiters: WaitList::default(),
-            handle: Cell::new(0),
-        };
+        let semaphore =
+            Semaphore { permits: Cell::new(permits), bound, waiters: WaitList::default(), handle: Cell::new(0) };
         let handle = insert(hub, semaphore)?;
         crate::object::get::<Semaphore>(hub, handle)?.handle.set(handle);
         Ok(handle)

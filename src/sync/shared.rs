@@ -25,6 +25,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+fn nudge(ticket: &Arc<Ticket>) {
+    ticket.nudge(); // a hub that has ended needs none
+}
+
 fn take_out(tickets: &mut Tickets, ticket: &Arc<Ticket>) {
     if let Some(place) = tickets.iter().position(|t| Arc::ptr_eq(t, ticket)) {
         tickets.remove(place);
@@ -104,7 +108,7 @@ fn wait_at(gate: &Mutex<Gate>, hub: &Hub, handle: i64, deadline: Deadline) -> Re
     }
     let mut gate = lock(gate);
     take_out(&mut gate.waiters, &ticket);
-    if gate.closed && !gate.open {
+    if gate.closed {
         return Err(Error::BADF);
     }
     if ticket.is_granted() { Ok(()) } else { result }
@@ -319,7 +323,7 @@ impl SharedQueue {
             (s.shut, s.closed) = (true, true);
             let State { getters, putters, joiners, observers, .. } = &mut *s;
             let all = getters.iter().chain(putters.iter()).chain(joiners.iter()).chain(observers.iter());
-            all.for_each(Ticket::nudge);
+            all.for_each(nudge);
             std::iter::from_fn(|| s.store.pop()).collect()
         };
         items.into_iter().for_each(|item| destroy(self.destroy, item));
@@ -344,9 +348,8 @@ impl SharedQueue {
 
     /// Gives `item` to somebody who waits, or stores it if there is room.
     fn offer(&self, s: &mut State, item: Item) -> Result<bool> {
-        if let Some(ticket) = s.getters.pop_front() {
-            ticket.set_value(item);
-            ticket.grant();
+        let arrival = s.store.arrive();
+        if Self::hand_over(s, item, arrival) {
         } else if s.store.len() < self.capacity {
             s.store.reserve()?;
             s.store.push(item);
@@ -354,8 +357,20 @@ impl SharedQueue {
             return Ok(false);
         }
         s.unfinished += 1;
-        s.observers.iter().for_each(Ticket::nudge);
+        s.observers.iter().for_each(nudge);
         Ok(true)
+    }
+
+    /// Hands `item` to the first getter whose hub lives.
+    fn hand_over(s: &mut State, item: Item, arrival: u64) -> bool {
+        while let Some(ticket) = s.getters.pop_front() {
+            ticket.set_value(item);
+            ticket.set_arrival(arrival);
+            if ticket.grant() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Has `ticket` nudged when something is put, or not any more.
@@ -387,7 +402,7 @@ impl SharedQueue {
             hub.may_park()?;
             let ticket = Ticket::new(hub, item);
             s.putters.push_back(ticket.clone());
-            s.observers.iter().for_each(Ticket::nudge);
+            s.observers.iter().for_each(nudge);
             ticket
         };
         let mut result = Ok(());
@@ -416,11 +431,10 @@ impl SharedQueue {
     }
 
     fn take_from_putter(&self, s: &mut State) -> Option<Item> {
-        let ticket = s.putters.pop_front()?;
+        // One whose hub has ended has taken its item with it.
+        let ticket = std::iter::from_fn(|| s.putters.pop_front()).find(|t| t.grant())?;
         s.unfinished += 1;
-        let item = ticket.value();
-        ticket.grant();
-        Some(item)
+        Some(ticket.value())
     }
 
     pub fn get(&self, hub: &Hub, handle: i64, deadline: Deadline) -> Result<Item> {
@@ -453,20 +467,19 @@ impl SharedQueue {
             return result.and(Err(Self::ended(&s)));
         }
         if hub.current().attention.get() & KILLED != 0 {
-            self.give_back(&mut s, ticket.value());
+            self.give_back(&mut s, &ticket);
             return Err(Error::CANCELED);
         }
         Ok(ticket.value())
     }
 
-    fn give_back(&self, s: &mut State, item: Item) {
+    fn give_back(&self, s: &mut State, ticket: &Ticket) {
+        let item = ticket.value();
         if s.closed {
             destroy(self.destroy, item);
-        } else if let Some(ticket) = s.getters.pop_front() {
-            ticket.set_value(item);
-            ticket.grant();
-        } else {
-            s.store.push_back_first(item);
+        } else if !Self::hand_over(s, item, ticket.arrival()) {
+            s.store.put_back(item, ticket.arrival());
+            s.observers.iter().for_each(nudge);
         }
     }
 
@@ -480,14 +493,16 @@ impl SharedQueue {
     pub fn shut(&self) {
         let mut s = lock(&self.state);
         s.shut = true;
-        s.getters.iter().chain(s.putters.iter()).chain(s.observers.iter()).for_each(Ticket::nudge);
+        s.getters.iter().chain(s.putters.iter()).chain(s.observers.iter()).for_each(nudge);
     }
 
     pub fn task_done(&self) -> Result<()> {
         let mut s = lock(&self.state);
         s.unfinished = s.unfinished.checked_sub(1).ok_or(Error::OVERFLOW)?;
         if s.unfinished == 0 {
-            s.joiners.drain(..).for_each(|t| t.grant());
+            s.joiners.drain(..).for_each(|t| {
+                t.grant();
+            });
         }
         Ok(())
     }

@@ -27,6 +27,15 @@ static weald_watcher started(weald_watcher w)
 
 static void run_for(int64_t ns) { CHECK_EQ(weald_sleep(ns), 0); }
 
+/* Until `*n` is as wanted, however slow the machine, and then a little longer. */
+static void run_until(const int *n, int wanted)
+{
+    for (int64_t end = weald_after(WEALD_SEC(20)); *n < wanted && weald_now() < end;)
+        run_for(WEALD_MS(1));
+    run_for(WEALD_MS(2));
+    CHECK_EQ(*n, wanted);
+}
+
 static void (*handler_of(int signo))(int)
 {
     struct sigaction action;
@@ -192,7 +201,10 @@ TEST(what_is_no_signal_or_can_not_be_caught_is_einval)
 
 TEST(every_signal_that_can_be_caught_can_be_waited_for)
 {
-    for (int signo = 1; signo <= SIGRTMAX; signo++) {
+    /* valgrind keeps the last one for itself. */
+    int last = strcmp(test_under(), "valgrind") == 0 ? SIGRTMAX - 1 : SIGRTMAX;
+
+    for (int signo = 1; signo <= last; signo++) {
         int fatal = signo == SIGSEGV || signo == SIGBUS || signo == SIGFPE || signo == SIGILL;
 
         if (signo == SIGKILL || signo == SIGSTOP || fatal || (signo > 31 && signo < SIGRTMIN))
@@ -333,8 +345,7 @@ TEST(the_last_to_lose_interest_restores)
     CHECK_EQ(weald_signal_ignore(usr1, 1), 0);
     CHECK(handler_of(SIGUSR1) != SIG_DFL);
     CHECK_EQ(raise(SIGUSR1), 0);
-    run_for(WEALD_MS(1));
-    CHECK_EQ(calls, 1);
+    run_until(&calls, 1);
     CHECK_EQ(weald_close(b), 0);
     CHECK(handler_of(SIGUSR1) == SIG_DFL);
     CHECK_EQ(weald_close(a), 0);
@@ -399,12 +410,10 @@ TEST(a_signal_watcher_gets_the_number)
 
     CHECK_EQ(raise(SIGUSR2), 0);
     CHECK_EQ(raise(SIGUSR2), 0);
-    run_for(WEALD_MS(1));
-    CHECK_EQ(calls, 1);
+    run_until(&calls, 1);
     CHECK_EQ(last_what, SIGUSR2);
     CHECK_EQ(raise(SIGUSR2), 0);
-    run_for(WEALD_MS(1));
-    CHECK_EQ(calls, 2);
+    run_until(&calls, 2);
     CHECK_EQ(weald_close(w), 0);
 }
 
@@ -416,8 +425,7 @@ TEST(watchers_and_a_waiting_greenlet_all_get_a_signal)
 
     CHECK_EQ(weald_go(raise_late, (void *)(intptr_t)usr1), 0);
     CHECK_EQ(weald_signal_wait(usr1, 1, WEALD_FOREVER), SIGUSR1);
-    run_for(WEALD_MS(1));
-    CHECK_EQ(calls, 2);
+    run_until(&calls, 2);
     CHECK_EQ(weald_close(a), 0);
     CHECK_EQ(weald_close(b), 0);
     CHECK_EQ(weald_close(other), 0);
@@ -531,8 +539,7 @@ static void check_sigchld_is_watched_and_handled(void)
     begin_to_catch(chld, 1);
     pid = child_that_exits(0);
     CHECK_EQ(weald_signal_wait(chld, 1, weald_after(WEALD_SEC(10))), SIGCHLD);
-    run_for(WEALD_MS(1));
-    CHECK_EQ(calls, 1);
+    run_until(&calls, 1);
     CHECK_EQ(handled, 1);
     CHECK_EQ(waitpid(pid, NULL, 0), pid);
     CHECK_EQ(weald_close(w), 0);
@@ -572,8 +579,7 @@ TEST(children_that_are_ignored_do_not_become_zombies_while_sigchld_is_watched)
     pid = child_that_exits(0);
     CHECK_EQ(waitpid(pid, NULL, 0), -1); /* waits for its end, reaps nothing */
     CHECK_EQ(errno, ECHILD);
-    run_for(WEALD_MS(1));
-    CHECK_EQ(calls, 1);
+    run_until(&calls, 1);
     CHECK_EQ(weald_close(w), 0);
     CHECK(handler_of(SIGCHLD) == SIG_IGN);
 }
@@ -727,15 +733,13 @@ TEST(the_first_signal_to_terminate_is_answered_in_the_loop)
         CHECK_EQ(weald_on_terminate(count_callback, &ran), 0);
         CHECK_EQ(raise(signos[i]), 0);
         CHECK_EQ(ran, 0);
-        run_for(WEALD_MS(1));
-        CHECK_EQ(ran, 1);
+        run_until(&ran, 1);
         CHECK_EQ(handled, i);
         for (int j = 0; j < 3; j++)
             CHECK(handler_of(signos[j]) == handle);
         CHECK_EQ(raise(signos[i]), 0); /* the second one does what it did before */
         CHECK_EQ(handled, i + 1);
-        run_for(WEALD_MS(1));
-        CHECK_EQ(ran, 1);
+        run_until(&ran, 1);
     }
 }
 
@@ -743,6 +747,7 @@ static void announce(void *unused)
 {
     (void)unused;
     fputs("closing\n", stderr);
+    calls++;
 }
 
 static void terminated_twice(void)
@@ -750,7 +755,7 @@ static void terminated_twice(void)
     CHECK(signal(SIGTERM, SIG_DFL) != SIG_ERR);
     CHECK_EQ(weald_on_terminate(announce, NULL), 0);
     CHECK_EQ(raise(SIGTERM), 0);
-    run_for(WEALD_MS(1));
+    run_until(&calls, 1);
     CHECK_EQ(raise(SIGINT), 0);
     CHECK(0);
 }
@@ -762,7 +767,7 @@ TEST(the_second_signal_to_terminate_ends_the_program)
 
     CHECK(WIFSIGNALED(status));
     CHECK_EQ(WTERMSIG(status), SIGINT);
-    CHECK_STR(text, "closing\n");
+    CHECK_CONTAINS(text, "closing\n");
 }
 
 static void terminated_while_stuck(void)
@@ -782,7 +787,7 @@ TEST(a_loop_that_is_stuck_does_not_keep_the_program_from_being_ended)
     char text[200];
     int status = test_in_child(terminated_while_stuck, text, sizeof text);
 
-    CHECK_STR(text, "stuck\n");
+    CHECK_CONTAINS(text, "stuck\n");
     CHECK(WIFSIGNALED(status));
     CHECK_EQ(WTERMSIG(status), SIGTERM);
 }
@@ -815,8 +820,7 @@ TEST(on_terminate_twice_is_ealready_and_null_is_einval)
     CHECK_EQ(weald_on_terminate(count_callback, &calls), 0);
     CHECK_EQ(weald_on_terminate(count_callback, &calls), WEALD_EALREADY);
     CHECK_EQ(raise(SIGTERM), 0);
-    run_for(WEALD_MS(1));
-    CHECK_EQ(calls, 1);
+    run_until(&calls, 1);
     CHECK_EQ(weald_on_terminate(count_callback, &calls), 0); /* it has run */
 }
 
@@ -862,8 +866,7 @@ TEST(a_forked_child_begins_with_what_was_there_before)
         CHECK_EQ(weald_signal_wait(both, 2, weald_after(WEALD_SEC(10))), SIGUSR1);
         started(w);
         CHECK_EQ(raise(SIGHUP), 0);
-        run_for(WEALD_MS(2));
-        CHECK_EQ(calls, 1);
+        run_until(&calls, 1);
         pid = fork();
         if (pid == 0) {
             CHECK(handler_of(SIGUSR1) == handle);
@@ -882,8 +885,7 @@ TEST(a_forked_child_begins_with_what_was_there_before)
     CHECK_EQ(weald_signal_wait(both, 2, WEALD_NOW), SIGUSR2);
     CHECK_EQ(raise(SIGHUP), 0);
     CHECK_EQ(raise(SIGTERM), 0);
-    run_for(WEALD_MS(2));
-    CHECK_EQ(calls, 2);
+    run_until(&calls, 2);
     CHECK_EQ(weald_close(w), 0);
 }
 
@@ -947,8 +949,7 @@ TEST(a_greenlet_on_the_smallest_stack_may_be_interrupted_by_signals)
     g = weald_spawn_with(raise_late, (void *)(intptr_t)(const int[]){SIGALRM}, &options);
     CHECK_GT(g, 0);
     CHECK_EQ(weald_join(g, weald_after(WEALD_SEC(5))), 0);
-    run_for(WEALD_MS(2));
-    CHECK_EQ(calls, 1);
+    run_until(&calls, 1);
     CHECK_EQ(weald_close(g), 0);
     CHECK_EQ(weald_close(w), 0);
 }

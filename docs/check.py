@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Compiles and runs every program in README.md and docs/*.md, and compares what it prints with what the page says.
+
+    docs/check.py                all pages
+    docs/check.py docs/guide.md  some of them
+
+A program is a block that opens with ```c program; a block right after it that opens with ```text prints is what goes
+to stdout, line by line. Every C block must be a program, so that no snippet goes unread by a compiler. It builds
+against the staged install (target/stage), or where there is none against include/ and target/release. Links between
+pages are followed, and pages written by a script must be what the script writes. Exit status 1 if anything fails.
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+SONAME = "libweald.so.0"
+LIMIT = 60  # seconds for a program, and for compiling it
+FLAGS = ["-Wall", "-Wextra", "-Werror", "-pthread"]
+
+# The reference is written from the header, which tests compile in every dialect.
+WRITTEN = {"reference.md": "reference.py", "man": "man.py"}
+
+BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<to>[^)\s]+)\)")
+
+
+def main():
+    pages = [Path(word).resolve() for word in sys.argv[1:]] or all_pages()
+    failures, count = [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        flags = library(Path(folder))
+        for page in pages:
+            text = page.read_text(encoding="utf-8")
+            failures += dead_links(page, text)
+            if page.name in WRITTEN:
+                continue
+            for line, program, printed in programs(page, text, failures):
+                count += 1
+                wrong = run(Path(folder), flags, program, printed)
+                if wrong:
+                    failures.append(f"{name(page)}:{line}: {wrong}")
+    failures += out_of_date() if not sys.argv[1:] else []
+    for failure in failures:
+        print(failure)
+    print(f"{count} programs in {len(pages)} pages, {len(failures)} failures")
+    return 1 if failures else 0
+
+
+def all_pages():
+    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+def library(folder):
+    """Flags for the staged install, or for a build that has not been staged."""
+    stage = TARGET / "stage"
+    if (stage / "lib" / SONAME).exists():
+        return [f"-I{stage / 'include'}", f"-L{stage / 'lib'}", f"-Wl,-rpath,{stage / 'lib'}"]
+    built = TARGET / "release" / "libweald.so"
+    if not built.exists():
+        sys.exit("docs/check.py: there is no library to check against; run make first")
+    for link in (SONAME, "libweald.so"):
+        (folder / link).symlink_to(built)
+    return [f"-I{ROOT / 'include'}", f"-L{folder}", f"-Wl,-rpath,{folder}"]
+
+
+def programs(page, text, failures):
+    """Line, source and expected output (None: not said) of each program of a page."""
+    blocks = list(BLOCK.finditer(text))
+    for block, after in zip(blocks, [*blocks[1:], None]):
+        line = text.count("\n", 0, block.start()) + 1
+        if block["kind"].split(" ")[0] == "c" and block["kind"] != "c program":
+            failures.append(f"{name(page)}:{line}: a C block that is not marked as a program")
+        if block["kind"] == "c program":
+            yield line, block["text"], after["text"] if after and after["kind"] == "text prints" else None
+
+
+def run(folder, flags, program, printed):
+    """What is wrong with a program; None if nothing."""
+    source, binary = folder / "program.c", folder / "program"
+    source.write_text(program, encoding="utf-8")
+    compiler = os.environ.get("CC", "cc").split()
+    built, text = finish([*compiler, *FLAGS, source, *flags, "-lweald", "-o", binary])
+    if built != 0:
+        return f"does not compile\n{text}"
+    status, text = finish([binary], errors=subprocess.DEVNULL)
+    if status != 0:
+        return f"ends with status {status} and prints\n{text}"
+    if printed is not None and text != printed:
+        return f"prints\n{text}and not\n{printed}"
+    return None
+
+
+def finish(command, errors=subprocess.STDOUT):
+    try:
+        done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=errors, timeout=LIMIT, check=False)
+    except subprocess.TimeoutExpired:
+        return f"none: still running after {LIMIT} s", ""
+    return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+def dead_links(page, text):
+    """Links to files that are not there, or to headings that nobody wrote."""
+    dead = []
+    for match in LINK.finditer(BLOCK.sub("", text)):
+        place, _, heading = match["to"].partition("#")
+        if "://" in place:
+            continue
+        file = (page.parent / place).resolve() if place else page
+        if not file.exists() or (heading and heading not in anchors(file)):
+            dead.append(f"{name(page)}: dead link {match['to']}")
+    return dead
+
+
+_anchors = {}
+
+
+def anchors(file):
+    if file not in _anchors:
+        titles = re.findall(r"^#+ (.*)$", BLOCK.sub("", file.read_text(encoding="utf-8")), re.M)
+        _anchors[file] = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    return _anchors[file]
+
+
+def out_of_date():
+    """Pages that a script writes; those that nobody has written yet (docs/man) are not missed."""
+    found = []
+    for what, script in WRITTEN.items():
+        if (ROOT / "docs" / what).exists():
+            status, text = finish([sys.executable, ROOT / "docs" / script, "--check"])
+            found += [text.strip()] if status != 0 else []
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

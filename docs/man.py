@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Writes a man page for every function of include/weald.h, and weald(7).
+
+    docs/man.py              writes docs/man/*.3 and docs/man/weald.7, from where `make install` takes them
+    docs/man.py DIRECTORY    writes them there instead
+    docs/man.py --check      says whether those in docs/man are up to date
+"""
+import re
+import sys
+from pathlib import Path
+
+import header
+
+PLACE = Path(__file__).resolve().parent / "man"
+CODE = re.compile(r"\bWEALD_E[A-Z]+\b")
+NAME = re.compile(r"\bweald_\w+")
+
+
+def main():
+    words = sys.argv[1:]
+    pages = all_pages(header.read())
+    if words == ["--check"]:
+        return check(pages)
+    place = Path(words[0]) if words else PLACE
+    place.mkdir(parents=True, exist_ok=True)
+    for old in written(place):
+        if old.name not in pages:
+            old.unlink()
+    for name, text in pages.items():
+        (place / name).write_text(text, encoding="utf-8")
+    print(f"{len(pages)} pages in {place}")
+    return 0
+
+
+def check(pages):
+    found = {page.name: page.read_text(encoding="utf-8") for page in written(PLACE)}
+    if found == pages:
+        return 0
+    print("docs/man is not what include/weald.h says; docs/man.py writes it anew")
+    return 1
+
+
+def written(place):
+    return [*place.glob("weald*.3"), *place.glob("weald.7")]
+
+
+def all_pages(book):
+    functions = {item.name: (section, item) for section in book.sections for item in section.items
+                 if item.kind == "function"}
+    meanings = {item.name: " ".join(item.comment) for section in book.sections for item in section.items
+                if CODE.fullmatch(item.name)}
+    pages = {f"{name}.3": function_page(book, name, functions, meanings) for name in functions}
+    return {**pages, "weald.7": overview(book, functions)}
+
+
+# ---- a function's page -------------------------------------------------------------------------------------------
+
+def function_page(book, name, functions, meanings):
+    section, item = functions[name]
+    codes = codes_of(name, functions)
+    described = [line for paragraph in item.comment for line in (".PP", roff(paragraph, functions))]
+    common = [line for paragraph in section.intro for line in (".PP", roff(paragraph, functions))]
+    out = [title(name, 3, book), ".SH NAME", f"{name} \\- {plain(summary(item.comment))}", ".SH SYNOPSIS", ".nf",
+           ".B #include <weald.h>", ".PP", *synopsis(item.code), ".fi", ".PP",
+           r"Compile and link with \fIpkg-config \-\-cflags \-\-libs weald\fR.", ".SH DESCRIPTION", *described[1:]]
+    if codes:
+        out += [".SH ERRORS"]
+        for code in (code for code in meanings if code in codes):
+            out += [".TP", rf"\fB{code}\fR", roff(meanings[code], functions)]
+    if common:
+        out += [".SH NOTES", *common[1:]]
+    return "\n".join([*out, ".SH SEE ALSO", see_also(name, item.comment, functions)]) + "\n"
+
+
+def summary(comment):
+    """Its first clause, without asides, as NAME wants it."""
+    text = re.sub(r" \([^()]*:[^()]*\)", "", comment[0].replace("`", ""))
+    first = re.split(r"(?<=[\w)\"])[.:;](?: |$)", text, maxsplit=1)[0]
+    return first if first[1:2].isupper() else first[0].lower() + first[1:]
+
+
+def codes_of(name, functions, seen=()):
+    """Every code that its comment names, itself or by reference to another function or to its section."""
+    section, item = functions[name]
+    text = " ".join(item.comment)
+    found = set(CODE.findall(text))
+    if "the codes above" in text or "those of the section" in text:
+        found |= set(CODE.findall(" ".join(section.intro)))
+    for other in re.findall(r"\b(?:[Aa]s|those of) (weald_\w+)", text):
+        if other in functions and other != name and other not in seen:
+            found |= codes_of(other, functions, (*seen, name))
+    return found
+
+
+def synopsis(code):
+    return [rf"\fB{plain(line)}\fR" for line in code.splitlines()]
+
+
+def see_also(name, comment, functions):
+    named = dict.fromkeys(other for other in NAME.findall(" ".join(comment)) if other in functions and other != name)
+    return ",\n".join([*(rf"\fB{other}\fR(3)" for other in named), r"\fBweald\fR(7)"])
+
+
+# ---- weald(7) ------------------------------------------------------------------------------------------------------
+
+def overview(book, functions):
+    out = [title("weald", 7, book), ".SH NAME", r"weald \- green threads, an event hub and cooperative I/O for C",
+           ".SH SYNOPSIS", ".nf", ".B #include <weald.h>", ".fi", ".PP",
+           r"Compile and link with \fIpkg-config \-\-cflags \-\-libs weald\fR.", ".SH DESCRIPTION"]
+    out += [line for paragraph in book.about[2:] for line in (roff(paragraph, functions), ".PP")][:-1]
+    for section in book.sections:
+        out += [f'.SH "{plain(section.title.upper())}"']
+        out += [line for paragraph in section.intro for line in (roff(paragraph, functions), ".PP")]
+        for item in section.items:
+            if item.kind == "function":
+                out += [".TP", f".BR {item.name} (3)", plain(summary(item.comment))]
+    return "\n".join(out) + "\n"
+
+
+# ---- roff ----------------------------------------------------------------------------------------------------------
+
+def title(name, number, book):
+    return f'.\\" Written by docs/man.py from include/weald.h.\n.TH {name} {number} "" "weald {book.version}" "weald"'
+
+
+def plain(text):
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return "\\&" + text if text[:1] in (".", "'") else text
+
+
+def roff(text, functions):
+    """Comment text: arguments in italics, functions with their section, codes in bold."""
+    parts = re.split(r"(`[^`]*`)", text.replace("the codes above", "the codes below"))
+    for i, part in enumerate(parts):
+        if i % 2:
+            parts[i] = rf"\fI{plain(part[1:-1])}\fR"
+        else:
+            part = re.sub(r"\bWEALD_[A-Z]\w*", lambda m: rf"\fB{m[0]}\fR", plain(part))
+            parts[i] = NAME.sub(lambda m: reference(m, functions), part)
+    return "".join(parts)
+
+
+def reference(match, functions):
+    """A name in running text; one with arguments behind it needs no section."""
+    if match[0] not in functions:
+        return rf"\fI{match[0]}\fR"
+    return rf"\fB{match[0]}\fR" + ("" if match.string[match.end():match.end() + 1] == "(" else "(3)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
