@@ -167,68 +167,6 @@ weald_handle weald_dup(weald_handle handle);
 int weald_kind(weald_handle handle);
 
 /* ----------------------------------------------------------------------------
- * Coroutines: raw switching.
- * ---------------------------------------------------------------------------- */
-
-/* What a coroutine runs: gets the first value switched to it; what it returns goes to its parent. */
-typedef void *(*weald_coro_fn)(void *first, void *arg);
-
-/* Makes a coroutine that will run `fn(first value, arg)` when it is first switched to, and returns
- * to `parent` (0: the current greenlet) when it ends; a parent that can not be switched to then is
- * replaced by main. Close the handle. Options as for weald_spawn_with (NULL: none). Does not
- * switch. Returns WEALD_EINVAL, WEALD_EBADF (the parent), WEALD_ENOMEM. */
-weald_greenlet weald_coro_new(weald_coro_fn f, void *arg, weald_greenlet parent,
-                              const weald_spawn_options *options);
-
-/* Switches to `to`, handing it `value`: its own switch returns it there, or its function gets it.
- * Returns when somebody switches back: 0 and what was handed to us in `*received` (NULL: not
- * wanted), or the code that was thrown. Switches. Returns WEALD_EBADF, WEALD_EALREADY (it has
- * ended), WEALD_EBUSY (it waits for something else, or is ready to run), WEALD_EWOULDBLOCK,
- * WEALD_EPERM, WEALD_EDEADLK, WEALD_ECANCELED. */
-int weald_switch(weald_greenlet to, void *value, void **received);
-
-/* Switches to `into`, whose switch returns `code`. One that has not begun never will: it ends with
- * `code`, which goes on to its parent. Returns as weald_switch, and WEALD_EINVAL (`code` not
- * negative). */
-int weald_throw(weald_greenlet into, int code, void **received);
-
-/* The greenlet or coroutine that runs; the same as weald_self. Borrowed. Does not switch. Returns
- * as weald_self. */
-weald_greenlet weald_current(void);
-
-/* The thread's own greenlet. Borrowed. Does not switch. Returns as weald_self. */
-weald_greenlet weald_main(void);
-
-/* 1 when the coroutine or greenlet has ended, else 0. Does not switch. Returns WEALD_EBADF. */
-int weald_dead(weald_greenlet g);
-
-/* ----------------------------------------------------------------------------
- * Events.
- * ---------------------------------------------------------------------------- */
-
-/* A handle to an event. */
-typedef int64_t weald_event;
-
-/* Makes an event, not set. `flags`: 0 or WEALD_SHARED. Close it. Does not switch. Returns
- * WEALD_EINVAL, WEALD_ENOMEM. */
-weald_event weald_event_new(int flags);
-
-/* Sets the event: everybody who waits goes on, in the order they came. Does not switch. Returns 0,
- * WEALD_EBADF, WEALD_EPERM. */
-int weald_event_set(weald_event e);
-
-/* Takes the flag back. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
-int weald_event_clear(weald_event e);
-
-/* 1 when it is set, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
-int weald_event_is_set(weald_event e);
-
-/* Waits until the event is set. May switch. Returns 0, WEALD_EBADF (also when it is closed
- * meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
- * WEALD_EDEADLK. */
-int weald_event_wait(weald_event e, int64_t deadline);
-
-/* ----------------------------------------------------------------------------
  * Greenlets.
  * ---------------------------------------------------------------------------- */
 
@@ -450,95 +388,40 @@ int weald_yield(void);
 int weald_idle(int priority);
 
 /* ----------------------------------------------------------------------------
- * Groups and pools.
+ * Coroutines: raw switching.
  * ---------------------------------------------------------------------------- */
 
-/* A handle to a group or a pool. */
-typedef int64_t weald_group;
+/* What a coroutine runs: gets the first value switched to it; what it returns goes to its parent. */
+typedef void *(*weald_coro_fn)(void *first, void *arg);
 
-/* Works on one item: puts a result in `*out` and returns 0 or more, or returns a negative code.
- * Runs in a greenlet. */
-typedef int (*weald_map_fn)(void *item, void **out, void *user);
+/* Makes a coroutine that will run `fn(first value, arg)` when it is first switched to, and returns
+ * to `parent` (0: the current greenlet) when it ends; a parent that can not be switched to then is
+ * replaced by main. Close the handle. Options as for weald_spawn_with (NULL: none). Does not
+ * switch. Returns WEALD_EINVAL, WEALD_EBADF (the parent), WEALD_ENOMEM. */
+weald_greenlet weald_coro_new(weald_coro_fn f, void *arg, weald_greenlet parent,
+                              const weald_spawn_options *options);
 
-/* Gives the next item: 1 and `*item`, 0 at the end, or a negative code. Runs in a greenlet and may
- * block. */
-typedef int (*weald_next_fn)(void **item, void *source);
+/* Switches to `to`, handing it `value`: its own switch returns it there, or its function gets it.
+ * Returns when somebody switches back: 0 and what was handed to us in `*received` (NULL: not
+ * wanted), or the code that was thrown. Switches. Returns WEALD_EBADF, WEALD_EALREADY (it has
+ * ended), WEALD_EBUSY (it waits for something else, or is ready to run), WEALD_EWOULDBLOCK,
+ * WEALD_EPERM, WEALD_EDEADLK, WEALD_ECANCELED. */
+int weald_switch(weald_greenlet to, void *value, void **received);
 
-/* Makes a group. Close it; its members live on. Does not switch. Returns WEALD_ENOMEM. */
-weald_group weald_group_new(void);
+/* Switches to `into`, whose switch returns `code`. One that has not begun never will: it ends with
+ * `code`, which goes on to its parent. Returns as weald_switch, and WEALD_EINVAL (`code` not
+ * negative). */
+int weald_throw(weald_greenlet into, int code, void **received);
 
-/* Makes a pool of `size`: a group of at most so many. Close it. Does not switch. Returns
- * WEALD_EINVAL (0), WEALD_ENOMEM. */
-weald_group weald_pool_new(size_t size);
+/* The greenlet or coroutine that runs; the same as weald_self. Borrowed. Does not switch. Returns
+ * as weald_self. */
+weald_greenlet weald_current(void);
 
-/* Adds a greenlet; one that has ended is not added, which is no error. A full pool makes it wait.
- * May switch. Returns 0 and the codes above. */
-int weald_group_add(weald_group grp, weald_greenlet g, int64_t deadline);
+/* The thread's own greenlet. Borrowed. Does not switch. Returns as weald_self. */
+weald_greenlet weald_main(void);
 
-/* Lets a greenlet leave the group; it runs on. One that is no member is no error. Does not switch.
- * Returns 0 and the codes above. */
-int weald_group_discard(weald_group grp, weald_greenlet g);
-
-/* Spawns a member; a full pool makes it wait. Close the handle. May switch. Returns WEALD_EINVAL
- * (`fn` NULL), WEALD_ENOMEM and the codes above. */
-weald_greenlet weald_group_spawn(weald_group grp, weald_fn f, void *arg);
-
-/* As weald_group_spawn, but WEALD_EAGAIN when the pool is full. Does not switch. */
-weald_greenlet weald_pool_try_spawn(weald_group pool, weald_fn f, void *arg);
-
-/* Waits until no member is left. May switch. Returns 0, WEALD_EDEADLK (the caller is a member) and
- * the codes above. */
-int weald_group_join(weald_group grp, int64_t deadline);
-
-/* Kills every member but the caller, and waits for their ends unless at WEALD_NOW. May switch.
- * Returns 0, WEALD_EINVAL (a positive reason) and the codes above. */
-int weald_group_kill(weald_group grp, int reason, int64_t deadline);
-
-/* How many members there are. Does not switch. */
-int64_t weald_group_len(weald_group grp);
-
-/* 1 when `g` is a member, else 0. Does not switch. */
-int weald_group_contains(weald_group grp, weald_greenlet g);
-
-/* How many more members fit; INT64_MAX in a group. Does not switch. */
-int64_t weald_pool_free_count(weald_group pool);
-
-/* Waits until a spawn would not wait. May switch. Returns 0 and the codes above. */
-int weald_pool_wait_available(weald_group pool, int64_t deadline);
-
-/* Works on `n` items in greenlets of the group and waits for all: `outs` gets the results in the
- * order of the items (NULL for those that failed), `codes` (NULL: not wanted) 0 or each one's
- * failure; one that fails does not stop the others. When the wait itself fails nothing is written,
- * and greenlets may go on. May switch. Returns 0, or the first failure's code in the order of
- * items; WEALD_EINVAL and the codes above. */
-int weald_group_map(weald_group grp, weald_map_fn f, void *user, void *const *items, size_t n,
-                    void **outs, int *codes, int64_t deadline);
-
-/* Works on the items that `next(&item, source)` gives, in greenlets of the group, and returns an
- * iterator over the results in the order of the items. At most `maxsize` items are under way or
- * unread (0: no bound). `source` must stay until the iterator has ended or is closed and the loop
- * has run. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM and the codes above. */
-weald_handle weald_group_imap(weald_group grp, weald_map_fn f, void *user, weald_next_fn next,
-                              void *source, size_t maxsize);
-
-/* As weald_group_imap, but the results come in the order in which they are done. */
-weald_handle weald_group_imap_unordered(weald_group grp, weald_map_fn f, void *user,
-                                        weald_next_fn next, void *source, size_t maxsize);
-
-/* Waits for the next result: 1 and `*out`; 0 at the end; or a negative code: that item's failure,
- * in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the wait.
- * Go on calling after an item's failure. May switch. Returns WEALD_EINVAL (`out` NULL) and the
- * codes above. */
-int weald_imap_next(weald_handle it, void **out, int *item_code, int64_t deadline);
-
-/* Works on one item in a greenlet of the group and waits for its result in `*out` (NULL: not
- * wanted). May switch. Returns 0, the item's failure, WEALD_EINVAL and the codes above. */
-int weald_group_apply(weald_group grp, weald_map_fn f, void *user, void *item, void **out,
-                      int64_t deadline);
-
-/* Works on one item in a greenlet of the group; a result that will be set. Never waits for room
- * itself. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM and the codes above. */
-weald_result weald_group_apply_async(weald_group grp, weald_map_fn f, void *user, void *item);
+/* 1 when the coroutine or greenlet has ended, else 0. Does not switch. Returns WEALD_EBADF. */
+int weald_dead(weald_greenlet g);
 
 /* ----------------------------------------------------------------------------
  * The hub: the loop that runs a thread's greenlets.
@@ -611,91 +494,6 @@ int weald_set_report_handler(weald_report_fn f, void *user);
 int64_t weald_hub_shutdown(void);
 
 /* ----------------------------------------------------------------------------
- * Insight, and hooks for bindings.
- * ---------------------------------------------------------------------------- */
-
-/* Counters of this thread's hub. */
-typedef struct weald_stats {
-  /* sizeof(weald_stats) */
-  size_t size;
-  /* Greenlets made, and ended, so far. */
-  uint64_t spawned;
-  uint64_t finished;
-  /* Greenlets that have started and not ended. */
-  uint64_t alive;
-  /* Greenlets ready to run. */
-  uint64_t ready;
-  /* Times that a greenlet was resumed, in units of loop turns' budgets. */
-  uint64_t resumes;
-  /* Turns of the loop, and times that it asked the kernel for events. */
-  uint64_t turns;
-  uint64_t polls;
-  /* Timers set, and descriptors waited for. */
-  uint64_t timers;
-  uint64_t descriptors;
-  /* Open handles. */
-  uint64_t handles;
-  /* Address space taken for stacks. */
-  uint64_t stack_bytes;
-} weald_stats;
-
-/* Called at a switch, with the greenlet and its user word. It must not use the library but to look
- * things up. */
-typedef void (*weald_switch_hook)(weald_greenlet g, void *user);
-
-/* Hooks for a binding that must save its interpreter's state. Every one may be NULL. */
-typedef struct weald_hooks {
-  /* sizeof(weald_hooks) */
-  size_t size;
-  /* On its own stack, just before it suspends, and at its end. */
-  weald_switch_hook leave;
-  /* On its own stack, after each resume and before it begins. */
-  weald_switch_hook enter;
-  /* When it has been made (not by weald_go and such before the user word is set: the word is that
-   * of the options). */
-  weald_switch_hook created;
-  /* When it has ended, in the loop. */
-  weald_switch_hook finished;
-  /* Asked before suspending; 0 forbids it: the call returns WEALD_EPERM. */
-  int (*may_park)(void);
-  /* Around the loop's sleep in the kernel; `interrupted` is 1 when a signal ended it. */
-  void (*block_begin)(void);
-  void (*block_end)(int interrupted);
-} weald_hooks;
-
-/* Writes to `fd`, for every greenlet of this thread: its name, age, state, what it waits for and
- * how long, where it was spawned, how much of its stack it has touched. Does not switch. Returns
- * 0, or the code of a write that failed (WEALD_EBADF). */
-int weald_dump(int fd);
-
-/* Fills in the counters; set `stats->size` first. Does not switch. Returns 0, WEALD_EINVAL (NULL,
- * or a size that can not be). */
-int weald_stats_get(weald_stats *stats);
-
-/* Writes the handles of this thread's greenlets (main first) to `out`, at most `n`; they are
- * borrowed. Does not switch. Returns how many there are, WEALD_EINVAL. */
-int64_t weald_list(weald_greenlet *out, size_t n);
-
-/* The bounds of the stack of `g`, for conservative collectors: `*low` up to, not including,
- * `*high`. Does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (NULL), WEALD_ENOENT (main, or it
- * has no stack now: not begun, or ended). */
-int weald_stack_bounds(weald_greenlet g, void **low, void **high);
-
-/* How many bytes of its stack `g` (or an earlier user of the same stack) has touched: a high-water
- * mark in pages. Does not switch. Returns as weald_stack_bounds. */
-int64_t weald_stack_used(weald_greenlet g);
-
-/* Sets this thread's hooks; copied. NULL takes them away. Does not switch. Returns 0, WEALD_EINVAL
- * (a size that can not be). */
-int weald_set_hooks(const weald_hooks *hooks);
-
-/* The user word of `g`; NULL if none was set, or for a bad handle. Does not switch. */
-void *weald_user(weald_greenlet g);
-
-/* Sets the user word of `g`, which hooks get. Does not switch. Returns 0, WEALD_EBADF. */
-int weald_set_user(weald_greenlet g, void *user);
-
-/* ----------------------------------------------------------------------------
  * Waiting for descriptors.
  * ---------------------------------------------------------------------------- */
 
@@ -734,396 +532,6 @@ int weald_poll(struct pollfd *fds, size_t n, int64_t deadline);
  * when the deadline passed. May switch. Returns WEALD_EINVAL (`nfds` out of range), WEALD_EBADF (a
  * closed descriptor in a set) and as weald_poll. */
 int weald_select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds, int64_t deadline);
-
-/* ----------------------------------------------------------------------------
- * Greenlet-local values.
- * ---------------------------------------------------------------------------- */
-
-/* A key under which every greenlet has a value of its own. */
-typedef int64_t weald_local;
-
-/* Makes a key. `destroy` (NULL: none) gets each value that is not NULL when its greenlet ends,
- * when it is replaced, or when the key is closed. Close it. Does not switch. Returns WEALD_ENOMEM. */
-weald_local weald_local_new(weald_destroy_fn destroy);
-
-/* Sets the current greenlet's value; the one it had is destroyed. Does not switch. Returns 0,
- * WEALD_EBADF, WEALD_EPERM, WEALD_EWOULDBLOCK (in a callback: no greenlet). */
-int weald_local_set(weald_local key, void *value);
-
-/* The current greenlet's value; NULL when it has none, or for a bad key. Does not switch. */
-void *weald_local_get(weald_local key);
-
-/* ----------------------------------------------------------------------------
- * Queues.
- * ---------------------------------------------------------------------------- */
-
-#define WEALD_FIFO 0
-#define WEALD_LIFO 1
-
-/* A handle to a queue. */
-typedef int64_t weald_queue;
-
-/* Orders two items as qsort does: negative when `a` comes first. It must not use the library. */
-typedef int (*weald_compare_fn)(const void *a, const void *b);
-
-/* Makes a queue. `flags`: WEALD_FIFO or WEALD_LIFO, perhaps with WEALD_SHARED. `capacity`: 0 for a
- * rendezvous, WEALD_UNBOUNDED. `destroy` (NULL: none) gets what is still in the queue when it is
- * closed. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM. */
-weald_queue weald_queue_new(int flags, size_t capacity, weald_destroy_fn destroy);
-
-/* Makes a queue from which the least item by `compare` leaves first, equal ones in the order they
- * came. `flags`: 0 or WEALD_SHARED. Otherwise as weald_queue_new. */
-weald_queue weald_priority_queue_new(int flags, size_t capacity, weald_compare_fn compare,
-                                     weald_destroy_fn destroy);
-
-/* Puts an item, waiting for room (or, in a rendezvous, for its getter). May switch. Returns 0,
- * WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EPIPE (shut), WEALD_EAGAIN,
- * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK, WEALD_ENOMEM. */
-int weald_queue_put(weald_queue q, void *item, int64_t deadline);
-
-/* Gets the next item into `*item`, waiting for one. May switch. Returns 0, WEALD_EINVAL (`item`
- * NULL), WEALD_EPIPE (shut and drained) and as weald_queue_put. */
-int weald_queue_get(weald_queue q, void **item, int64_t deadline);
-
-/* Shows the next item in `*item` and leaves it in the queue, waiting for one. A shared queue is
- * looked at without waiting, whatever the deadline: WEALD_EAGAIN if it is empty. May switch.
- * Returns as weald_queue_get. */
-int weald_queue_peek(weald_queue q, void **item, int64_t deadline);
-
-/* How many items are in it. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
-int64_t weald_queue_len(weald_queue q);
-
-/* 1 when a put would wait, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
-int weald_queue_full(weald_queue q);
-
-/* 1 when a get would wait, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
-int weald_queue_empty(weald_queue q);
-
-/* Shuts the queue for puts: they fail with WEALD_EPIPE, those that wait as well; gets drain it and
- * then fail with WEALD_EPIPE. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
-int weald_queue_shut(weald_queue q);
-
-/* Says that one item that was got has been dealt with, for weald_queue_join. Does not switch.
- * Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW (more often than put). */
-int weald_queue_task_done(weald_queue q);
-
-/* Waits until every item that was put has been dealt with. May switch. Returns 0, WEALD_EBADF,
- * WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
-int weald_queue_join(weald_queue q, int64_t deadline);
-
-/* ----------------------------------------------------------------------------
- * Results.
- * ---------------------------------------------------------------------------- */
-
-/* A handle to a result. */
-typedef int64_t weald_result;
-
-/* Makes a result, not set. `flags`: 0 or WEALD_SHARED. `destroy` (NULL: none) gets the value when
- * the result is closed. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM. */
-weald_result weald_result_new(int flags, weald_destroy_fn destroy);
-
-/* Sets the value, which belongs to the result from then on, and wakes who waits. Does not switch.
- * Returns 0, WEALD_EALREADY (set before: the value stays the caller's), WEALD_EBADF, WEALD_EPERM. */
-int weald_result_set(weald_result r, void *value);
-
-/* Sets a failure: a negative code and a message (NULL: none), which is copied. Does not switch.
- * Returns as weald_result_set, and WEALD_EINVAL (`code` not negative, message not UTF-8). */
-int weald_result_fail(weald_result r, int code, const char *message);
-
-/* Waits until it is set; the value in `*value` (NULL: not wanted), or the failure's code. The
- * value stays the result's. May switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN,
- * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
-int weald_result_get(weald_result r, void **value, int64_t deadline);
-
-/* Waits until it is set, whatever to: 0. May switch. Returns as weald_result_get, without the
- * failure's code. */
-int weald_result_wait(weald_result r, int64_t deadline);
-
-/* 1 when it is set, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
-int weald_result_ready(weald_result r);
-
-/* The message of the failure; "" if there is none, or for a bad handle. Never NULL; good until the
- * result is closed. Does not switch. */
-const char *weald_result_message(weald_result r);
-
-/* Has `fn(r, arg)` run in this thread's loop when the result is set; in the next turn if it is.
- * Does not switch. Returns the link's number, above 0, or WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL. */
-int64_t weald_result_link(weald_result r, weald_link_fn f, void *arg);
-
-/* Takes a link back. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such
- * link, or it has fired). */
-int weald_result_unlink(weald_result r, int64_t link);
-
-/* ----------------------------------------------------------------------------
- * Semaphores, locks, conditions, barriers.
- * ---------------------------------------------------------------------------- */
-
-typedef int64_t weald_semaphore;
-
-typedef int64_t weald_lock;
-
-typedef int64_t weald_condition;
-
-typedef int64_t weald_rwlock;
-
-typedef int64_t weald_barrier;
-
-/* Makes a semaphore with so many permits. Close it. Does not switch. Returns WEALD_EINVAL
- * (negative), WEALD_ENOMEM. */
-weald_semaphore weald_semaphore_new(int64_t permits);
-
-/* Makes a semaphore that never has more permits than it began with. Otherwise as
- * weald_semaphore_new. */
-weald_semaphore weald_bounded_semaphore_new(int64_t permits);
-
-/* Takes a permit, waiting for one. May switch. Returns 0 and the codes above. */
-int weald_semaphore_acquire(weald_semaphore s, int64_t deadline);
-
-/* Gives a permit back, or one more. Does not switch. Returns 0, WEALD_EOVERFLOW (a bounded one is
- * full) and the codes above. */
-int weald_semaphore_release(weald_semaphore s);
-
-/* How many permits are free. Does not switch. */
-int64_t weald_semaphore_count(weald_semaphore s);
-
-/* Makes a lock, owned by the greenlet that holds it. Close it. Does not switch. Returns
- * WEALD_ENOMEM. */
-weald_lock weald_lock_new(void);
-
-/* Makes a lock that its owner may take again; it must release it as often. Otherwise as
- * weald_lock_new. */
-weald_lock weald_rlock_new(void);
-
-/* Takes the lock, waiting for it. May switch. Returns 0, WEALD_EDEADLK (the caller holds it and it
- * is not reentrant; with WEALD_NOW WEALD_EAGAIN) and the codes above. */
-int weald_lock_acquire(weald_lock l, int64_t deadline);
-
-/* Releases the lock and hands it to the next. Does not switch. Returns 0, WEALD_EPERM (the caller
- * does not hold it) and the codes above. */
-int weald_lock_release(weald_lock l);
-
-/* 1 when somebody holds it, else 0. Does not switch. */
-int weald_lock_held(weald_lock l);
-
-/* Makes a condition. Close it. Does not switch. Returns WEALD_ENOMEM. */
-weald_condition weald_condition_new(void);
-
-/* Releases the lock, waits to be notified, takes the lock again: it is held when this returns,
- * however the wait ended (only a lock that was closed is not). May switch. Returns 0, WEALD_EPERM
- * (the caller does not hold the lock) and the codes above. */
-int weald_condition_wait(weald_condition c, weald_lock l, int64_t deadline);
-
-/* Notifies the first `n` who wait. Does not switch. Returns how many there were. */
-int weald_condition_notify(weald_condition c, size_t n);
-
-/* Notifies everybody who waits. Does not switch. Returns how many there were. */
-int weald_condition_notify_all(weald_condition c);
-
-/* Makes a lock for many readers or one writer. Readers and writers are served in the order they
- * came, so neither starves. Close it. Does not switch. Returns WEALD_ENOMEM. */
-weald_rwlock weald_rwlock_new(void);
-
-/* Takes it for reading. May switch. Returns 0, WEALD_EDEADLK (the caller is its writer) and the
- * codes above. */
-int weald_rwlock_read(weald_rwlock l, int64_t deadline);
-
-/* Takes it for writing. May switch. Returns 0, WEALD_EDEADLK (the caller holds it) and the codes
- * above. */
-int weald_rwlock_write(weald_rwlock l, int64_t deadline);
-
-/* Releases what the caller holds of it. Does not switch. Returns 0, WEALD_EPERM (it holds nothing)
- * and the codes above. */
-int weald_rwlock_release(weald_rwlock l);
-
-/* Makes a barrier where `parties` greenlets meet, again and again. Close it. Does not switch.
- * Returns WEALD_EINVAL (0), WEALD_ENOMEM. */
-weald_barrier weald_barrier_new(size_t parties);
-
-/* Waits until all parties are here: 1 for the last to arrive, 0 for the others. One that leaves
- * early (deadline, kill) breaks the barrier. May switch. Returns WEALD_EPIPE (broken or reset) and
- * the codes above. */
-int weald_barrier_wait(weald_barrier b, int64_t deadline);
-
-/* Breaks the barrier: who waits or comes gets WEALD_EPIPE, until weald_barrier_reset. Does not
- * switch. Returns 0 and the codes above. */
-int weald_barrier_abort(weald_barrier b);
-
-/* Makes the barrier as new; who waits now gets WEALD_EPIPE. Does not switch. Returns 0 and the
- * codes above. */
-int weald_barrier_reset(weald_barrier b);
-
-/* ----------------------------------------------------------------------------
- * Signals, waited for. Each interested thread gets a signal: all its watchers (see
- * weald_signal_watcher), and the first of its greenlets that waits. What was there before is
- * restored when nobody is interested any more, at the latest when the last hub ends; a
- * forked child begins with it.
- * ---------------------------------------------------------------------------- */
-
-/* Waits until one of `n` signals comes, and returns its number. From the first call on
- * these signals are caught for this thread, whatever the call returns, until
- * weald_signal_ignore or the end of the hub: one that comes while nobody waits is given
- * to the next who does; two of the same number are then one. Call it once with WEALD_NOW to
- * begin catching. May switch. Returns WEALD_EINVAL (`n` 0; a number that is no signal, can not be
- * caught, or that a fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL), WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED (killed, or weald_signal_ignore), WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EMFILE,
- * WEALD_ENOMEM, WEALD_ESHUTDOWN. */
-int weald_signal_wait(const int *signos, size_t n, int64_t deadline);
-
-/* Ends what weald_signal_wait has begun in this thread for these signals: they do again
- * what they did before, if nobody else is interested; one that has come and was not
- * waited for is forgotten; greenlets that wait for one of them get WEALD_ECANCELED. Does
- * not switch. Returns 0, WEALD_EINVAL (as weald_signal_wait). */
-int weald_signal_ignore(const int *signos, size_t n);
-
-/* For an orderly end: has `f(arg)` run once in the loop when the first of SIGINT, SIGTERM and
- * SIGQUIT comes. Let it set an event, kill a group or call weald_stop; it must not block. From
- * then on the three do again what they did before, so a second one ends a program that takes too
- * long. A loop that has not looked for a second since the first one does not stop the next from
- * ending the program either. It does not keep the loop running. Does not switch. Returns 0,
- * WEALD_EINVAL (`f` NULL), WEALD_EALREADY (this thread has one that has not run), WEALD_EMFILE,
- * WEALD_ENOMEM. */
-int weald_on_terminate(weald_callback f, void *arg);
-
-/* ----------------------------------------------------------------------------
- * Threads.
- * ---------------------------------------------------------------------------- */
-
-/* A handle to a thread pool. */
-typedef int64_t weald_threadpool;
-
-/* A handle to a set of workers. */
-typedef int64_t weald_workers;
-
-/* Makes a pool of at most `max_threads` threads; 0: as many as the machine has cores, and four.
- * They start when they are needed and end when they have been idle for ten seconds. When no more
- * threads are to be had it works with those it has. Close it: then the jobs it has been given are
- * done, its threads end, and nobody waits for that; weald_threadpool_shutdown does. Does not
- * switch. Returns WEALD_ENOMEM. */
-weald_threadpool weald_threadpool_new(size_t max_threads);
-
-/* Runs `fn(arg)` in a thread of `pool` (0: a pool of the library's, for everybody) while the
- * current greenlet waits; what it returned is in `*value` (NULL: not wanted). In the job every
- * function of the library may be called, for the hub of that thread; `return weald_fail(code,
- * message)` makes this call return `code`.
- *
- * At the deadline, when the greenlet is killed, or when the wait is interrupted, the call returns
- * at once. A job that has not begun by then never will. One that runs goes on, and what it returns
- * is forgotten: `arg` must stay good until it has ended, and must not lie on the stack of a
- * greenlet that may be killed (or raise a weald_shield). A job must not wait for another one of
- * the same pool: all threads may come to wait so.
- *
- * May switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (`fn` NULL), WEALD_EAGAIN (WEALD_NOW, or there
- * is no thread to be had: the job will not run), WEALD_ETIMEDOUT, WEALD_ECANCELED (also when the
- * pool was shut down before the job began), WEALD_EPIPE (the pool has been shut down),
- * WEALD_EPANIC (a panic in a job written in Rust; the error handler is told), WEALD_EWOULDBLOCK,
- * WEALD_EPERM, or the code that the job failed with. */
-int weald_offload(weald_threadpool pool, weald_fn f, void *arg, void **value, int64_t deadline);
-
-/* Has `fn(arg)` run in a thread of `pool` (0: as above) and does not wait: a shared result, which
- * gets what it returned, or its failure. `destroy` (NULL: none) gets the value when the result is
- * closed. Close the result, at any time: the job runs all the same. `arg` must stay good until it
- * has. From any thread; does not switch. Returns WEALD_EBADF, WEALD_EINVAL (`fn` NULL),
- * WEALD_EAGAIN (there is no thread to be had), WEALD_EPIPE (shut down), WEALD_ENOMEM. */
-weald_result weald_threadpool_submit(weald_threadpool pool, weald_fn f, void *arg,
-                                     weald_destroy_fn destroy);
-
-/* Takes back a job that weald_threadpool_submit has given to `pool` (0: as above) and that has not
- * begun: it will not run, and its result fails with WEALD_ECANCELED. From any thread; does not
- * switch. Takes longer the more jobs wait. Returns 0, WEALD_EBADF, WEALD_EALREADY (it runs or has
- * run, or was never this pool's). */
-int weald_threadpool_cancel(weald_threadpool pool, weald_result result);
-
-/* How many threads `pool` (0: as above) has now. From any thread; does not switch. Returns
- * WEALD_EBADF. */
-int64_t weald_threadpool_size(weald_threadpool pool);
-
-/* Sets how long a thread of `pool` waits for the next job before it ends; WEALD_FOREVER: it does
- * not. From any thread; does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (another negative
- * time). */
-int weald_threadpool_set_idle(weald_threadpool pool, int64_t ns);
-
-/* Shuts `pool` down: it takes no more jobs; those that have not begun never will, and whoever
- * waits for one gets WEALD_ECANCELED; then waits for those that run, and for the end of the
- * threads. Called again it goes on waiting. Close the pool afterwards. From any thread; may
- * switch. Returns 0, WEALD_EBADF, WEALD_EDEADLK (in a job of this pool), and when jobs still run
- * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED; WEALD_EWOULDBLOCK, WEALD_EPERM. */
-int weald_threadpool_shutdown(weald_threadpool pool, int64_t deadline);
-
-/* Starts `n` threads with a hub each; 0: as many as the machine has cores. They run the greenlets
- * that are sent to them, and sleep without any, until they are joined or closed. All of them start
- * or none. Close it: without a join before, the workers end when their greenlets have, and nobody
- * waits for that. Does not switch; waits for the threads to have started. Returns WEALD_EINVAL
- * (1024 or more), WEALD_EAGAIN (no thread to be had), WEALD_ENOMEM, WEALD_EMFILE. */
-weald_workers weald_workers_start(size_t n);
-
-/* Starts a greenlet that runs `fn(arg)` in worker number `index`; SIZE_MAX: in the one after the
- * last that was given one. What is sent to one worker starts in the order in which it was sent.
- * There is no handle to it: shared results, events and queues tell what becomes of it; a failure
- * is told to the worker's error handler. From any thread; does not switch. Returns 0, WEALD_EBADF,
- * WEALD_EINVAL (`fn` NULL, no such worker), WEALD_EPIPE (they have been joined, or this is a
- * forked child). */
-int weald_workers_spawn(weald_workers w, size_t index, weald_fn f, void *arg);
-
-/* Has every worker end when its greenlets have (and what else keeps a weald_run going), and waits
- * until all of them and their threads have ended. No greenlets can be sent to them any more, even
- * if the wait fails. Called again it goes on waiting. A worker whose greenlets can not go on
- * reports a deadlock and ends. From any thread; may switch. Returns 0, WEALD_EBADF (also when
- * closed meanwhile), WEALD_EDEADLK (in one of these workers), WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EPERM. */
-int weald_workers_join(weald_workers w, int64_t deadline);
-
-/* How many of the workers have not ended: all until they are joined, 0 in a forked child. From any
- * thread; does not switch. Returns WEALD_EBADF. */
-int64_t weald_workers_count(weald_workers w);
-
-/* ----------------------------------------------------------------------------
- * Timeouts.
- * ---------------------------------------------------------------------------- */
-
-/* A handle to a timeout. */
-typedef int64_t weald_timeout;
-
-/* Starts a timeout of `ns` nanoseconds for the current greenlet; negative: it has passed already,
- * INT64_MAX: never. Close it. Does not switch. Returns WEALD_ENOMEM, WEALD_EWOULDBLOCK (in a
- * callback). */
-weald_timeout weald_timeout_start(int64_t ns);
-
-/* 1 when a blocking call has failed because of this timeout, else 0. Does not switch. Returns
- * WEALD_EBADF, WEALD_EPERM. */
-int weald_timeout_fired(weald_timeout t);
-
-/* Ends the timeout; weald_timeout_fired still tells. Does not switch. Returns 0, WEALD_EBADF,
- * WEALD_EPERM. */
-int weald_timeout_cancel(weald_timeout t);
-
-/* Starts it again with `ns` from now, whatever became of it. Only the greenlet that started it
- * may. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
-int weald_timeout_restart(weald_timeout t, int64_t ns);
-
-/* ----------------------------------------------------------------------------
- * Waiting for several things.
- * ---------------------------------------------------------------------------- */
-
-/* One thing to wait for: an object, or with `object` 0 a descriptor. */
-typedef struct weald_wait_item {
-  /* A greenlet (has ended), event or result (is set), queue (has an item, or is shut), semaphore
-   * (has a permit), lock (is free), timer watcher (has fired since its start); or 0. */
-  weald_handle object;
-  /* With `object` 0: the descriptor, */
-  int fd;
-  /* and what to wait for on it: WEALD_READ, WEALD_WRITE. */
-  int events;
-  /* Filled in: 1 when it is ready, else 0. */
-  int ready;
-} weald_wait_item;
-
-/* Waits until `how_many` of the `n` items are ready (0: all of them) and says in their `ready`
- * which are; nothing is taken: get or acquire with WEALD_NOW, which succeeds because nothing runs
- * in between. (Another thread may be faster at a shared object.) May switch. Returns how many are
- * ready; WEALD_EINVAL (`how_many` above `n`, no such events), WEALD_EBADF (a handle that is bad,
- * of another kind or closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
-int64_t weald_wait(weald_wait_item *items, size_t n, size_t how_many, int64_t deadline);
 
 /* ----------------------------------------------------------------------------
  * Watchers: callbacks on the loop.
@@ -1252,6 +660,598 @@ void *weald_watcher_user(weald_watcher w);
  * nothing happens), WEALD_EBADF (in another thread than the watcher's, a closed handle may go
  * unnoticed), WEALD_EINVAL (another kind of watcher; noticed in its own thread). */
 int weald_async_send(weald_watcher w);
+
+/* ----------------------------------------------------------------------------
+ * Events.
+ * ---------------------------------------------------------------------------- */
+
+/* A handle to an event. */
+typedef int64_t weald_event;
+
+/* Makes an event, not set. `flags`: 0 or WEALD_SHARED. Close it. Does not switch. Returns
+ * WEALD_EINVAL, WEALD_ENOMEM. */
+weald_event weald_event_new(int flags);
+
+/* Sets the event: everybody who waits goes on, in the order they came. Does not switch. Returns 0,
+ * WEALD_EBADF, WEALD_EPERM. */
+int weald_event_set(weald_event e);
+
+/* Takes the flag back. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
+int weald_event_clear(weald_event e);
+
+/* 1 when it is set, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
+int weald_event_is_set(weald_event e);
+
+/* Waits until the event is set. May switch. Returns 0, WEALD_EBADF (also when it is closed
+ * meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK. */
+int weald_event_wait(weald_event e, int64_t deadline);
+
+/* ----------------------------------------------------------------------------
+ * Results.
+ * ---------------------------------------------------------------------------- */
+
+/* A handle to a result. */
+typedef int64_t weald_result;
+
+/* Makes a result, not set. `flags`: 0 or WEALD_SHARED. `destroy` (NULL: none) gets the value when
+ * the result is closed. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM. */
+weald_result weald_result_new(int flags, weald_destroy_fn destroy);
+
+/* Sets the value, which belongs to the result from then on, and wakes who waits. Does not switch.
+ * Returns 0, WEALD_EALREADY (set before: the value stays the caller's), WEALD_EBADF, WEALD_EPERM. */
+int weald_result_set(weald_result r, void *value);
+
+/* Sets a failure: a negative code and a message (NULL: none), which is copied. Does not switch.
+ * Returns as weald_result_set, and WEALD_EINVAL (`code` not negative, message not UTF-8). */
+int weald_result_fail(weald_result r, int code, const char *message);
+
+/* Waits until it is set; the value in `*value` (NULL: not wanted), or the failure's code. The
+ * value stays the result's. May switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
+int weald_result_get(weald_result r, void **value, int64_t deadline);
+
+/* Waits until it is set, whatever to: 0. May switch. Returns as weald_result_get, without the
+ * failure's code. */
+int weald_result_wait(weald_result r, int64_t deadline);
+
+/* 1 when it is set, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
+int weald_result_ready(weald_result r);
+
+/* The message of the failure; "" if there is none, or for a bad handle. Never NULL; good until the
+ * result is closed. Does not switch. */
+const char *weald_result_message(weald_result r);
+
+/* Has `fn(r, arg)` run in this thread's loop when the result is set; in the next turn if it is.
+ * Does not switch. Returns the link's number, above 0, or WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL. */
+int64_t weald_result_link(weald_result r, weald_link_fn f, void *arg);
+
+/* Takes a link back. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such
+ * link, or it has fired). */
+int weald_result_unlink(weald_result r, int64_t link);
+
+/* ----------------------------------------------------------------------------
+ * Queues.
+ * ---------------------------------------------------------------------------- */
+
+#define WEALD_FIFO 0
+#define WEALD_LIFO 1
+
+/* A handle to a queue. */
+typedef int64_t weald_queue;
+
+/* Orders two items as qsort does: negative when `a` comes first. It must not use the library. */
+typedef int (*weald_compare_fn)(const void *a, const void *b);
+
+/* Makes a queue. `flags`: WEALD_FIFO or WEALD_LIFO, perhaps with WEALD_SHARED. `capacity`: 0 for a
+ * rendezvous, WEALD_UNBOUNDED. `destroy` (NULL: none) gets what is still in the queue when it is
+ * closed. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM. */
+weald_queue weald_queue_new(int flags, size_t capacity, weald_destroy_fn destroy);
+
+/* Makes a queue from which the least item by `compare` leaves first, equal ones in the order they
+ * came. `flags`: 0 or WEALD_SHARED. Otherwise as weald_queue_new. */
+weald_queue weald_priority_queue_new(int flags, size_t capacity, weald_compare_fn compare,
+                                     weald_destroy_fn destroy);
+
+/* Puts an item, waiting for room (or, in a rendezvous, for its getter). May switch. Returns 0,
+ * WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EPIPE (shut), WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK, WEALD_ENOMEM. */
+int weald_queue_put(weald_queue q, void *item, int64_t deadline);
+
+/* Gets the next item into `*item`, waiting for one. May switch. Returns 0, WEALD_EINVAL (`item`
+ * NULL), WEALD_EPIPE (shut and drained) and as weald_queue_put. */
+int weald_queue_get(weald_queue q, void **item, int64_t deadline);
+
+/* Shows the next item in `*item` and leaves it in the queue, waiting for one. A shared queue is
+ * looked at without waiting, whatever the deadline: WEALD_EAGAIN if it is empty. May switch.
+ * Returns as weald_queue_get. */
+int weald_queue_peek(weald_queue q, void **item, int64_t deadline);
+
+/* How many items are in it. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
+int64_t weald_queue_len(weald_queue q);
+
+/* 1 when a put would wait, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
+int weald_queue_full(weald_queue q);
+
+/* 1 when a get would wait, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
+int weald_queue_empty(weald_queue q);
+
+/* Shuts the queue for puts: they fail with WEALD_EPIPE, those that wait as well; gets drain it and
+ * then fail with WEALD_EPIPE. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
+int weald_queue_shut(weald_queue q);
+
+/* Says that one item that was got has been dealt with, for weald_queue_join. Does not switch.
+ * Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW (more often than put). */
+int weald_queue_task_done(weald_queue q);
+
+/* Waits until every item that was put has been dealt with. May switch. Returns 0, WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
+int weald_queue_join(weald_queue q, int64_t deadline);
+
+/* ----------------------------------------------------------------------------
+ * Semaphores, locks, conditions, barriers.
+ * ---------------------------------------------------------------------------- */
+
+typedef int64_t weald_semaphore;
+
+typedef int64_t weald_lock;
+
+typedef int64_t weald_condition;
+
+typedef int64_t weald_rwlock;
+
+typedef int64_t weald_barrier;
+
+/* Makes a semaphore with so many permits. Close it. Does not switch. Returns WEALD_EINVAL
+ * (negative), WEALD_ENOMEM. */
+weald_semaphore weald_semaphore_new(int64_t permits);
+
+/* Makes a semaphore that never has more permits than it began with. Otherwise as
+ * weald_semaphore_new. */
+weald_semaphore weald_bounded_semaphore_new(int64_t permits);
+
+/* Takes a permit, waiting for one. May switch. Returns 0 and the codes above. */
+int weald_semaphore_acquire(weald_semaphore s, int64_t deadline);
+
+/* Gives a permit back, or one more. Does not switch. Returns 0, WEALD_EOVERFLOW (a bounded one is
+ * full) and the codes above. */
+int weald_semaphore_release(weald_semaphore s);
+
+/* How many permits are free. Does not switch. */
+int64_t weald_semaphore_count(weald_semaphore s);
+
+/* Makes a lock, owned by the greenlet that holds it. Close it. Does not switch. Returns
+ * WEALD_ENOMEM. */
+weald_lock weald_lock_new(void);
+
+/* Makes a lock that its owner may take again; it must release it as often. Otherwise as
+ * weald_lock_new. */
+weald_lock weald_rlock_new(void);
+
+/* Takes the lock, waiting for it. May switch. Returns 0, WEALD_EDEADLK (the caller holds it and it
+ * is not reentrant; with WEALD_NOW WEALD_EAGAIN) and the codes above. */
+int weald_lock_acquire(weald_lock l, int64_t deadline);
+
+/* Releases the lock and hands it to the next. Does not switch. Returns 0, WEALD_EPERM (the caller
+ * does not hold it) and the codes above. */
+int weald_lock_release(weald_lock l);
+
+/* 1 when somebody holds it, else 0. Does not switch. */
+int weald_lock_held(weald_lock l);
+
+/* Makes a condition. Close it. Does not switch. Returns WEALD_ENOMEM. */
+weald_condition weald_condition_new(void);
+
+/* Releases the lock, waits to be notified, takes the lock again: it is held when this returns,
+ * however the wait ended (only a lock that was closed is not). May switch. Returns 0, WEALD_EPERM
+ * (the caller does not hold the lock) and the codes above. */
+int weald_condition_wait(weald_condition c, weald_lock l, int64_t deadline);
+
+/* Notifies the first `n` who wait. Does not switch. Returns how many there were. */
+int weald_condition_notify(weald_condition c, size_t n);
+
+/* Notifies everybody who waits. Does not switch. Returns how many there were. */
+int weald_condition_notify_all(weald_condition c);
+
+/* Makes a lock for many readers or one writer. Readers and writers are served in the order they
+ * came, so neither starves. Close it. Does not switch. Returns WEALD_ENOMEM. */
+weald_rwlock weald_rwlock_new(void);
+
+/* Takes it for reading. May switch. Returns 0, WEALD_EDEADLK (the caller is its writer) and the
+ * codes above. */
+int weald_rwlock_read(weald_rwlock l, int64_t deadline);
+
+/* Takes it for writing. May switch. Returns 0, WEALD_EDEADLK (the caller holds it) and the codes
+ * above. */
+int weald_rwlock_write(weald_rwlock l, int64_t deadline);
+
+/* Releases what the caller holds of it. Does not switch. Returns 0, WEALD_EPERM (it holds nothing)
+ * and the codes above. */
+int weald_rwlock_release(weald_rwlock l);
+
+/* Makes a barrier where `parties` greenlets meet, again and again. Close it. Does not switch.
+ * Returns WEALD_EINVAL (0), WEALD_ENOMEM. */
+weald_barrier weald_barrier_new(size_t parties);
+
+/* Waits until all parties are here: 1 for the last to arrive, 0 for the others. One that leaves
+ * early (deadline, kill) breaks the barrier. May switch. Returns WEALD_EPIPE (broken or reset) and
+ * the codes above. */
+int weald_barrier_wait(weald_barrier b, int64_t deadline);
+
+/* Breaks the barrier: who waits or comes gets WEALD_EPIPE, until weald_barrier_reset. Does not
+ * switch. Returns 0 and the codes above. */
+int weald_barrier_abort(weald_barrier b);
+
+/* Makes the barrier as new; who waits now gets WEALD_EPIPE. Does not switch. Returns 0 and the
+ * codes above. */
+int weald_barrier_reset(weald_barrier b);
+
+/* ----------------------------------------------------------------------------
+ * Waiting for several things.
+ * ---------------------------------------------------------------------------- */
+
+/* One thing to wait for: an object, or with `object` 0 a descriptor. */
+typedef struct weald_wait_item {
+  /* A greenlet (has ended), event or result (is set), queue (has an item, or is shut), semaphore
+   * (has a permit), lock (is free), timer watcher (has fired since its start); or 0. */
+  weald_handle object;
+  /* With `object` 0: the descriptor, */
+  int fd;
+  /* and what to wait for on it: WEALD_READ, WEALD_WRITE. */
+  int events;
+  /* Filled in: 1 when it is ready, else 0. */
+  int ready;
+} weald_wait_item;
+
+/* Waits until `how_many` of the `n` items are ready (0: all of them) and says in their `ready`
+ * which are; nothing is taken: get or acquire with WEALD_NOW, which succeeds because nothing runs
+ * in between. (Another thread may be faster at a shared object.) May switch. Returns how many are
+ * ready; WEALD_EINVAL (`how_many` above `n`, no such events), WEALD_EBADF (a handle that is bad,
+ * of another kind or closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
+int64_t weald_wait(weald_wait_item *items, size_t n, size_t how_many, int64_t deadline);
+
+/* ----------------------------------------------------------------------------
+ * Groups and pools.
+ * ---------------------------------------------------------------------------- */
+
+/* A handle to a group or a pool. */
+typedef int64_t weald_group;
+
+/* Works on one item: puts a result in `*out` and returns 0 or more, or returns a negative code.
+ * Runs in a greenlet. */
+typedef int (*weald_map_fn)(void *item, void **out, void *user);
+
+/* Gives the next item: 1 and `*item`, 0 at the end, or a negative code. Runs in a greenlet and may
+ * block. */
+typedef int (*weald_next_fn)(void **item, void *source);
+
+/* Makes a group. Close it; its members live on. Does not switch. Returns WEALD_ENOMEM. */
+weald_group weald_group_new(void);
+
+/* Makes a pool of `size`: a group of at most so many. Close it. Does not switch. Returns
+ * WEALD_EINVAL (0), WEALD_ENOMEM. */
+weald_group weald_pool_new(size_t size);
+
+/* Adds a greenlet; one that has ended is not added, which is no error. A full pool makes it wait.
+ * May switch. Returns 0 and the codes above. */
+int weald_group_add(weald_group grp, weald_greenlet g, int64_t deadline);
+
+/* Lets a greenlet leave the group; it runs on. One that is no member is no error. Does not switch.
+ * Returns 0 and the codes above. */
+int weald_group_discard(weald_group grp, weald_greenlet g);
+
+/* Spawns a member; a full pool makes it wait. Close the handle. May switch. Returns WEALD_EINVAL
+ * (`fn` NULL), WEALD_ENOMEM and the codes above. */
+weald_greenlet weald_group_spawn(weald_group grp, weald_fn f, void *arg);
+
+/* As weald_group_spawn, but WEALD_EAGAIN when the pool is full. Does not switch. */
+weald_greenlet weald_pool_try_spawn(weald_group pool, weald_fn f, void *arg);
+
+/* Waits until no member is left. May switch. Returns 0, WEALD_EDEADLK (the caller is a member) and
+ * the codes above. */
+int weald_group_join(weald_group grp, int64_t deadline);
+
+/* Kills every member but the caller, and waits for their ends unless at WEALD_NOW. May switch.
+ * Returns 0, WEALD_EINVAL (a positive reason) and the codes above. */
+int weald_group_kill(weald_group grp, int reason, int64_t deadline);
+
+/* How many members there are. Does not switch. */
+int64_t weald_group_len(weald_group grp);
+
+/* 1 when `g` is a member, else 0. Does not switch. */
+int weald_group_contains(weald_group grp, weald_greenlet g);
+
+/* How many more members fit; INT64_MAX in a group. Does not switch. */
+int64_t weald_pool_free_count(weald_group pool);
+
+/* Waits until a spawn would not wait. May switch. Returns 0 and the codes above. */
+int weald_pool_wait_available(weald_group pool, int64_t deadline);
+
+/* Works on `n` items in greenlets of the group and waits for all: `outs` gets the results in the
+ * order of the items (NULL for those that failed), `codes` (NULL: not wanted) 0 or each one's
+ * failure; one that fails does not stop the others. When the wait itself fails nothing is written,
+ * and greenlets may go on. May switch. Returns 0, or the first failure's code in the order of
+ * items; WEALD_EINVAL and the codes above. */
+int weald_group_map(weald_group grp, weald_map_fn f, void *user, void *const *items, size_t n,
+                    void **outs, int *codes, int64_t deadline);
+
+/* Works on the items that `next(&item, source)` gives, in greenlets of the group, and returns an
+ * iterator over the results in the order of the items. At most `maxsize` items are under way or
+ * unread (0: no bound). `source` must stay until the iterator has ended or is closed and the loop
+ * has run. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM and the codes above. */
+weald_handle weald_group_imap(weald_group grp, weald_map_fn f, void *user, weald_next_fn next,
+                              void *source, size_t maxsize);
+
+/* As weald_group_imap, but the results come in the order in which they are done. */
+weald_handle weald_group_imap_unordered(weald_group grp, weald_map_fn f, void *user,
+                                        weald_next_fn next, void *source, size_t maxsize);
+
+/* Waits for the next result: 1 and `*out`; 0 at the end; or a negative code: that item's failure,
+ * in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the wait.
+ * Go on calling after an item's failure. May switch. Returns WEALD_EINVAL (`out` NULL) and the
+ * codes above. */
+int weald_imap_next(weald_handle it, void **out, int *item_code, int64_t deadline);
+
+/* Works on one item in a greenlet of the group and waits for its result in `*out` (NULL: not
+ * wanted). May switch. Returns 0, the item's failure, WEALD_EINVAL and the codes above. */
+int weald_group_apply(weald_group grp, weald_map_fn f, void *user, void *item, void **out,
+                      int64_t deadline);
+
+/* Works on one item in a greenlet of the group; a result that will be set. Never waits for room
+ * itself. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM and the codes above. */
+weald_result weald_group_apply_async(weald_group grp, weald_map_fn f, void *user, void *item);
+
+/* ----------------------------------------------------------------------------
+ * Timeouts.
+ * ---------------------------------------------------------------------------- */
+
+/* A handle to a timeout. */
+typedef int64_t weald_timeout;
+
+/* Starts a timeout of `ns` nanoseconds for the current greenlet; negative: it has passed already,
+ * INT64_MAX: never. Close it. Does not switch. Returns WEALD_ENOMEM, WEALD_EWOULDBLOCK (in a
+ * callback). */
+weald_timeout weald_timeout_start(int64_t ns);
+
+/* 1 when a blocking call has failed because of this timeout, else 0. Does not switch. Returns
+ * WEALD_EBADF, WEALD_EPERM. */
+int weald_timeout_fired(weald_timeout t);
+
+/* Ends the timeout; weald_timeout_fired still tells. Does not switch. Returns 0, WEALD_EBADF,
+ * WEALD_EPERM. */
+int weald_timeout_cancel(weald_timeout t);
+
+/* Starts it again with `ns` from now, whatever became of it. Only the greenlet that started it
+ * may. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
+int weald_timeout_restart(weald_timeout t, int64_t ns);
+
+/* ----------------------------------------------------------------------------
+ * Greenlet-local values.
+ * ---------------------------------------------------------------------------- */
+
+/* A key under which every greenlet has a value of its own. */
+typedef int64_t weald_local;
+
+/* Makes a key. `destroy` (NULL: none) gets each value that is not NULL when its greenlet ends,
+ * when it is replaced, or when the key is closed. Close it. Does not switch. Returns WEALD_ENOMEM. */
+weald_local weald_local_new(weald_destroy_fn destroy);
+
+/* Sets the current greenlet's value; the one it had is destroyed. Does not switch. Returns 0,
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EWOULDBLOCK (in a callback: no greenlet). */
+int weald_local_set(weald_local key, void *value);
+
+/* The current greenlet's value; NULL when it has none, or for a bad key. Does not switch. */
+void *weald_local_get(weald_local key);
+
+/* ----------------------------------------------------------------------------
+ * Threads.
+ * ---------------------------------------------------------------------------- */
+
+/* A handle to a thread pool. */
+typedef int64_t weald_threadpool;
+
+/* A handle to a set of workers. */
+typedef int64_t weald_workers;
+
+/* Makes a pool of at most `max_threads` threads; 0: as many as the machine has cores, and four.
+ * They start when they are needed and end when they have been idle for ten seconds. When no more
+ * threads are to be had it works with those it has. Close it: then the jobs it has been given are
+ * done, its threads end, and nobody waits for that; weald_threadpool_shutdown does. Does not
+ * switch. Returns WEALD_ENOMEM. */
+weald_threadpool weald_threadpool_new(size_t max_threads);
+
+/* Runs `fn(arg)` in a thread of `pool` (0: a pool of the library's, for everybody) while the
+ * current greenlet waits; what it returned is in `*value` (NULL: not wanted). In the job every
+ * function of the library may be called, for the hub of that thread; `return weald_fail(code,
+ * message)` makes this call return `code`.
+ *
+ * At the deadline, when the greenlet is killed, or when the wait is interrupted, the call returns
+ * at once. A job that has not begun by then never will. One that runs goes on, and what it returns
+ * is forgotten: `arg` must stay good until it has ended, and must not lie on the stack of a
+ * greenlet that may be killed (or raise a weald_shield). A job must not wait for another one of
+ * the same pool: all threads may come to wait so.
+ *
+ * May switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (`fn` NULL), WEALD_EAGAIN (WEALD_NOW, or there
+ * is no thread to be had: the job will not run), WEALD_ETIMEDOUT, WEALD_ECANCELED (also when the
+ * pool was shut down before the job began), WEALD_EPIPE (the pool has been shut down),
+ * WEALD_EPANIC (a panic in a job written in Rust; the error handler is told), WEALD_EWOULDBLOCK,
+ * WEALD_EPERM, or the code that the job failed with. */
+int weald_offload(weald_threadpool pool, weald_fn f, void *arg, void **value, int64_t deadline);
+
+/* Has `fn(arg)` run in a thread of `pool` (0: as above) and does not wait: a shared result, which
+ * gets what it returned, or its failure. `destroy` (NULL: none) gets the value when the result is
+ * closed. Close the result, at any time: the job runs all the same. `arg` must stay good until it
+ * has. From any thread; does not switch. Returns WEALD_EBADF, WEALD_EINVAL (`fn` NULL),
+ * WEALD_EAGAIN (there is no thread to be had), WEALD_EPIPE (shut down), WEALD_ENOMEM. */
+weald_result weald_threadpool_submit(weald_threadpool pool, weald_fn f, void *arg,
+                                     weald_destroy_fn destroy);
+
+/* Takes back a job that weald_threadpool_submit has given to `pool` (0: as above) and that has not
+ * begun: it will not run, and its result fails with WEALD_ECANCELED. From any thread; does not
+ * switch. Takes longer the more jobs wait. Returns 0, WEALD_EBADF, WEALD_EALREADY (it runs or has
+ * run, or was never this pool's). */
+int weald_threadpool_cancel(weald_threadpool pool, weald_result result);
+
+/* How many threads `pool` (0: as above) has now. From any thread; does not switch. Returns
+ * WEALD_EBADF. */
+int64_t weald_threadpool_size(weald_threadpool pool);
+
+/* Sets how long a thread of `pool` waits for the next job before it ends; WEALD_FOREVER: it does
+ * not. From any thread; does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (another negative
+ * time). */
+int weald_threadpool_set_idle(weald_threadpool pool, int64_t ns);
+
+/* Shuts `pool` down: it takes no more jobs; those that have not begun never will, and whoever
+ * waits for one gets WEALD_ECANCELED; then waits for those that run, and for the end of the
+ * threads. Called again it goes on waiting. Close the pool afterwards. From any thread; may
+ * switch. Returns 0, WEALD_EBADF, WEALD_EDEADLK (in a job of this pool), and when jobs still run
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED; WEALD_EWOULDBLOCK, WEALD_EPERM. */
+int weald_threadpool_shutdown(weald_threadpool pool, int64_t deadline);
+
+/* Starts `n` threads with a hub each; 0: as many as the machine has cores. They run the greenlets
+ * that are sent to them, and sleep without any, until they are joined or closed. All of them start
+ * or none. Close it: without a join before, the workers end when their greenlets have, and nobody
+ * waits for that. Does not switch; waits for the threads to have started. Returns WEALD_EINVAL
+ * (1024 or more), WEALD_EAGAIN (no thread to be had), WEALD_ENOMEM, WEALD_EMFILE. */
+weald_workers weald_workers_start(size_t n);
+
+/* Starts a greenlet that runs `fn(arg)` in worker number `index`; SIZE_MAX: in the one after the
+ * last that was given one. What is sent to one worker starts in the order in which it was sent.
+ * There is no handle to it: shared results, events and queues tell what becomes of it; a failure
+ * is told to the worker's error handler. From any thread; does not switch. Returns 0, WEALD_EBADF,
+ * WEALD_EINVAL (`fn` NULL, no such worker), WEALD_EPIPE (they have been joined, or this is a
+ * forked child). */
+int weald_workers_spawn(weald_workers w, size_t index, weald_fn f, void *arg);
+
+/* Has every worker end when its greenlets have (and what else keeps a weald_run going), and waits
+ * until all of them and their threads have ended. No greenlets can be sent to them any more, even
+ * if the wait fails. Called again it goes on waiting. A worker whose greenlets can not go on
+ * reports a deadlock and ends. From any thread; may switch. Returns 0, WEALD_EBADF (also when
+ * closed meanwhile), WEALD_EDEADLK (in one of these workers), WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EPERM. */
+int weald_workers_join(weald_workers w, int64_t deadline);
+
+/* How many of the workers have not ended: all until they are joined, 0 in a forked child. From any
+ * thread; does not switch. Returns WEALD_EBADF. */
+int64_t weald_workers_count(weald_workers w);
+
+/* ----------------------------------------------------------------------------
+ * Signals, waited for. Each interested thread gets a signal: all its watchers (see
+ * weald_signal_watcher), and the first of its greenlets that waits. What was there before is
+ * restored when nobody is interested any more, at the latest when the last hub ends; a
+ * forked child begins with it.
+ * ---------------------------------------------------------------------------- */
+
+/* Waits until one of `n` signals comes, and returns its number. From the first call on
+ * these signals are caught for this thread, whatever the call returns, until
+ * weald_signal_ignore or the end of the hub: one that comes while nobody waits is given
+ * to the next who does; two of the same number are then one. Call it once with WEALD_NOW to
+ * begin catching. May switch. Returns WEALD_EINVAL (`n` 0; a number that is no signal, can not be
+ * caught, or that a fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL), WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED (killed, or weald_signal_ignore), WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EMFILE,
+ * WEALD_ENOMEM, WEALD_ESHUTDOWN. */
+int weald_signal_wait(const int *signos, size_t n, int64_t deadline);
+
+/* Ends what weald_signal_wait has begun in this thread for these signals: they do again
+ * what they did before, if nobody else is interested; one that has come and was not
+ * waited for is forgotten; greenlets that wait for one of them get WEALD_ECANCELED. Does
+ * not switch. Returns 0, WEALD_EINVAL (as weald_signal_wait). */
+int weald_signal_ignore(const int *signos, size_t n);
+
+/* For an orderly end: has `f(arg)` run once in the loop when the first of SIGINT, SIGTERM and
+ * SIGQUIT comes. Let it set an event, kill a group or call weald_stop; it must not block. From
+ * then on the three do again what they did before, so a second one ends a program that takes too
+ * long. A loop that has not looked for a second since the first one does not stop the next from
+ * ending the program either. It does not keep the loop running. Does not switch. Returns 0,
+ * WEALD_EINVAL (`f` NULL), WEALD_EALREADY (this thread has one that has not run), WEALD_EMFILE,
+ * WEALD_ENOMEM. */
+int weald_on_terminate(weald_callback f, void *arg);
+
+/* ----------------------------------------------------------------------------
+ * Insight, and hooks for bindings.
+ * ---------------------------------------------------------------------------- */
+
+/* Counters of this thread's hub. */
+typedef struct weald_stats {
+  /* sizeof(weald_stats) */
+  size_t size;
+  /* Greenlets made, and ended, so far. */
+  uint64_t spawned;
+  uint64_t finished;
+  /* Greenlets that have started and not ended. */
+  uint64_t alive;
+  /* Greenlets ready to run. */
+  uint64_t ready;
+  /* Times that a greenlet was resumed, in units of loop turns' budgets. */
+  uint64_t resumes;
+  /* Turns of the loop, and times that it asked the kernel for events. */
+  uint64_t turns;
+  uint64_t polls;
+  /* Timers set, and descriptors waited for. */
+  uint64_t timers;
+  uint64_t descriptors;
+  /* Open handles. */
+  uint64_t handles;
+  /* Address space taken for stacks. */
+  uint64_t stack_bytes;
+} weald_stats;
+
+/* Called at a switch, with the greenlet and its user word. It must not use the library but to look
+ * things up. */
+typedef void (*weald_switch_hook)(weald_greenlet g, void *user);
+
+/* Hooks for a binding that must save its interpreter's state. Every one may be NULL. */
+typedef struct weald_hooks {
+  /* sizeof(weald_hooks) */
+  size_t size;
+  /* On its own stack, just before it suspends, and at its end. */
+  weald_switch_hook leave;
+  /* On its own stack, after each resume and before it begins. */
+  weald_switch_hook enter;
+  /* When it has been made (not by weald_go and such before the user word is set: the word is that
+   * of the options). */
+  weald_switch_hook created;
+  /* When it has ended, in the loop. */
+  weald_switch_hook finished;
+  /* Asked before suspending; 0 forbids it: the call returns WEALD_EPERM. */
+  int (*may_park)(void);
+  /* Around the loop's sleep in the kernel; `interrupted` is 1 when a signal ended it. */
+  void (*block_begin)(void);
+  void (*block_end)(int interrupted);
+} weald_hooks;
+
+/* Writes to `fd`, for every greenlet of this thread: its name, age, state, what it waits for and
+ * how long, where it was spawned, how much of its stack it has touched. Does not switch. Returns
+ * 0, or the code of a write that failed (WEALD_EBADF). */
+int weald_dump(int fd);
+
+/* Fills in the counters; set `stats->size` first. Does not switch. Returns 0, WEALD_EINVAL (NULL,
+ * or a size that can not be). */
+int weald_stats_get(weald_stats *stats);
+
+/* Writes the handles of this thread's greenlets (main first) to `out`, at most `n`; they are
+ * borrowed. Does not switch. Returns how many there are, WEALD_EINVAL. */
+int64_t weald_list(weald_greenlet *out, size_t n);
+
+/* The bounds of the stack of `g`, for conservative collectors: `*low` up to, not including,
+ * `*high`. Does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (NULL), WEALD_ENOENT (main, or it
+ * has no stack now: not begun, or ended). */
+int weald_stack_bounds(weald_greenlet g, void **low, void **high);
+
+/* How many bytes of its stack `g` (or an earlier user of the same stack) has touched: a high-water
+ * mark in pages. Does not switch. Returns as weald_stack_bounds. */
+int64_t weald_stack_used(weald_greenlet g);
+
+/* Sets this thread's hooks; copied. NULL takes them away. Does not switch. Returns 0, WEALD_EINVAL
+ * (a size that can not be). */
+int weald_set_hooks(const weald_hooks *hooks);
+
+/* The user word of `g`; NULL if none was set, or for a bad handle. Does not switch. */
+void *weald_user(weald_greenlet g);
+
+/* Sets the user word of `g`, which hooks get. Does not switch. Returns 0, WEALD_EBADF. */
+int weald_set_user(weald_greenlet g, void *user);
 
 #ifdef __cplusplus
 }

@@ -9,23 +9,24 @@
 // marking the functions unsafe would change nothing for a C caller.
 #![allow(clippy::not_unsafe_ptr_arg_deref)]
 
+// In the order in which the header is to be read.
 pub mod base;
-pub mod coro;
-pub mod event;
 pub mod greenlet;
-pub mod group;
+pub mod coro;
 pub mod hub;
-pub mod insight;
 pub mod io;
-pub mod local;
-pub mod queue;
-pub mod result;
-pub mod semaphore;
-pub mod signal;
-pub mod threadpool;
-pub mod timeout;
-pub mod wait;
 pub mod watcher;
+pub mod event;
+pub mod result;
+pub mod queue;
+pub mod semaphore;
+pub mod wait;
+pub mod group;
+pub mod timeout;
+pub mod local;
+pub mod threadpool;
+pub mod signal;
+pub mod insight;
 
 use crate::error::{Error, Result};
 use crate::fence as guard;
