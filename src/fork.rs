@@ -74,7 +74,7 @@ impl Hub {
             // Main is the parent's; its wait here is forgotten for good.
             self.main.node.unlink();
             self.main.state.set(State::Switched);
-            kept.with_extra(|x| x.on_end.push(Box::new(|_| exit_child())));
+            self.on_end(kept, 0, |_| exit_child());
         }
         self.reset_clock();
     }

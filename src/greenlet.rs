@@ -96,6 +96,14 @@ pub struct Scope {
     pub owner: Cell<i64>,
 }
 
+/// Something to do when a greenlet ends.
+pub struct OnEnd {
+    /// The handle of whoever wants it, to take it back.
+    pub owner: i64,
+    /// Gets the greenlet's handle.
+    pub call: Box<dyn FnOnce(i64)>,
+}
+
 /// What few greenlets have.
 #[derive(Default)]
 pub struct Extra {
@@ -106,7 +114,7 @@ pub struct Extra {
     /// Greenlet-local values by key index; see `local`.
     pub locals: Vec<(i64, *mut c_void)>,
     /// Called in the hub when it has ended (groups); see `Hub::finish`.
-    pub on_end: Vec<Box<dyn FnOnce(i64)>>,
+    pub on_end: Vec<OnEnd>,
     /// Nodes of a wait on many things, kept here so that they outlive the stack.
     pub many: Option<Box<dyn Any>>,
 }

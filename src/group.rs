@@ -157,7 +157,7 @@ impl Group {
         let g = hub.greenlet(handle)?;
         self.members.borrow_mut().insert(handle);
         let this = self.clone();
-        g.with_extra(|x| x.on_end.push(Box::new(move |h| this.left_by(h))));
+        hub.on_end(g, self.handle.get(), move |h| this.left_by(h));
         Ok(())
     }
 
@@ -180,6 +180,7 @@ impl Group {
     pub fn discard(&self, hub: &Hub, handle: i64) -> Result<()> {
         hub.greenlet(handle)?;
         if self.contains(handle) {
+            hub.forget_on_end(hub.greenlet(handle)?, self.handle.get());
             self.left_by(handle);
         }
         Ok(())

@@ -79,6 +79,7 @@ pub struct Hub {
     errno: *mut c_int,
     cxa: Cell<*mut [usize; 2]>,
     pub hooks: Cell<Option<&'static Hooks>>,
+    all_hooks: UnsafeCell<Vec<*const Hooks>>,
     /// Whom to resume next, past the ready queue (raw switch).
     pub next: Cell<*const Greenlet>,
     pub main: Box<Greenlet>,
@@ -140,8 +141,18 @@ impl Drop for AtThreadExit {
             // Running greenlets from a thread's destructors would call code whose
             // own thread-locals are gone: they are abandoned instead.
             hub.abandon_all();
+            hub.close_objects();
             // SAFETY: the thread's last use of its hub.
             unsafe { Hub::free() };
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        for &hooks in self.all_hooks.get_mut().iter() {
+            // SAFETY: made by `set_hooks` from a Box; nothing switches any more.
+            drop(unsafe { Box::from_raw(hooks.cast_mut()) });
         }
     }
 }
@@ -189,6 +200,7 @@ impl Hub {
             errno: sys::errno_location(),
             cxa: Cell::new(sys::cxa_globals()),
             hooks: Cell::new(None),
+            all_hooks: UnsafeCell::new(Vec::new()),
             next: Cell::new(std::ptr::null()),
             main: record(0),
             looper: record(-1),
@@ -801,9 +813,17 @@ impl Hub {
         }
     }
 
-    /// Sets the binding's hooks. Old ones are leaked: a switch may be inside them.
+    /// Sets the binding's hooks. Old ones are kept until the hub ends: a switch may be
+    /// inside them.
     pub fn set_hooks(&self, hooks: Option<Hooks>) {
-        self.hooks.set(hooks.map(|h| &*Box::leak(Box::new(h))));
+        let hooks = hooks.map(|h| {
+            let kept: *const Hooks = Box::into_raw(Box::new(h));
+            // SAFETY: freed by `drop` alone; the vector is touched nowhere else.
+            unsafe { (*self.all_hooks.get()).push(kept) };
+            // SAFETY: just made, and kept until the hub ends.
+            unsafe { &*kept }
+        });
+        self.hooks.set(hooks);
     }
 
     /// C++ may have been loaded since the hub was made.

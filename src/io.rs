@@ -104,6 +104,9 @@ impl Hub {
         let waiters = many.as_ref().and_then(|m| m.downcast_ref::<Waiters>());
         let gone = waiters.is_some_and(|w| w.0.iter().any(|w| w.node.got.get() & GONE != 0));
         // Closed meanwhile: poll(2) will say POLLNVAL.
+        if g.attention.get() & KILLED != 0 {
+            return Err(Error::CANCELED);
+        }
         if gone { Ok(()) } else { result }
     }
 

@@ -16,6 +16,8 @@ use std::collections::VecDeque;
 pub struct Iwait {
     ended: RefCell<VecDeque<i64>>,
     left: Cell<usize>,
+    /// All of them, to take back what was left with those that have not ended.
+    watched: RefCell<Vec<i64>>,
     waiters: WaitList,
     handle: Cell<i64>,
     is_closed: Cell<bool>,
@@ -30,14 +32,15 @@ impl Iwait {
         let it = keep(object::get::<Iwait>(hub, handle)?);
         it.handle.set(handle);
         it.left.set(gs.len());
+        it.watched.replace(gs.to_vec());
         for &g in gs {
             let g = hub.greenlet(g)?;
             if g.is_done() {
                 it.ended.borrow_mut().push_back(g.handle.get());
                 continue;
             }
-            let it = it.clone();
-            g.with_extra(|x| x.on_end.push(Box::new(move |h| it.note(h))));
+            let noting = it.clone();
+            hub.on_end(g, handle, move |h| noting.note(h));
         }
         Ok(handle)
     }
@@ -45,6 +48,11 @@ impl Iwait {
     fn closed(&self, hub: &Hub) {
         self.is_closed.set(true);
         hub.refuse_all(&self.waiters, Error::BADF);
+        for g in self.watched.take() {
+            if let Ok(g) = hub.greenlet(g) {
+                hub.forget_on_end(g, self.handle.get());
+            }
+        }
     }
 
     fn note(&self, ended: i64) {
@@ -92,6 +100,10 @@ pub fn joinall(hub: &Hub, gs: &[i64], count: usize, raise: bool, deadline: Deadl
         hub.check()?;
     }
     let wanted = if count == 0 { gs.len() } else { count };
+    if deadline.is_now() && !raise {
+        let ended = gs.iter().map(|&g| hub.greenlet(g).map(|g| usize::from(g.is_done()))).sum::<Result<usize>>()?;
+        return if ended >= wanted { Ok(ended) } else { Err(Error::AGAIN) };
+    }
     let handle = Iwait::create(hub, gs)?;
     let outcome = count_ends(hub, handle, wanted, raise, deadline);
     hub.table.remove(handle)?.close();

@@ -3,7 +3,9 @@
 use crate::error::{Error, Result};
 use crate::fence;
 use crate::fiber::Fiber;
-use crate::greenlet::{Body, DestroyFn, Greenlet, INTERRUPTED, KILLED, Link, LinkFn, LinkWhen, SCOPED, State, Waiting};
+use crate::greenlet::{
+    Body, DestroyFn, Greenlet, INTERRUPTED, KILLED, Link, LinkFn, LinkWhen, OnEnd, SCOPED, State, Waiting,
+};
 use crate::handle::{Kind, Object};
 use crate::hub::{Callback, Hub};
 use crate::stack::Class;
@@ -268,8 +270,8 @@ impl Hub {
         for link in links {
             self.fire_link(g, &link);
         }
-        for f in on_end {
-            f(g.handle.get());
+        for todo in on_end {
+            (todo.call)(g.handle.get());
         }
     }
 
@@ -516,6 +518,21 @@ impl Hub {
             self.drop_handle(g);
         }
         self.release(g);
+    }
+
+    /// Has `call` run in the hub when `g` ends, on behalf of `owner`.
+    pub fn on_end(&self, g: &Greenlet, owner: i64, call: impl FnOnce(i64) + 'static) {
+        g.with_extra(|x| x.on_end.push(OnEnd { owner, call: Box::new(call) }));
+    }
+
+    /// Takes back what `owner` wanted to be done at the end of `g`.
+    pub fn forget_on_end(&self, g: &Greenlet, owner: i64) {
+        let taken = g.peek_extra(|x| {
+            let (mine, others) = std::mem::take(&mut x.on_end).into_iter().partition(|t| t.owner == owner);
+            x.on_end = others;
+            mine
+        });
+        drop::<Option<Vec<OnEnd>>>(taken); // outside: what it holds may have a destructor
     }
 
     pub fn has_scopes(&self, g: &Greenlet, any: bool) {

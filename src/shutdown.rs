@@ -53,7 +53,7 @@ impl Hub {
     }
 
     /// Closes every handle that is still open, greenlets last: others may name them.
-    fn close_objects(&self) {
+    pub fn close_objects(&self) {
         let main = self.main.handle.get();
         let mut handles = self.table.handles();
         handles.retain(|&h| h != main);

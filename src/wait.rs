@@ -230,6 +230,7 @@ impl Hub {
     /// Goes on when nothing else is ready; a higher priority first.
     pub fn idle(&self, priority: i32) -> Result<()> {
         self.check()?;
+        self.may_park()?;
         // The value slot holds the priority; equal priorities go in order.
         let place = self.idlers.iter().find(|n| (n.value.get() as isize as i32) < priority);
         let later: Vec<&WaitNode> = match place {
@@ -238,7 +239,6 @@ impl Hub {
         };
         later.iter().for_each(|n| n.unlink());
         let g = self.current();
-        self.may_park()?;
         g.node.owner.set(std::ptr::from_ref(g).cast());
         g.node.value.set(priority as isize as *mut c_void);
         g.node.role.set(Role::Taker);

@@ -86,10 +86,11 @@ TEST(a_null_value_is_a_value)
 {
     void *value = &thing;
 
-    result = weald_result_new(0, destroy);
+    result = weald_result_new(0, NULL);
     CHECK_EQ(weald_result_set(result, NULL), 0);
     CHECK_EQ(weald_result_get(result, &value, WEALD_NOW), 0);
     CHECK_PTR(value, NULL);
+    CHECK_EQ(weald_close(result), 0);
 }
 
 TEST(a_failure_comes_with_code_and_message)

@@ -812,21 +812,30 @@ static void slow(weald_watcher w, int what, void *user)
         CHECK_EQ(weald_watcher_stop(w), 0);
 }
 
-TEST(a_repeating_timer_does_not_drift)
+/* How many of ten firings came in the second half of their period: with drift, half of them. */
+static int late_firings(void)
 {
+    int late = 0;
     int64_t begin = weald_now();
     weald_watcher w = started(weald_timer_watcher(WEALD_MS(10), WEALD_MS(10), slow, NULL));
 
+    calls = 0;
     run();
-    /* Each firing is late by its own delay alone: with drift the tenth would come 36 ms late at least. Missed ones
-     * shift it by whole periods. */
-    for (int i = 0; i < 10; i++)
+    for (int i = 0; i < 10; i++) {
         CHECK_GE(fired_at[i] - begin, WEALD_MS(10) * (i + 1));
-    int late = 0;
-    for (int i = 0; i < 10; i++)
         late += (fired_at[i] - begin) % WEALD_MS(10) > WEALD_MS(5);
-    CHECK_LE(late, 5);
+    }
     CHECK_EQ(weald_close(w), 0);
+    return late;
+}
+
+TEST(a_repeating_timer_does_not_drift)
+{
+    /* A busy machine may be late now and then; one that drifts always is. */
+    for (int i = 0; i < 50; i++)
+        if (late_firings() <= 2)
+            return;
+    CHECK(0);
 }
 
 static void hold_up_once(weald_watcher w, int what, void *user)

@@ -10,8 +10,8 @@ LAST_WORDS = 3  # seconds between SIGQUIT, on which a C test dumps its greenlets
 
 
 class Result:
-    def __init__(self, command, status, output, seconds, limit=None):
-        self.command, self.status, self.output, self.seconds = command, status, output, seconds
+    def __init__(self, command, status, output, seconds, limit=None, pid=0):
+        self.command, self.status, self.output, self.seconds, self.pid = command, status, output, seconds, pid
         self.timed_out = limit is not None
         self.story = f"{' '.join(command)}: {self._end(limit)}"
 
@@ -47,7 +47,7 @@ def run(command, limit=60, env=None, cwd=None):
         status = child.wait()
         output.seek(0)
         text = output.read().decode("utf-8", "replace")
-    return Result(command, status if expired is None else 124, text, time.monotonic() - began, expired)
+    return Result(command, status if expired is None else 124, text, time.monotonic() - began, expired, child.pid)
 
 
 def kill_group(pid):
