@@ -71,6 +71,7 @@ impl Hub {
         self.fork_extensions();
         kept.node.unlink();
         if !self.is_main(kept) {
+            self.ready.retain(|_| false);
             // Main is the parent's; its wait here is forgotten for good.
             self.main.node.unlink();
             self.main.state.set(State::Switched);

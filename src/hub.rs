@@ -138,6 +138,11 @@ struct AtThreadExit;
 impl Drop for AtThreadExit {
     fn drop(&mut self) {
         if let Some(hub) = Hub::existing() {
+            if !hub.is_main(hub.current()) {
+                // exit() called in a greenlet or a callback: we stand on a stack of the
+                // hub, or in its loop. The process ends; the hub is left as it is.
+                return tls::set(SHUT_DOWN);
+            }
             // Running greenlets from a thread's destructors would call code whose
             // own thread-locals are gone: they are abandoned instead.
             hub.abandon_all();
@@ -315,7 +320,8 @@ impl Hub {
     }
 
     pub fn unhold(&self) {
-        self.holds.set(self.holds.get() - 1);
+        // In a child forked by a callback main still waits, and its hold is cleared.
+        self.holds.set(self.holds.get().saturating_sub(1));
     }
 
     pub fn clear_holds(&self) {

@@ -215,22 +215,27 @@ impl Hub {
             self.stacks.give(fiber.into_stack());
         }
         self.alive.set(self.alive.get() - 1);
-        if self.is_coroutine(g) {
-            self.return_to_parent(g);
+        if !self.is_coroutine(g) {
+            return self.end(g);
         }
+        // Who goes on is decided last: hooks and destructors may kill the parent.
+        self.retain(g);
         self.end(g);
+        self.return_to_parent(g);
+        self.release(g);
     }
 
     /// A coroutine that had not begun ends with the code thrown into it.
     pub fn end_by_throw(&self, g: &Greenlet, code: i32) {
         g.error.set(code);
         g.value.set(std::ptr::null_mut());
-        self.return_to_parent(g);
         self.end_unstarted(g, Error::from_code(code));
     }
 
     fn end_unstarted(&self, g: &Greenlet, error: Error) {
         self.timers.cancel(&g.timer);
+        // First of all: the destructor may try to start or kill it once more.
+        g.state.set(State::Done);
         self.stacks.unreserve(g.class.get());
         g.error.set(error.code());
         if let Some(destroy) = g.destroy.take() {

@@ -1,4 +1,4 @@
-//! The ready queue: a ring of greenlet pointers, first in, first out.
+//! A ring of pointers, first in, first out: the ready queue (and a queue's items).
 //!
 //! An array and not an intrusive list, for one reason: the ring shows who comes
 //! next, and after that, so their records and stacks can be fetched into the cache
@@ -61,6 +61,17 @@ impl<T> Ring<T> {
         }
         self.reserved.set(self.reserved.get() + 1);
         Ok(())
+    }
+
+    /// Whether one more fits now, for users that reserve nothing.
+    #[inline(always)]
+    pub fn has_room(&self) -> bool {
+        self.len() < self.mask()
+    }
+
+    /// Makes room for one more.
+    pub fn make_room(&self) -> Result<()> {
+        if self.has_room() { Ok(()) } else { self.grow() }
     }
 
     pub fn unreserve_one(&self) {

@@ -40,7 +40,8 @@ pub struct Mailbox<T, W> {
     inbox: Mutex<Option<VecDeque<T>>>,
     pending: AtomicBool,
     asleep: AtomicBool,
-    waker: Mutex<W>,
+    /// Gone with the hub: it holds a descriptor, and the mailbox may be kept for long.
+    waker: Mutex<Option<W>>,
 }
 
 impl<T, W: Wake> Mailbox<T, W> {
@@ -49,13 +50,17 @@ impl<T, W: Wake> Mailbox<T, W> {
             inbox: Mutex::new(Some(VecDeque::new())),
             pending: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
-            waker: Mutex::new(waker),
+            waker: Mutex::new(Some(waker)),
         }
     }
 
     fn inbox(&self) -> impl std::ops::DerefMut<Target = Option<VecDeque<T>>> + '_ {
         // Nothing under the lock panics half way, so a poisoned lock is a whole one.
         self.inbox.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn waker(&self) -> impl std::ops::DerefMut<Target = Option<W>> + '_ {
+        self.waker.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Puts `item` in the inbox; gives it back when the hub is gone.
@@ -66,7 +71,9 @@ impl<T, W: Wake> Mailbox<T, W> {
         }
         self.pending.swap(true, SeqCst);
         if self.asleep.swap(false, SeqCst) {
-            self.waker.lock().unwrap_or_else(|e| e.into_inner()).wake();
+            if let Some(waker) = &*self.waker() {
+                waker.wake();
+            }
         }
         Ok(())
     }
@@ -108,7 +115,7 @@ impl<T, W: Wake> Mailbox<T, W> {
             // Past the lock; nobody changes a waker. Dropping it closes our copy of the
             // parent's descriptor.
             let old = std::ptr::read((*this).waker.get_mut().unwrap_or_else(|e| e.into_inner()));
-            (&raw mut (*this).waker).write(Mutex::new(waker));
+            (&raw mut (*this).waker).write(Mutex::new(Some(waker)));
             drop(old);
         }
         self.pending.store(false, SeqCst);
@@ -117,6 +124,8 @@ impl<T, W: Wake> Mailbox<T, W> {
 
     /// Refuses everything from now on; returns what was still there.
     pub fn close(&self) -> VecDeque<T> {
-        self.inbox().take().unwrap_or_default()
+        let left = self.inbox().take().unwrap_or_default();
+        *self.waker() = None;
+        left
     }
 }

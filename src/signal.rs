@@ -36,6 +36,8 @@ const SIGNALS: usize = 64;
 const _: () = assert!(size_of::<usize>() == 8, "a set of signals travels in a wait node's pointer");
 /// Those that mean "come to an end".
 pub const TERMINATION: [c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT];
+/// Those that mean that an instruction can not be executed.
+const FAULTS: [c_int; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
 /// A loop that has not looked for so long after the first of them is stuck.
 const STUCK_NS: i64 = 1_000_000_000;
 
@@ -190,9 +192,17 @@ impl Installed {
     fn install(&mut self, signo: c_int) -> Result<()> {
         sys::may_fail(sys::Call::Sigaction)?;
         let before = sys::sigaction(signo, None)?;
-        // SAFETY: zero is a valid sigaction; the empty mask is all zeroes.
+        // SAFETY: zero is a valid sigaction.
         let mut ours: libc::sigaction = unsafe { std::mem::zeroed() };
         ours.sa_sigaction = handler as *const () as usize;
+        // Nothing interrupts ours, to jump away from the middle of it. But a fault does:
+        // blocked, it would end the process without a word.
+        // SAFETY: a set to fill in; a number that is a signal's.
+        unsafe { libc::sigfillset(&mut ours.sa_mask) };
+        for signo in FAULTS {
+            // SAFETY: as above.
+            unsafe { libc::sigdelset(&mut ours.sa_mask, signo) };
+        }
         // On the alternate stack: a greenlet's own may be small.
         ours.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
         if signo == libc::SIGCHLD {
@@ -433,13 +443,12 @@ fn set_in(node: &WaitNode) -> u64 {
 
 // ---- for watchers and greenlets ---------------------------------------------------
 
-/// EINVAL for what is no signal, can not be caught, is the C library's own, or means
-/// that the instruction at hand can not be executed: a handler that returns from
-/// such a fault runs into it again.
+/// EINVAL for what is no signal, can not be caught, is the C library's own, or is a
+/// fault: a handler that returns from one runs into it again.
 pub fn check(signo: c_int) -> Result<()> {
-    const NEVER: [c_int; 6] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
     let known = (1..=31).contains(&signo) || (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&signo);
-    if known && !NEVER.contains(&signo) { Ok(()) } else { Err(Error::INVAL) }
+    let never = [libc::SIGKILL, libc::SIGSTOP].contains(&signo) || FAULTS.contains(&signo);
+    if known && !never { Ok(()) } else { Err(Error::INVAL) }
 }
 
 /// A set of signals as bits. EINVAL for an empty one.

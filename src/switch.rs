@@ -14,6 +14,7 @@ impl Hub {
     /// somebody switches back, or the code thrown into us.
     #[inline(always)]
     pub fn switch_to(&self, to: &Greenlet, value: *mut c_void) -> Result<*mut c_void> {
+        self.check()?;
         let me = self.current();
         if std::ptr::eq(to, me) {
             return Ok(value);
@@ -30,6 +31,7 @@ impl Hub {
     /// Switches to `to`, whose switch fails with `code`. A coroutine that has not
     /// begun never will: the code goes on to its parent.
     pub fn throw_into(&self, to: &Greenlet, code: i32) -> Result<*mut c_void> {
+        self.check()?;
         let me = self.current();
         if std::ptr::eq(to, me) {
             return Err(Error::from_code(code));
@@ -39,10 +41,13 @@ impl Hub {
             to.wake_code.set(code);
             return self.leave_for(me, to);
         }
-        // While it ends, its parent may be us: we count as switched away.
+        self.retain(to);
+        self.end_by_throw(to, code);
+        // Its parent may be us: from here on we count as switched away.
         me.state.set(State::Switched);
         me.wake_code.set(0);
-        self.end_by_throw(to, code);
+        self.return_to_parent(to);
+        self.release(to);
         let next = self.next.get();
         if next.is_null() || std::ptr::eq(next, me) {
             self.next.set(std::ptr::null());

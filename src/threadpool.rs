@@ -393,7 +393,9 @@ impl Crew {
             && let Err(e) = self.start_thread(&mut s)
             && s.threads.is_empty()
         {
-            s.queue.remove(&number);
+            let job = s.queue.remove(&number);
+            drop(s);
+            drop(job); // outside the lock: it holds things that are not ours
             return Err(e);
         }
         Ok(number)
@@ -481,5 +483,55 @@ impl Crew {
                 return Some(s);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn an_offload_brings_its_value_back() {
+        let pool = ThreadPool::new(1);
+        let hub = Hub::get().unwrap();
+        let here = thread::current().id();
+        let there = pool.offload(hub, || thread::current().id(), Deadline::NEVER).unwrap();
+        assert_ne!(here, there);
+    }
+
+    #[test]
+    fn a_panic_in_a_job_is_epanic_and_the_thread_lives() {
+        let pool = ThreadPool::new(1);
+        let hub = Hub::get().unwrap();
+        let job = || -> i32 { panic!("on purpose") };
+        assert_eq!(pool.offload(hub, job, Deadline::NEVER).unwrap_err(), Error::PANIC);
+        assert_eq!(pool.offload(hub, || 1, Deadline::NEVER).unwrap(), 1);
+        assert_eq!(pool.size(), 1);
+    }
+
+    #[test]
+    fn what_a_job_holds_is_dropped_whether_or_not_it_runs() {
+        let pool = ThreadPool::new(1);
+        let hub = Hub::get().unwrap();
+        let (open, gate) = channel::<()>();
+        let (entered, has_entered) = channel();
+        let held = Arc::new(());
+        let deadline = || Deadline::after(1_000_000);
+
+        let mine = held.clone();
+        let job = move || {
+            entered.send(()).unwrap();
+            gate.recv().unwrap();
+            mine
+        };
+        assert_eq!(pool.offload(hub, job, Deadline::after(100_000_000)).unwrap_err(), Error::TIMEDOUT);
+        has_entered.recv().unwrap();
+        let mine = held.clone();
+        assert_eq!(pool.offload(hub, move || mine, deadline()).unwrap_err(), Error::TIMEDOUT);
+        assert_eq!(Arc::strong_count(&held), 2); // the one that runs has its own still
+        open.send(()).unwrap();
+        pool.shutdown(hub, 0, Deadline::NEVER).unwrap();
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 }

@@ -142,8 +142,8 @@ extern "C" fn spawn_on(w: weald_workers, index: usize, f: weald_fn, arg: *mut c_
 
 /// Starts a greenlet that runs `fn(arg)` in worker number `index`; SIZE_MAX: in the one after the last that was given one. What
 /// is sent to one worker starts in the order in which it was sent. There is no handle to it: shared results, events and queues
-/// tell what becomes of it; a failure is told to the worker's error handler. From any thread; does not switch. Returns 0,
-/// WEALD_EBADF, WEALD_EINVAL (`fn` NULL, no such worker), WEALD_EPIPE (they have been joined, or this is a forked child).
+/// tell what becomes of it; a failure is told to the worker's error handler, and so is one to make it. Nothing holds the sender
+/// back: a bounded queue does. From any thread; does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (`fn` NULL, no such worker), WEALD_EPIPE (they have been joined, or this is a forked child).
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_workers_spawn(w: weald_workers, index: usize, f: weald_fn, arg: *mut c_void) -> c_int {

@@ -12,6 +12,7 @@ use crate::greenlet::{DestroyFn, Waiting};
 use crate::handle::Kind;
 use crate::hub::Hub;
 use crate::object::{destroy, insert, keep};
+use crate::ready::Ring;
 use crate::time::Deadline;
 use crate::wait::Waited;
 use crate::waitlist::{Role, WaitList};
@@ -34,9 +35,12 @@ pub enum Order {
 /// The items of a queue. Used by one thread at a time (or under a lock).
 pub struct Store {
     order: Order,
-    items: VecDeque<Item>,
+    /// The items of a first-in-first-out queue.
+    fifo: Ring<c_void>,
+    /// Those of the other sorts: a stack, or a heap.
+    items: Vec<Item>,
     /// Arrival numbers, for a priority queue only, in step with `items`.
-    arrivals: VecDeque<u64>,
+    arrivals: Vec<u64>,
     next_arrival: u64,
     /// Items that were handed over and came back, by arrival; all of them older than
     /// `items`. Not used by a priority queue, which sorts them in.
@@ -45,12 +49,19 @@ pub struct Store {
 
 impl Store {
     pub fn new(order: Order) -> Store {
-        Store { order, items: VecDeque::new(), arrivals: VecDeque::new(), next_arrival: 0, returned: VecDeque::new() }
+        Store {
+            order,
+            fifo: Ring::default(),
+            items: Vec::new(),
+            arrivals: Vec::new(),
+            next_arrival: 0,
+            returned: VecDeque::new(),
+        }
     }
 
     #[inline]
     pub fn len(&self) -> usize {
-        self.items.len() + self.returned.len()
+        self.fifo.len() + self.items.len() + self.returned.len()
     }
 
     #[inline]
@@ -59,6 +70,13 @@ impl Store {
     }
 
     pub fn reserve(&mut self) -> Result<()> {
+        if let Order::Fifo = self.order {
+            if self.fifo.has_room() {
+                return Ok(());
+            }
+            crate::sys::may_fail(crate::sys::Call::Alloc)?;
+            return self.fifo.make_room();
+        }
         if self.items.len() == self.items.capacity() {
             crate::sys::may_fail(crate::sys::Call::Alloc)?;
             self.items.try_reserve(1).map_err(|_| Error::NOMEM)?;
@@ -80,13 +98,14 @@ impl Store {
                 let arrival = self.arrive();
                 self.sort_in(compare, item, arrival);
             }
-            _ => self.items.push_back(item),
+            Order::Lifo => self.items.push(item),
+            Order::Fifo => self.fifo.push(item),
         }
     }
 
     fn sort_in(&mut self, compare: CompareFn, item: Item, arrival: u64) {
-        self.items.push_back(item);
-        self.arrivals.push_back(arrival);
+        self.items.push(item);
+        self.arrivals.push(arrival);
         self.sift_up(compare, self.items.len() - 1);
     }
 
@@ -105,8 +124,8 @@ impl Store {
             return self.pop_returned();
         }
         match self.order {
-            Order::Fifo => self.items.pop_front(),
-            Order::Lifo => self.items.pop_back(),
+            Order::Fifo => self.fifo.pop().map(<*const c_void>::cast_mut),
+            Order::Lifo => self.items.pop(),
             Order::Priority(compare) => self.pop_least(compare),
         }
     }
@@ -114,15 +133,16 @@ impl Store {
     #[cold]
     fn pop_returned(&mut self) -> Option<Item> {
         match self.order {
-            Order::Lifo => self.items.pop_back().or_else(|| self.returned.pop_back().map(|r| r.1)),
+            Order::Lifo => self.items.pop().or_else(|| self.returned.pop_back().map(|r| r.1)),
             _ => self.returned.pop_front().map(|r| r.1),
         }
     }
 
     pub fn peek(&self) -> Option<Item> {
         match self.order {
-            Order::Lifo => self.items.back().copied().or(self.returned.back().map(|r| r.1)),
-            _ => self.returned.front().map(|r| r.1).or(self.items.front().copied()),
+            Order::Lifo => self.items.last().copied().or(self.returned.back().map(|r| r.1)),
+            Order::Priority(_) => self.items.first().copied(),
+            Order::Fifo => self.returned.front().map(|r| r.1).or(self.fifo.peek(0).map(<*const c_void>::cast_mut)),
         }
     }
 
@@ -148,8 +168,8 @@ impl Store {
     fn pop_least(&mut self, compare: CompareFn) -> Option<Item> {
         let last = self.items.len().checked_sub(1)?;
         self.swap(0, last);
-        let least = self.items.pop_back();
-        self.arrivals.pop_back();
+        let least = self.items.pop();
+        self.arrivals.pop();
         let mut at = 0;
         loop {
             let children = (2 * at + 1..last).take(2);
@@ -172,6 +192,8 @@ pub struct Queue {
     pub getters: WaitList,
     putters: WaitList,
     shut: Cell<bool>,
+    /// See `look_whether_plain`.
+    plain: Cell<bool>,
     /// Items put and not yet done, for `join`.
     unfinished: Cell<usize>,
     joiners: WaitList,
@@ -189,6 +211,7 @@ impl Queue {
             getters: WaitList::default(),
             putters: WaitList::default(),
             shut: Cell::new(false),
+            plain: Cell::new(matches!(order, Order::Fifo)),
             unfinished: Cell::new(0),
             joiners: WaitList::default(),
             handle: Cell::new(0),
@@ -208,6 +231,7 @@ impl Queue {
 
     fn closed(&self, hub: &Hub) {
         self.shut.set(true);
+        self.look_whether_plain();
         hub.refuse_all(&self.getters, Error::BADF);
         hub.refuse_all(&self.putters, Error::BADF);
         hub.refuse_all(&self.joiners, Error::BADF);
@@ -244,15 +268,15 @@ impl Queue {
     #[inline(always)]
     pub fn try_put(&self, hub: &Hub, item: Item) -> bool {
         let store = self.store();
-        if self.shut.get()
+        if !self.plain.get()
             || !self.getters.is_empty()
-            || store.len() >= self.capacity.min(store.items.capacity())
-            || !matches!(store.order, Order::Fifo)
+            || store.fifo.len() >= self.capacity
+            || !store.fifo.has_room()
             || hub.current().attention.get() != 0
         {
             return false;
         }
-        store.items.push_back(item);
+        store.fifo.push(item);
         self.unfinished.set(self.unfinished.get() + 1);
         true
     }
@@ -260,15 +284,16 @@ impl Queue {
     /// Gets from a plain queue that nobody waits to put into.
     #[inline(always)]
     pub fn try_get(&self, hub: &Hub) -> Option<Item> {
-        let store = self.store();
-        if !self.putters.is_empty()
-            || !store.returned.is_empty()
-            || !matches!(store.order, Order::Fifo)
-            || hub.current().attention.get() != 0
-        {
+        if !self.plain.get() || !self.putters.is_empty() || hub.current().attention.get() != 0 {
             return None;
         }
-        store.items.pop_front()
+        self.store().fifo.pop().map(<*const c_void>::cast_mut)
+    }
+
+    /// Whether the short way may be taken at all: nothing but a ring of items.
+    fn look_whether_plain(&self) {
+        let store = self.store();
+        self.plain.set(!self.shut.get() && store.returned.is_empty() && matches!(store.order, Order::Fifo));
     }
 
     // ---- put -------------------------------------------------------------------
@@ -321,6 +346,9 @@ impl Queue {
             hub.check()?;
         }
         if let Some(item) = self.store().pop() {
+            if !self.plain.get() {
+                self.look_whether_plain();
+            }
             if !self.putters.is_empty() {
                 self.refill(hub);
             }
@@ -379,7 +407,10 @@ impl Queue {
                 node.arrival.set(arrival);
                 hub.grant(node);
             }
-            None => self.store().put_back(item, arrival),
+            None => {
+                self.store().put_back(item, arrival);
+                self.look_whether_plain();
+            }
         }
     }
 
@@ -414,6 +445,7 @@ impl Queue {
     /// No more puts: what is in is drained, then gets fail with EPIPE.
     pub fn shut(&self, hub: &Hub) {
         self.shut.set(true);
+        self.look_whether_plain();
         hub.refuse_all(&self.putters, Error::PIPE);
         while let Some(node) = self.getters.pop() {
             match node.role.get() {

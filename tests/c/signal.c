@@ -1,6 +1,7 @@
 /* Signals: waited for, watched, and for an orderly end. */
 #include "test.h"
 #include <pthread.h>
+#include <setjmp.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 
@@ -569,6 +570,28 @@ TEST(a_sigchld_handler_with_siginfo_is_called_as_well)
     CHECK_GT(last_info.si_pid, 0);
 }
 
+static sigjmp_buf place;
+
+static void jump_away(int signo)
+{
+    (void)signo;
+    siglongjmp(place, 1);
+}
+
+TEST(a_sigchld_handler_may_jump_away)
+{
+    static const int chld[] = {SIGCHLD};
+
+    CHECK(signal(SIGCHLD, jump_away) != SIG_ERR);
+    begin_to_catch(chld, 1);
+    if (sigsetjmp(place, 1) == 0) {
+        raise(SIGCHLD);
+        CHECK(0);
+    }
+    CHECK_EQ(weald_signal_wait(chld, 1, WEALD_NOW), SIGCHLD);
+    CHECK_EQ(weald_signal_ignore(chld, 1), 0); /* waits for no handler */
+}
+
 TEST(children_that_are_ignored_do_not_become_zombies_while_sigchld_is_watched)
 {
     weald_watcher w;
@@ -801,13 +824,14 @@ static void stop_the_loop(void *ran)
 
 TEST(to_be_ready_for_the_end_does_not_keep_the_loop_running)
 {
+    static const int terminate = SIGTERM;
     int ran = 0;
     weald_watcher keeps;
 
     CHECK_EQ(weald_on_terminate(stop_the_loop, &ran), 0);
     CHECK_EQ(weald_run(WEALD_FOREVER), 0);
     keeps = started(weald_async_watcher(count, NULL));
-    CHECK_EQ(weald_go(raise_late, (void *)(intptr_t)(const int[]){SIGTERM}), 0);
+    CHECK_EQ(weald_go(raise_late, (void *)(intptr_t)&terminate), 0);
     CHECK_EQ(weald_run(WEALD_FOREVER), 0);
     CHECK_EQ(ran, 1);
     CHECK_EQ(weald_close(keeps), 0);
@@ -886,6 +910,41 @@ TEST(a_forked_child_begins_with_what_was_there_before)
     CHECK_EQ(raise(SIGHUP), 0);
     CHECK_EQ(raise(SIGTERM), 0);
     run_until(&calls, 2);
+    CHECK_EQ(weald_close(w), 0);
+}
+
+static pid_t forked = -1;
+
+static void fork_in_callback(weald_watcher w, int what, void *user)
+{
+    count(w, what, user);
+    forked = fork();
+}
+
+static void ignore_report(const char *text, void *user)
+{
+    (void)text;
+    (void)user;
+}
+
+TEST(a_wait_that_a_callback_forks_under_ends_in_the_child_which_goes_on)
+{
+    weald_watcher w = started(weald_timer_watcher(0, 0, fork_in_callback, NULL));
+    int code;
+
+    CHECK_EQ(weald_set_report_handler(ignore_report, NULL), 0);
+    code = weald_signal_wait(usr1, 1, weald_after(WEALD_MS(100)));
+    if (forked == 0) {
+        CHECK_EQ(code, WEALD_EDEADLK); /* nothing of the parent's is left that could end it */
+        CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+        begin_to_catch(usr1, 1);
+        CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+        CHECK_EQ(weald_close(w), 0);
+        CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+        test_leave(0);
+    }
+    CHECK_EQ(code, WEALD_ETIMEDOUT);
+    check_exited_well(forked);
     CHECK_EQ(weald_close(w), 0);
 }
 
