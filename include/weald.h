@@ -1119,9 +1119,9 @@ weald_workers weald_workers_start(size_t n);
 /* Starts a greenlet that runs `fn(arg)` in worker number `index`; SIZE_MAX: in the one after the
  * last that was given one. What is sent to one worker starts in the order in which it was sent.
  * There is no handle to it: shared results, events and queues tell what becomes of it; a failure
- * is told to the worker's error handler. From any thread; does not switch. Returns 0, WEALD_EBADF,
- * WEALD_EINVAL (`fn` NULL, no such worker), WEALD_EPIPE (they have been joined, or this is a
- * forked child). */
+ * is told to the worker's error handler, and so is one to make it. Nothing holds the sender back:
+ * a bounded queue does. From any thread; does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL
+ * (`fn` NULL, no such worker), WEALD_EPIPE (they have been joined, or this is a forked child). */
 int weald_workers_spawn(weald_workers w, size_t index, weald_fn f, void *arg);
 
 /* Has every worker end when its greenlets have (and what else keeps a weald_run going), and waits

@@ -63,7 +63,7 @@ impl Hub {
         if unsafe { (*self.poller_mut()).reopen() }.is_err() {
             eprintln!("weald: no poller in the forked child; waiting for descriptors will fail");
         }
-        self.remote.mailbox.reset(self.poller().waker.clone());
+        self.remote.mailbox.reset(self.poller().waker());
         self.timers.clear();
         self.clear_holds();
         self.forget_callbacks();
@@ -72,6 +72,7 @@ impl Hub {
         kept.node.unlink();
         if !self.is_main(kept) {
             self.ready.retain(|_| false);
+            self.main_is_gone.set(true);
             // Main is the parent's; its wait here is forgotten for good.
             self.main.node.unlink();
             self.main.state.set(State::Switched);

@@ -127,7 +127,9 @@ pub struct Greenlet {
     pub state: Cell<State>,
     pub attention: Cell<u8>,
     pub started: Cell<bool>,
-    pub detached: Cell<bool>,
+    /// A coroutine that the loop resumed, because it was killed: nobody switched to it,
+    /// so nobody waits for what it returns.
+    pub orphan: Cell<bool>,
     pub wake_code: Cell<i32>,
     pub refs: Cell<u32>,
     pub class: Cell<Class>,
@@ -137,6 +139,8 @@ pub struct Greenlet {
     pub fd_node: FdNode,
     pub waiting: Cell<Waiting>,
     pub since: Cell<i64>,
+    /// The deadline of its own that a parked greenlet in a scope has.
+    pub own_deadline: Cell<i64>,
     pub handle: Cell<i64>,
 
     pub body: Cell<Body>,
@@ -165,7 +169,7 @@ impl Greenlet {
             state: Cell::new(State::New),
             attention: Cell::new(0),
             started: Cell::new(false),
-            detached: Cell::new(false),
+            orphan: Cell::new(false),
             wake_code: Cell::new(0),
             refs: Cell::new(0),
             class: Cell::new(class),
@@ -174,6 +178,7 @@ impl Greenlet {
             fd_node: FdNode::new(notify).exclusive(),
             waiting: Cell::new(Waiting::Nothing),
             since: Cell::new(0),
+            own_deadline: Cell::new(0),
             handle: Cell::new(0),
             body: Cell::new(Body::None),
             arg: Cell::new(std::ptr::null_mut()),

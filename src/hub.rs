@@ -35,7 +35,7 @@ use crate::{fork, overflow, remote, sys, tls};
 use std::any::{Any, TypeId};
 use std::cell::{Cell, UnsafeCell};
 use std::collections::{HashMap, VecDeque};
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -114,6 +114,8 @@ pub struct Hub {
     pub report_handler: Cell<Option<(ReportFn, *mut c_void)>>,
     pub stop: Cell<bool>,
     pub in_loop: Cell<bool>,
+    /// In a child forked by a greenlet: main is the parent's.
+    pub main_is_gone: Cell<bool>,
     pub next_id: Cell<i64>,
     pub next_link: Cell<i64>,
     /// Spare records, in the boxes in which they will be used again.
@@ -146,7 +148,7 @@ impl Drop for AtThreadExit {
             // Running greenlets from a thread's destructors would call code whose
             // own thread-locals are gone: they are abandoned instead.
             hub.abandon_all();
-            hub.close_objects();
+            hub.as_loop(&|| "the end of a thread".into(), || hub.close_objects());
             // SAFETY: the thread's last use of its hub.
             unsafe { Hub::free() };
         }
@@ -193,7 +195,7 @@ impl Hub {
         }
         let poller = Poller::new()?;
         let (number, first_generation) = registry::take_number()?;
-        let mailbox = remote::Mailbox::new(poller.waker.clone());
+        let mailbox = remote::Mailbox::new(poller.waker());
         let remote = Arc::new(Remote { number, mailbox, exposed: AtomicUsize::new(0) });
         let stacks = Stacks::new();
         let class = stacks.class(0)?;
@@ -232,6 +234,7 @@ impl Hub {
             report_handler: Cell::new(None),
             stop: Cell::new(false),
             in_loop: Cell::new(false),
+            main_is_gone: Cell::new(false),
             next_id: Cell::new(1),
             next_link: Cell::new(1),
             records: UnsafeCell::new(Vec::new()),
@@ -527,6 +530,9 @@ impl Hub {
 
     /// Main's wait can not end: it fails with EDEADLK.
     fn fail_main(&self) {
+        if self.main_is_gone.get() {
+            return fork::exit_child();
+        }
         self.main.node.refused.set(true);
         match self.main.state.get() {
             State::Switched => self.wake_switched(&self.main, Error::DEADLK.code()),
@@ -645,6 +651,9 @@ impl Hub {
         let slices = fitting.clamp(1, i64::from(SLICES)) as u32;
         self.resumes_since_poll.set(self.resumes_since_poll.get() + used);
         self.stats.resumes.set(self.stats.resumes.get() + u64::from(used));
+        if self.budget.get() < self.slices.get() {
+            self.poller().note_activity();
+        }
         self.slices.set(slices);
         self.budget.set(slices);
         self.round_at.set(now);
@@ -666,7 +675,7 @@ impl Hub {
         if poller.sweep_due().is_some_and(|at| now >= at) {
             poller.sweep(now);
         }
-        let _ = poller.poll(Some(0));
+        let _ = self.ask(Some(0));
         self.polled_at.set(now);
         self.resumes_since_poll.set(0);
         self.phase(Phase::Check);
@@ -716,7 +725,7 @@ impl Hub {
         let poller = self.poller();
         let mut events = 0;
         if poller.has_unverified() {
-            events = poller.poll(Some(0)).unwrap_or(0);
+            events = self.ask(Some(0)).unwrap_or(0);
             if events == 0 {
                 poller.verify(true);
             }
@@ -765,6 +774,14 @@ impl Hub {
         (until != i64::MAX).then(|| (until - now).max(0))
     }
 
+    fn ask(&self, timeout: Option<i64>) -> Result<usize> {
+        let outcome = self.poller().poll(timeout);
+        if let Some(waker) = self.poller().new_waker() {
+            self.remote.mailbox.set_waker(waker);
+        }
+        outcome
+    }
+
     fn wait(&self, timeout: Option<i64>) {
         let timeout = if self.remote.mailbox.may_sleep() { timeout } else { Some(0) };
         let sleeps = timeout != Some(0);
@@ -773,7 +790,7 @@ impl Hub {
             begin();
         }
         self.stats.polls.set(self.stats.polls.get() + 1);
-        let outcome = self.poller().poll(timeout);
+        let outcome = self.ask(timeout);
         self.remote.mailbox.awake();
         if let Some(end) = hooks.and_then(|h| h.block_end) {
             end(c_int::from(outcome == Err(Error::INTR)));
@@ -892,16 +909,13 @@ impl Hub {
         }
     }
 
-    /// Gives a report to the report handler, or to stderr.
+    /// Gives a report to the report handler, as the loop, or to stderr.
     pub fn report(&self, text: &str) {
         let Some((f, user)) = self.report_handler.get() else {
             return eprint!("{text}");
         };
         let text = std::ffi::CString::new(text.replace('\0', " ")).unwrap_or_default();
-        let text: &CStr = &text;
-        if fence::call(&|| "the report handler".into(), || f(text.as_ptr(), user)).is_err() {
-            eprintln!("weald: the report handler panicked");
-        }
+        self.as_loop(&|| "the report handler".into(), || f(text.as_ptr(), user));
     }
 
     /// For reports: what the current greenlet is about to wait for.

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::greenlet::{Greenlet, KILLED, Waiting};
 use crate::hub::Hub;
-use crate::poller::{Added, ERROR, FdNode, GONE, HUP, READ, WRITE, wake_code};
+use crate::poller::{Added, ERROR, FdNode, GONE, HUP, PRI, RDHUP, READ, WRITE, wake_code};
 use crate::sys;
 use crate::time::Deadline;
 use std::os::fd::RawFd;
@@ -60,6 +60,10 @@ impl Hub {
         }
         let result = self.park(deadline, Waiting::Fd(fd, wanted));
         self.poller().remove(node);
+        if result == Err(Error::TIMEDOUT) {
+            // What is there is there, however late we are.
+            return look(fd, wanted).or(Err(Error::TIMEDOUT));
+        }
         result?;
         if g.attention.get() & KILLED != 0 {
             return Err(Error::CANCELED);
@@ -117,19 +121,21 @@ impl Hub {
         // SAFETY: boxed in the record, and taken out only after this call.
         let waiters = unsafe { &*waiters };
         for (w, fd) in waiters.0.iter().zip(fds).filter(|(_, fd)| fd.fd >= 0) {
-            let mut wanted = 0;
-            if i32::from(fd.events) & i32::from(libc::POLLIN | libc::POLLPRI | libc::POLLRDHUP) != 0 {
-                wanted |= READ;
-            }
-            if fd.events & libc::POLLOUT != 0 {
-                wanted |= WRITE;
-            }
-            // Nothing wanted: still told of hang-up and error.
-            self.poller().add(&w.node, fd.fd, if wanted == 0 { HUP | ERROR } else { wanted })?;
+            // Hang-up and error are always told, asked for or not.
+            let wanted = ASKED.iter().filter(|(bits, _)| fd.events & bits != 0).fold(HUP | ERROR, |all, a| all | a.1);
+            self.poller().add(&w.node, fd.fd, wanted)?;
         }
         Ok(())
     }
 }
+
+/// What poll's bits mean to the poller.
+const ASKED: [(i16, u32); 4] = [
+    (libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND, READ),
+    (libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND, WRITE),
+    (libc::POLLPRI, PRI),
+    (libc::POLLRDHUP, RDHUP),
+];
 
 /// What is there now, EAGAIN if nothing.
 pub fn look(fd: RawFd, wanted: u32) -> Result<u32> {

@@ -194,7 +194,8 @@ impl Hub {
             Ok(stack) => stack,
             Err(e) => {
                 self.alive.set(self.alive.get() - 1);
-                self.report_failure(g.handle.get(), e, "no stack could be had");
+                let report = || self.report_failure(g.handle.get(), e, "no stack could be had");
+                self.as_loop(&|| "the error handler".into(), report);
                 self.end_unstarted(g, e);
                 return false;
             }
@@ -316,6 +317,7 @@ impl Hub {
         }
         record.state.set(State::New);
         record.started.set(false);
+        record.orphan.set(false);
         record.attention.set(0);
         record.wake_code.set(0);
         record.value.set(std::ptr::null_mut());
@@ -412,6 +414,7 @@ impl Hub {
 
     /// Makes a greenlet that was switched away from ready, by the loop.
     pub fn wake_switched(&self, g: &Greenlet, code: i32) {
+        g.orphan.set(true);
         g.wake_code.set(code);
         g.state.set(State::Ready);
         self.ready.push(g);

@@ -32,6 +32,9 @@ pub const ERROR: u32 = 8;
 /// The descriptor was closed or reused under the waiter.
 pub const GONE: u32 = 16;
 
+/// Urgent data, and the other end's half of the connection closed: for poll alone.
+pub const PRI: u32 = 64;
+pub const RDHUP: u32 = 128;
 /// The wait was called off.
 pub const CANCELLED: u32 = 32;
 
@@ -62,6 +65,8 @@ pub struct FdNode {
     exclusive: Cell<bool>,
     /// Stays linked when notified (watchers).
     persistent: Cell<bool>,
+    /// Began on a registration that has not been verified since.
+    trusting: Cell<bool>,
     notify: Cell<NotifyFn>,
     next: Cell<*const FdNode>,
     prev: Cell<*const FdNode>,
@@ -76,6 +81,7 @@ impl FdNode {
             got: Cell::new(0),
             exclusive: Cell::new(false),
             persistent: Cell::new(false),
+            trusting: Cell::new(false),
             notify: Cell::new(notify),
             next: Cell::new(std::ptr::null()),
             prev: Cell::new(std::ptr::null()),
@@ -135,6 +141,12 @@ impl Slot {
         self.nodes().fold(0, |all, n| all | n.wanted.get())
     }
 
+    /// The registration is what it was taken for.
+    fn trust_proved(&mut self) {
+        self.unverified = false;
+        self.nodes().for_each(|n| n.trusting.set(false));
+    }
+
     fn unlink(&mut self, node: &FdNode) {
         let (prev, next) = (node.prev.get(), node.next.get());
         // SAFETY: neighbours of a linked node are linked, so alive.
@@ -177,7 +189,10 @@ pub enum Added {
 pub struct Poller {
     poll: UnsafeCell<Poll>,
     epoll: RawFd,
-    pub waker: Arc<Waker>,
+    waker: UnsafeCell<Arc<Waker>>,
+    /// Events come that nobody can switch off, see `exorcise`.
+    haunted: Cell<bool>,
+    renewed: Cell<bool>,
     slots: UnsafeCell<Vec<Slot>>,
     waiting: Cell<usize>,
     linked: Cell<usize>,
@@ -197,6 +212,12 @@ fn to_epoll(wanted: u32) -> u32 {
     if wanted & WRITE != 0 {
         bits |= libc::EPOLLOUT;
     }
+    if wanted & PRI != 0 {
+        bits |= libc::EPOLLPRI;
+    }
+    if wanted & RDHUP != 0 {
+        bits |= libc::EPOLLRDHUP;
+    }
     bits as u32
 }
 
@@ -208,6 +229,12 @@ fn from_epoll(bits: u32) -> u32 {
     }
     if has(libc::EPOLLOUT) {
         got |= WRITE;
+    }
+    if has(libc::EPOLLPRI) {
+        got |= PRI;
+    }
+    if has(libc::EPOLLRDHUP) {
+        got |= RDHUP;
     }
     // Whoever waits, in either direction, learns of an end or an error by trying.
     if has(libc::EPOLLHUP) {
@@ -228,7 +255,9 @@ impl Poller {
         Ok(Poller {
             epoll: poll.as_raw_fd(),
             poll: UnsafeCell::new(poll),
-            waker,
+            waker: UnsafeCell::new(waker),
+            haunted: Cell::new(false),
+            renewed: Cell::new(false),
             slots: UnsafeCell::new(Vec::new()),
             waiting: Cell::new(0),
             linked: Cell::new(0),
@@ -317,7 +346,8 @@ impl Poller {
         }
         let slot = &mut self.slots()[fd as usize];
         let all = slot.wanted() | wanted;
-        if slot.registered && all & !slot.armed == 0 {
+        let trusting = slot.registered && all & !slot.armed == 0;
+        if trusting {
             if !slot.unverified {
                 slot.unverified = true;
                 self.unverified().push_back(fd);
@@ -325,6 +355,7 @@ impl Poller {
         } else if self.rearm(fd, all)? == Added::AlwaysReady {
             return Ok(Added::AlwaysReady);
         }
+        node.trusting.set(trusting);
         self.slots()[fd as usize].link(node);
         self.count(node, 1);
         self.active_since_sweep.set(true);
@@ -359,10 +390,13 @@ impl Poller {
         if slot.registered {
             match self.control(libc::EPOLL_CTL_MOD, fd, wanted) {
                 Ok(()) => {
-                    self.slots()[fd as usize].armed = wanted;
+                    let slot = &mut self.slots()[fd as usize];
+                    slot.armed = wanted;
+                    slot.trust_proved();
                     return Ok(Added::Waiting);
                 }
-                Err(e) if e == Error::NOENT || e == Error::BADF => self.tell_gone(fd),
+                Err(Error::NOENT) => self.tell_gone(fd, false),
+                Err(Error::BADF) => self.tell_gone(fd, true),
                 Err(e) => return Err(e),
             }
         }
@@ -378,19 +412,18 @@ impl Poller {
         };
         let slot = &mut self.slots()[fd as usize];
         slot.registered = added.is_ok();
+        slot.trust_proved();
         slot.armed = if added.is_ok() { wanted } else { 0 };
         added
     }
 
-    fn tell_gone(&self, fd: RawFd) {
+    /// The description that `fd` named is gone. Who began to wait since it was last
+    /// seen means the new one, unless there is none.
+    fn tell_gone(&self, fd: RawFd, closed: bool) {
         let slot = &mut self.slots()[fd as usize];
         (slot.registered, slot.armed, slot.unverified) = (false, 0, false);
-        self.notify_all(fd, GONE);
-    }
-
-    /// Tells everybody who waits for `fd`, whatever for.
-    fn notify_all(&self, fd: RawFd, got: u32) {
-        self.slots()[fd as usize].nodes().for_each(|node| self.tell(node, got));
+        let waits = slot.nodes().filter(|n| closed || !n.trusting.get());
+        waits.for_each(|node| self.tell(node, GONE));
     }
 
     /// Calls off all waits for `fd`; how many. Watchers stay.
@@ -421,6 +454,9 @@ impl Poller {
         }
         if n > 0 {
             self.active_since_sweep.set(true);
+        }
+        if self.haunted.replace(false) {
+            self.exorcise()?;
         }
         Ok(n)
     }
@@ -470,9 +506,10 @@ impl Poller {
         let (fd, generation) = (data as u32 as usize, (data >> 32) as u32);
         let slot = &mut self.slots()[fd];
         if slot.generation != generation {
+            self.haunted.set(true);
             return;
         }
-        slot.unverified = false;
+        slot.trust_proved();
         let mut wanted_by_somebody = false;
         for node in slot.nodes() {
             if got & node.wanted.get() != 0 {
@@ -493,11 +530,56 @@ impl Poller {
         // Hang-up and error can not be masked, only deregistered.
         if wanted == 0 && got & (HUP | ERROR) != 0 {
             (slot.registered, slot.armed) = (false, 0);
-            let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
+            self.must(self.control(libc::EPOLL_CTL_DEL, fd, 0));
         } else if wanted != slot.armed {
             slot.armed = wanted;
-            let _ = self.control(libc::EPOLL_CTL_MOD, fd, wanted);
+            self.must(self.control(libc::EPOLL_CTL_MOD, fd, wanted));
         }
+    }
+
+    /// An unwanted event that could not be switched off would come for ever.
+    fn must(&self, switched_off: Result<()>) {
+        if switched_off.is_err() {
+            self.haunted.set(true);
+        }
+    }
+
+    /// A description whose number we do not have any more (closed here, but dup'ed or
+    /// inherited elsewhere) goes on sending events, and without its number nothing can
+    /// stop it: a new epoll takes the place, and the number, of the old one.
+    #[cold]
+    fn exorcise(&self) -> Result<()> {
+        let fresh = Poll::new()?;
+        let waker = Arc::new(Waker::new(fresh.registry(), WAKER)?);
+        // SAFETY: both are epoll descriptors of ours; the old description is closed by it.
+        if unsafe { libc::dup3(fresh.as_raw_fd(), self.epoll, libc::O_CLOEXEC) } < 0 {
+            return Err(Error::last_os());
+        }
+        // SAFETY: no reference to the old waker is alive here.
+        unsafe { *self.waker.get() = waker };
+        self.renewed.set(true);
+        for fd in 0..self.slots().len() {
+            let slot = &mut self.slots()[fd];
+            (slot.registered, slot.armed) = (false, 0);
+            if !slot.first.is_null() {
+                let wanted = slot.wanted();
+                if self.rearm(fd as RawFd, wanted) == Err(Error::BADF) {
+                    self.tell_gone(fd as RawFd, true);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn waker(&self) -> Arc<Waker> {
+        // SAFETY: a read; it is replaced by `exorcise` alone, in the same thread.
+        unsafe { (*self.waker.get()).clone() }
+    }
+
+    /// The waker, if it has been replaced since this was last asked.
+    #[inline]
+    pub fn new_waker(&self) -> Option<Arc<Waker>> {
+        self.renewed.replace(false).then(|| self.waker())
     }
 
     /// Whether waits rely on registrations that may be gone.
@@ -519,6 +601,12 @@ impl Poller {
                 self.slots()[fd as usize].unverified = false;
             }
         }
+    }
+
+    /// Greenlets have run: one of them may have closed something.
+    #[inline]
+    pub fn note_activity(&self) {
+        self.active_since_sweep.set(true);
     }
 
     /// When the next sweep is wanted: only while something is waited for and the

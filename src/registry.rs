@@ -147,7 +147,10 @@ unsafe impl Object for Remote {
     unsafe fn close(this: *const Remote) {
         // SAFETY: stored by `share`.
         let remote = unsafe { Arc::from_raw(this) };
-        remote.exposed.fetch_sub(1, SeqCst);
+        if remote.exposed.fetch_sub(1, SeqCst) == 1 {
+            // Perhaps nothing can end main's wait any more: the hub must look.
+            let _ = remote.task(|| ());
+        }
     }
 }
 // SAFETY: as above.

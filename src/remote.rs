@@ -70,10 +70,10 @@ impl<T, W: Wake> Mailbox<T, W> {
             None => return Err(item),
         }
         self.pending.swap(true, SeqCst);
-        if self.asleep.swap(false, SeqCst) {
-            if let Some(waker) = &*self.waker() {
-                waker.wake();
-            }
+        if self.asleep.swap(false, SeqCst)
+            && let Some(waker) = &*self.waker()
+        {
+            waker.wake();
         }
         Ok(())
     }
@@ -103,6 +103,12 @@ impl<T, W: Wake> Mailbox<T, W> {
 
     pub fn awake(&self) {
         self.asleep.swap(false, SeqCst);
+    }
+
+    /// The poller has another waker now. The hub is awake: who posts meanwhile need not
+    /// wake it.
+    pub fn set_waker(&self, waker: W) {
+        *self.waker.lock().unwrap_or_else(|e| e.into_inner()) = Some(waker);
     }
 
     /// In a forked child, where a sender may have held the locks: an empty inbox and

@@ -2,7 +2,6 @@
 //! everything, say what was left.
 
 use crate::error::{Error, Result};
-use crate::greenlet::State;
 use crate::handle::{Kind, kind_of};
 use crate::hub::Hub;
 use std::fmt::Write;
@@ -30,7 +29,7 @@ impl Hub {
         if abandoned > 0 {
             self.report(&left);
         }
-        self.close_objects();
+        self.as_loop(&|| "a shutdown".into(), || self.close_objects());
         // SAFETY: main runs, no greenlet is left, every handle is closed.
         unsafe { Hub::free() };
         Ok(abandoned)
@@ -38,9 +37,7 @@ impl Hub {
 
     fn kill_everybody(&self) {
         for g in self.greenlets() {
-            if g.state.get() != State::New || g.timer.is_set() {
-                self.kill(g, 0);
-            }
+            self.kill(g, 0);
         }
     }
 

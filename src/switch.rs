@@ -83,6 +83,7 @@ impl Hub {
 
     #[inline(always)]
     fn leave_for(&self, me: &Greenlet, to: &Greenlet) -> Result<*mut c_void> {
+        to.orphan.set(false);
         self.next.set(to);
         self.suspend_switched(me)
     }
@@ -98,8 +99,11 @@ impl Hub {
     /// A coroutine has ended: its parent (or main) gets the value or the code, if it
     /// can be switched to.
     pub fn return_to_parent(&self, g: &Greenlet) {
+        if g.orphan.get() {
+            return;
+        }
         let parent = self.greenlet(g.parent.get()).ok().filter(|p| p.state.get() == State::Switched);
-        let main = Some(&*self.main).filter(|m| m.state.get() == State::Switched);
+        let main = Some(&*self.main).filter(|m| m.state.get() == State::Switched && !self.main_is_gone.get());
         let Some(parent) = parent.or(main) else { return };
         parent.value.set(g.value.get());
         parent.wake_code.set(g.error.get());

@@ -514,19 +514,24 @@ mod tests {
     fn what_a_job_holds_is_dropped_whether_or_not_it_runs() {
         let pool = ThreadPool::new(1);
         let hub = Hub::get().unwrap();
-        let (open, gate) = channel::<()>();
-        let (entered, has_entered) = channel();
         let held = Arc::new(());
-        let deadline = || Deadline::after(1_000_000);
+        let deadline = || Deadline::after(5_000_000);
 
-        let mine = held.clone();
-        let job = move || {
-            entered.send(()).unwrap();
-            gate.recv().unwrap();
-            mine
+        // Again, if the deadline passes before it has begun.
+        let open = loop {
+            let (open, gate) = channel::<()>();
+            let (entered, has_entered) = channel();
+            let mine = held.clone();
+            let job = move || {
+                entered.send(()).unwrap();
+                gate.recv().unwrap();
+                mine
+            };
+            assert_eq!(pool.offload(hub, job, deadline()).unwrap_err(), Error::TIMEDOUT);
+            if has_entered.recv().is_ok() {
+                break open;
+            }
         };
-        assert_eq!(pool.offload(hub, job, Deadline::after(100_000_000)).unwrap_err(), Error::TIMEDOUT);
-        has_entered.recv().unwrap();
         let mine = held.clone();
         assert_eq!(pool.offload(hub, move || mine, deadline()).unwrap_err(), Error::TIMEDOUT);
         assert_eq!(Arc::strong_count(&held), 2); // the one that runs has its own still

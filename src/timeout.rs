@@ -59,6 +59,9 @@ impl Timeout {
             x.scopes.retain(|s| !Rc::ptr_eq(s, &self.scope));
             x.scopes.len()
         });
+        if left.is_some() && !std::ptr::eq(g, hub.current()) {
+            hub.rescope(g);
+        }
         hub.has_scopes(g, left.unwrap_or(0) > 0);
     }
 

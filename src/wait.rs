@@ -99,6 +99,7 @@ impl Hub {
         let g = self.current();
         let mut deadline = deadline;
         if g.attention.get() & SCOPED != 0 {
+            g.own_deadline.set(deadline.ns());
             deadline = self.scoped(g, deadline);
         }
         if !deadline.is_never() {
@@ -114,6 +115,19 @@ impl Hub {
             0 => Ok(()),
             code if code == Error::TIMEDOUT.code() => self.timed_out(g),
             code => Err(Error::from_code(code)),
+        }
+    }
+
+    /// The scopes of `g` have changed: if it is parked, so does its timer.
+    pub fn rescope(&self, g: &Greenlet) {
+        if g.state.get() != State::Parked || !g.timer.is_set() {
+            return;
+        }
+        let deadline = self.scoped(g, Deadline::from_raw(g.own_deadline.get()));
+        self.timers.cancel(&g.timer);
+        if !deadline.is_never() {
+            // There is room: a timer was cancelled just now.
+            let _ = self.timers.set(&g.timer, deadline.ns());
         }
     }
 

@@ -77,7 +77,10 @@ pub extern "C" fn weald_stop() -> c_int {
 /// Returns WEALD_ENOMEM, WEALD_EMFILE, WEALD_ESHUTDOWN.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_hub_fd() -> c_int {
-    fence(|hub| Ok(hub.poller().fd()))
+    fence(|hub| {
+        hub.remote.mailbox.may_sleep(); // from now on a post makes it readable
+        Ok(hub.poller().fd())
+    })
 }
 
 /// When weald_hub_step must be called next even if weald_hub_fd is not readable: WEALD_NOW, a deadline, or WEALD_FOREVER. Does not switch.

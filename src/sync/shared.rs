@@ -65,6 +65,16 @@ macro_rules! shared_object {
     };
 }
 
+/// A hand-over has won over an interrupt: the next call gets that.
+fn pass_on(hub: &Hub, result: &Result<()>) {
+    if let Err(e) = result
+        && *e != Error::TIMEDOUT
+        && *e != Error::CANCELED
+    {
+        hub.interrupt(hub.current(), e.code());
+    }
+}
+
 // ---- a flag to wait for: what event and result have in common --------------------
 
 struct Gate {
@@ -111,7 +121,11 @@ fn wait_at(gate: &Mutex<Gate>, hub: &Hub, handle: i64, deadline: Deadline) -> Re
     if gate.closed {
         return Err(Error::BADF);
     }
-    if ticket.is_granted() { Ok(()) } else { result }
+    if ticket.is_granted() {
+        pass_on(hub, &result);
+        return Ok(());
+    }
+    result
 }
 
 // ---- event ---------------------------------------------------------------------
@@ -411,6 +425,7 @@ impl SharedQueue {
         }
         let mut s = lock(&self.state);
         if ticket.is_granted() {
+            pass_on(hub, &result);
             return Ok(()); // taken is taken, killed or not
         }
         take_out(&mut s.putters, &ticket);
@@ -470,6 +485,7 @@ impl SharedQueue {
             self.give_back(&mut s, &ticket);
             return Err(Error::CANCELED);
         }
+        pass_on(hub, &result);
         Ok(ticket.value())
     }
 
@@ -530,6 +546,10 @@ impl SharedQueue {
         }
         let mut s = lock(&self.state);
         take_out(&mut s.joiners, &ticket);
-        if ticket.is_granted() { Ok(()) } else { result.and(Err(Error::BADF)) }
+        if ticket.is_granted() {
+            pass_on(hub, &result);
+            return Ok(());
+        }
+        result.and(Err(Error::BADF))
     }
 }

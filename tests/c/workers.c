@@ -816,10 +816,12 @@ static void use_in_child(weald_workers w)
 
 TEST_WITH_LIMIT(a_forked_child_has_no_workers_and_may_start_some, 60)
 {
+    int quiet = strcmp(test_under(), "asan") == 0; /* its allocator may stay locked in a child */
     pthread_t thread;
 
     storm_workers = weald_workers_start(2);
-    CHECK_EQ(pthread_create(&thread, NULL, spawn_until_refused, NULL), 0);
+    if (!quiet)
+        CHECK_EQ(pthread_create(&thread, NULL, spawn_until_refused, NULL), 0);
     for (long i = 0; i < test_rounds(100); i++) {
         pid_t pid = fork();
 
@@ -830,7 +832,8 @@ TEST_WITH_LIMIT(a_forked_child_has_no_workers_and_may_start_some, 60)
         CHECK_EQ(weald_sleep(WEALD_US(100)), 0);
     }
     CHECK_EQ(weald_workers_join(storm_workers, WEALD_FOREVER), 0); /* the parent has noticed nothing */
-    pthread_join(thread, NULL);
+    if (!quiet)
+        pthread_join(thread, NULL);
     CHECK_EQ(runs, sent);
     CHECK_EQ(weald_close(storm_workers), 0);
 }
@@ -841,6 +844,7 @@ static void *fork_in_worker(void *arg)
 
     CHECK_GE(pid, 0);
     if (pid == 0) {
+        LEAKS("a forked child has lost the other threads, and what was theirs");
         alarm(20);
         CHECK_EQ(weald_sleep(WEALD_MS(1)), 0); /* its hub goes on */
         CHECK_EQ(weald_workers_count((weald_workers)(intptr_t)arg), 0);

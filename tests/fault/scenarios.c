@@ -186,6 +186,16 @@ SCENARIO(offload)
     CHECK_PTR(value, &value);
 }
 
+SCENARIO(workers)
+{
+    weald_workers w = MUST(weald_workers_start(3));
+
+    for (size_t i = 0; i < 3; i++)
+        MUST(weald_workers_spawn(w, i, give_back, NULL));
+    MUST(weald_workers_join(w, weald_after(WEALD_SEC(10))));
+    CHECK_EQ(weald_close(w), 0);
+}
+
 static void *set_result(void *arg)
 {
     weald_handle result = (weald_handle)(intptr_t)arg;
