@@ -58,7 +58,9 @@ extern "C" fn child() {
 
 impl Hub {
     fn after_fork(&self) {
-        let kept = self.current();
+        // A callback runs on main's stack: it is main that goes on.
+        let kept = if self.in_callback() { &*self.main } else { self.current() };
+        let main_due = self.timers.deadline(&self.main.timer).filter(|_| self.is_main(kept));
         // SAFETY: the only thread of the child, and nothing polls.
         if unsafe { (*self.poller_mut()).reopen() }.is_err() {
             eprintln!("weald: no poller in the forked child; waiting for descriptors will fail");
@@ -69,8 +71,12 @@ impl Hub {
         self.forget_callbacks();
         self.abandon_all();
         self.fork_extensions();
-        kept.node.unlink();
+        if let Some(due) = main_due {
+            // There is room: there were more timers a moment ago.
+            let _ = self.timers.set(&self.main.timer, due);
+        }
         if !self.is_main(kept) {
+            kept.node.unlink();
             self.ready.retain(|_| false);
             self.main_is_gone.set(true);
             // Main is the parent's; its wait here is forgotten for good.

@@ -169,7 +169,7 @@ impl Group {
         }
         this.take_room(hub, deadline)?;
         // It may have ended while we waited for room.
-        if hub.greenlet(handle).is_ok_and(|g| !g.is_done()) {
+        if !this.contains(handle) && hub.greenlet(handle).is_ok_and(|g| !g.is_done()) {
             return this.adopt(handle, hub);
         }
         this.give_room(hub);

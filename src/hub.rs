@@ -114,6 +114,8 @@ pub struct Hub {
     pub report_handler: Cell<Option<(ReportFn, *mut c_void)>>,
     pub stop: Cell<bool>,
     pub in_loop: Cell<bool>,
+    /// A foreign loop watches our descriptor.
+    pub embedded: Cell<bool>,
     /// In a child forked by a greenlet: main is the parent's.
     pub main_is_gone: Cell<bool>,
     pub next_id: Cell<i64>,
@@ -234,6 +236,7 @@ impl Hub {
             report_handler: Cell::new(None),
             stop: Cell::new(false),
             in_loop: Cell::new(false),
+            embedded: Cell::new(false),
             main_is_gone: Cell::new(false),
             next_id: Cell::new(1),
             next_link: Cell::new(1),
@@ -526,6 +529,9 @@ impl Hub {
     fn main_goes_on(&self) {
         self.current.set(&*self.main);
         self.main.state.set(State::Running);
+        if self.embedded.get() {
+            self.remote.mailbox.entrust();
+        }
     }
 
     /// Main's wait can not end: it fails with EDEADLK.
@@ -649,7 +655,7 @@ impl Hub {
         let each = (now - self.round_at.get()).max(0) / i64::from(used);
         let fitting = POLL_EVERY_NS / each.max(1);
         let slices = fitting.clamp(1, i64::from(SLICES)) as u32;
-        self.resumes_since_poll.set(self.resumes_since_poll.get() + used);
+        self.resumes_since_poll.set(self.resumes_since_poll.get().saturating_add(used));
         self.stats.resumes.set(self.stats.resumes.get() + u64::from(used));
         if self.budget.get() < self.slices.get() {
             self.poller().note_activity();

@@ -44,11 +44,10 @@ impl Key {
     /// A closed key: every greenlet's value is destroyed.
     fn forget_everywhere(&self, hub: &Hub) {
         let handle = self.handle.get();
-        for g in hub.greenlets().into_iter().chain([&*hub.main]) {
-            if let Some(value) = take(g, handle) {
-                self.destroy_value(hub, value);
-            }
-        }
+        // All taken before any is destroyed: a destructor may end greenlets.
+        let all = hub.greenlets().into_iter().chain([&*hub.main]);
+        let values: Vec<*mut c_void> = all.filter_map(|g| take(g, handle)).collect();
+        values.into_iter().for_each(|value| self.destroy_value(hub, value));
     }
 
     fn destroy_value(&self, hub: &Hub, value: *mut c_void) {

@@ -82,7 +82,7 @@ extern "C" fn handler(signo: c_int, info: *mut libc::siginfo_t, _context: *mut c
 fn explain(hub: &Hub, address: usize) {
     let g = hub.current();
     let Some((low, top)) = g.stack_bounds() else { return };
-    if !(low - hub.stacks.page()..low).contains(&address) {
+    if !(low - hub.stacks.guard()..low).contains(&address) {
         return;
     }
     let mut text = Text { buffer: [0; 512], len: 0 };

@@ -653,6 +653,10 @@ impl Poller {
                 node.linked.set(false);
             }
         }
+        // Whatever comes of the new one, the parent's registrations are not ours.
+        self.slots().clear();
+        self.waiting.set(0);
+        self.linked.set(0);
         *self = Poller::new()?;
         Ok(())
     }

@@ -101,6 +101,16 @@ impl<T, W: Wake> Mailbox<T, W> {
         true
     }
 
+    /// A foreign loop sleeps for us from now on, whatever has come.
+    pub fn entrust(&self) {
+        self.asleep.store(true, SeqCst);
+        if self.pending.load(SeqCst)
+            && let Some(waker) = &*self.waker.lock().unwrap_or_else(|e| e.into_inner())
+        {
+            waker.wake();
+        }
+    }
+
     pub fn awake(&self) {
         self.asleep.swap(false, SeqCst);
     }

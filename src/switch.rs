@@ -70,7 +70,9 @@ impl Hub {
     #[cold]
     fn accepts_first_switch(&self, to: &Greenlet) -> Result<()> {
         match to.state.get() {
-            State::New => Ok(()),
+            State::New if self.is_coroutine(to) => Ok(()),
+            // Its end would return to nobody.
+            State::New => Err(Error::INVAL),
             State::Done => Err(Error::ALREADY),
             _ => Err(Error::BUSY),
         }

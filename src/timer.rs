@@ -168,6 +168,11 @@ impl Timers {
         moving.node().place.set(at as u32);
     }
 
+    /// When `node` is due, if it is set.
+    pub fn deadline(&self, node: &TimerNode) -> Option<i64> {
+        node.is_set().then(|| self.heap()[node.place.get() as usize].deadline)
+    }
+
     /// When the next timer is due, if any is set.
     #[inline]
     pub fn next_due(&self) -> Option<i64> {

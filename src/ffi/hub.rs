@@ -78,7 +78,8 @@ pub extern "C" fn weald_stop() -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_hub_fd() -> c_int {
     fence(|hub| {
-        hub.remote.mailbox.may_sleep(); // from now on a post makes it readable
+        hub.embedded.set(true);
+        hub.remote.mailbox.entrust(); // from now on a post makes it readable
         Ok(hub.poller().fd())
     })
 }

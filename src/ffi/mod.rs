@@ -219,7 +219,8 @@ pub(crate) unsafe fn options<T: Copy + Default>(at: *const T) -> Result<T> {
     }
     // SAFETY: every option struct begins with `size_t size`.
     let size = unsafe { at.cast::<usize>().read() };
-    if size < size_of::<usize>() || size > 4096 {
+    // All of today's structs are of the first version: none may be shorter.
+    if size < size_of::<T>() || size > 4096 {
         return Err(Error::INVAL);
     }
     let known = size.min(size_of::<T>());

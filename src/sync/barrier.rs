@@ -68,7 +68,7 @@ impl Barrier {
             Waited::Granted(_) => Ok(false),
             Waited::Returned(_, e) => Err(e),
             Waited::Failed(e) => {
-                if !hub.current().node.refused.get() {
+                if e == Error::DEADLK || !hub.current().node.refused.get() {
                     this.abort(hub);
                 }
                 Err(e)

@@ -158,6 +158,8 @@ impl Lock {
                 }
                 // The lock is gone, or nobody will ever release it.
                 Err(e) if g.node.refused.get() => return Err(e),
+                // It can not wait at all here.
+                Err(e) if e == Error::PERM || e == Error::WOULDBLOCK || e == Error::NOMEM => return Err(e),
                 // An interrupt meant for the caller: hand it on to its next call.
                 Err(e) => hub.interrupt(g, e.code()),
             }

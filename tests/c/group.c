@@ -780,22 +780,21 @@ static void use_in_callback(void *arg)
     CHECK_EQ(weald_group_join(group, WEALD_FOREVER), WEALD_EWOULDBLOCK);
     CHECK_EQ(weald_group_kill(group, 0, WEALD_FOREVER), WEALD_EWOULDBLOCK);
     CHECK_EQ(weald_group_len(group), 2);
-    ++*(int *)arg;
+    CHECK_EQ(weald_kill_reason(*(weald_greenlet *)arg), 0); /* a failed call changes nothing */
+    CHECK_EQ(weald_group_kill(group, WEALD_EPIPE, WEALD_NOW), 0);
+    CHECK_EQ(weald_kill_reason(*(weald_greenlet *)arg), WEALD_EPIPE);
 }
 
-TEST(a_callback_may_spawn_and_kill_but_not_wait)
+TEST(a_callback_may_spawn_and_kill_now_but_not_wait)
 {
     weald_handle hub = weald_hub();
     weald_greenlet a;
-    int called = 0;
 
     make(2);
     a = member("a");
-    CHECK_EQ(weald_post(hub, use_in_callback, &called), 0);
-    while (!called)
-        CHECK_GE(weald_run_once(WEALD_RUN_NOWAIT), 0);
-    CHECK_EQ(weald_event_set(go), 0);
+    CHECK_EQ(weald_post(hub, use_in_callback, &a), 0);
     CHECK_EQ(weald_group_join(group, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_kill_reason(a), WEALD_EPIPE);
     CHECK_EQ(weald_close(a), 0);
     CHECK_EQ(weald_close(hub), 0);
     CHECK_EQ(weald_pool_free_count(group), 2);

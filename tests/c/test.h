@@ -74,58 +74,26 @@ __attribute__((noreturn)) static TEST_UNUSED void test_leave(int status)
     _exit(status);
 }
 
-#define CHECK(condition)                                                          \
-    do {                                                                          \
-        if (!(condition)) {                                                       \
-            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-            test_leave(TEST_FAILED);                                              \
-        }                                                                         \
-    } while (0)
+/* Each check is one call, so that a compound literal in it lives as long as the function that has the check: a block of
+ * the macro's own would end its life, and a greenlet that was given it would read a dead object. */
+#define TEST_HERE __FILE__, __LINE__
 
-#define CHECK_EQ(a, b) TEST_COMPARE(a, b, ==)
-#define CHECK_NE(a, b) TEST_COMPARE(a, b, !=)
-#define CHECK_LT(a, b) TEST_COMPARE(a, b, <)
-#define CHECK_LE(a, b) TEST_COMPARE(a, b, <=)
-#define CHECK_GT(a, b) TEST_COMPARE(a, b, >)
-#define CHECK_GE(a, b) TEST_COMPARE(a, b, >=)
+#define CHECK(condition) ((condition) ? (void)0 : test_untrue(TEST_HERE, #condition))
 
 /* Numbers, shown with the name of the code where one is a code. */
-#define TEST_COMPARE(a, b, op)                                                    \
-    do {                                                                          \
-        long long test_a = (long long)(a), test_b = (long long)(b);               \
-        if (!(test_a op test_b))                                                  \
-            test_values(__FILE__, __LINE__, #a " " #op " " #b, test_a, test_b);   \
-    } while (0)
+#define CHECK_EQ(a, b) TEST_COMPARE(a, "==", b)
+#define CHECK_NE(a, b) TEST_COMPARE(a, "!=", b)
+#define CHECK_LT(a, b) TEST_COMPARE(a, "<", b)
+#define CHECK_LE(a, b) TEST_COMPARE(a, "<=", b)
+#define CHECK_GT(a, b) TEST_COMPARE(a, ">", b)
+#define CHECK_GE(a, b) TEST_COMPARE(a, ">=", b)
+#define TEST_COMPARE(a, op, b) test_compare(TEST_HERE, #a " " op " " #b, (long long)(a), op, (long long)(b))
 
-#define CHECK_PTR(a, b)                                                           \
-    do {                                                                          \
-        const void *test_a = (const void *)(a), *test_b = (const void *)(b);      \
-        if (test_a != test_b) {                                                   \
-            fprintf(stderr, "%s:%d: %s is %p, %s is %p\n", __FILE__, __LINE__, #a, test_a, #b, test_b); \
-            test_leave(TEST_FAILED);                                              \
-        }                                                                         \
-    } while (0)
-
-#define CHECK_STR(a, b)                                                           \
-    do {                                                                          \
-        const char *test_a = (a), *test_b = (b);                                  \
-        if (!test_a || !test_b || strcmp(test_a, test_b) != 0) {                  \
-            fprintf(stderr, "%s:%d: %s is \"%s\", %s is \"%s\"\n", __FILE__, __LINE__, #a,          \
-                    test_a ? test_a : "(null)", #b, test_b ? test_b : "(null)");  \
-            test_leave(TEST_FAILED);                                              \
-        }                                                                         \
-    } while (0)
+#define CHECK_PTR(a, b) test_same_pointer(TEST_HERE, #a, (const void *)(a), #b, (const void *)(b))
+#define CHECK_STR(a, b) test_same_text(TEST_HERE, #a, (a), #b, (b))
 
 /* `part` occurs somewhere in `text`. */
-#define CHECK_CONTAINS(text, part)                                                \
-    do {                                                                          \
-        const char *test_a = (text), *test_b = (part);                            \
-        if (!test_a || !strstr(test_a, test_b)) {                                 \
-            fprintf(stderr, "%s:%d: no \"%s\" in %s:\n%s\n", __FILE__, __LINE__, test_b, #text,     \
-                    test_a ? test_a : "(null)");                                  \
-            test_leave(TEST_FAILED);                                              \
-        }                                                                         \
-    } while (0)
+#define CHECK_CONTAINS(text, part) test_contains(TEST_HERE, #text, (text), (part))
 
 #define SKIP(reason)                                                              \
     do {                                                                          \
@@ -142,13 +110,15 @@ __attribute__((noreturn)) static TEST_UNUSED void test_leave(int status)
     } while (0)
 
 static TEST_UNUSED int test_leaks;
+static TEST_UNUSED pid_t test_process;
 
 #ifdef __SANITIZE_ADDRESS__
 #ifdef __cplusplus
 extern "C"
 #endif
 int __lsan_is_turned_off(void);
-int __lsan_is_turned_off(void) { return test_leaks; }
+/* A forked child has lost the other threads, and with them what was theirs. */
+int __lsan_is_turned_off(void) { return test_leaks || getpid() != test_process; }
 #endif
 
 static TEST_UNUSED const char *test_code(long long value)
@@ -161,6 +131,50 @@ __attribute__((noreturn)) static TEST_UNUSED void test_values(const char *file, 
 {
     fprintf(stderr, "%s:%d: not true: %s; it is %lld %s against %lld %s\n", file, line, claim, a, test_code(a), b,
             test_code(b));
+    test_leave(TEST_FAILED);
+}
+
+__attribute__((noreturn)) static TEST_UNUSED void test_untrue(const char *file, int line, const char *claim)
+{
+    fprintf(stderr, "%s:%d: not true: %s\n", file, line, claim);
+    test_leave(TEST_FAILED);
+}
+
+static TEST_UNUSED void test_compare(const char *file, int line, const char *claim, long long a, const char *op,
+                                     long long b)
+{
+    int same = a == b, equal_wanted = op[1] == '=' && op[0] != '!';
+    int holds = (same && equal_wanted) || (op[0] == '!' && !same) || (op[0] == '<' && a < b) || (op[0] == '>' && a > b);
+
+    if (!holds)
+        test_values(file, line, claim, a, b);
+}
+
+static TEST_UNUSED void test_same_pointer(const char *file, int line, const char *name_a, const void *a,
+                                          const char *name_b, const void *b)
+{
+    if (a == b)
+        return;
+    fprintf(stderr, "%s:%d: %s is %p, %s is %p\n", file, line, name_a, a, name_b, b);
+    test_leave(TEST_FAILED);
+}
+
+static TEST_UNUSED void test_same_text(const char *file, int line, const char *name_a, const char *a,
+                                       const char *name_b, const char *b)
+{
+    if (a && b && strcmp(a, b) == 0)
+        return;
+    fprintf(stderr, "%s:%d: %s is \"%s\", %s is \"%s\"\n", file, line, name_a, a ? a : "(null)", name_b,
+            b ? b : "(null)");
+    test_leave(TEST_FAILED);
+}
+
+static TEST_UNUSED void test_contains(const char *file, int line, const char *name, const char *text, const char *part)
+{
+    if (text && part && strstr(text, part))
+        return;
+    fprintf(stderr, "%s:%d: no \"%s\" in %s:\n%s\n", file, line, part ? part : "(null)", name,
+            text ? text : "(null)");
     test_leave(TEST_FAILED);
 }
 
@@ -293,6 +307,7 @@ int main(int argc, char **argv)
     }
     for (t = test_first; t; t = t->next)
         if (strcmp(argv[1], t->name) == 0) {
+            test_process = getpid();
             signal(SIGQUIT, test_time_is_up);
             t->body();
             return 0;

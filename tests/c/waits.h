@@ -26,6 +26,7 @@ static TEST_UNUSED void waits_prepare(void)
 {
     char zeros[4096] = {0};
 
+    LEAKS("the greenlet that waits for ever is abandoned, and keeps its event");
     waits_event = weald_event_new(0);
     waits_greenlet = weald_spawn(waits_for_ever, NULL);
     waits_iterator = weald_iwait(&waits_greenlet, 1);
