@@ -294,7 +294,7 @@ const char *weald_error_message(weald_greenlet g);
  * With WEALD_NOW it is only marked, and 0 returned; with any other deadline the call waits for its
  * end, unless `g` is the caller. May switch. Returns 0 (also when it had ended before),
  * WEALD_EBADF, WEALD_EPERM (main, or another thread's), WEALD_EINVAL (a positive reason),
- * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK. */
+ * WEALD_EWOULDBLOCK, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK. */
 int weald_kill(weald_greenlet g, int reason, int64_t deadline);
 
 /* Kills all `n` greenlets, then waits for their ends as weald_kill does. Returns as weald_kill; on
@@ -404,8 +404,9 @@ weald_greenlet weald_coro_new(weald_coro_fn f, void *arg, weald_greenlet parent,
 /* Switches to `to`, handing it `value`: its own switch returns it there, or its function gets it.
  * Returns when somebody switches back: 0 and what was handed to us in `*received` (NULL: not
  * wanted), or the code that was thrown. Switches. Returns WEALD_EBADF, WEALD_EALREADY (it has
- * ended), WEALD_EBUSY (it waits for something else, or is ready to run), WEALD_EWOULDBLOCK,
- * WEALD_EPERM, WEALD_EDEADLK, WEALD_ECANCELED. */
+ * ended), WEALD_EINVAL (a greenlet that has not begun: start it), WEALD_EBUSY (it waits for
+ * something else, or is ready to run), WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EDEADLK,
+ * WEALD_ECANCELED. */
 int weald_switch(weald_greenlet to, void *value, void **received);
 
 /* Switches to `into`, whose switch returns `code`. One that has not begun never will: it ends with
@@ -1143,14 +1144,14 @@ int64_t weald_workers_count(weald_workers w);
  * forked child begins with it.
  * ---------------------------------------------------------------------------- */
 
-/* Waits until one of `n` signals comes, and returns its number. From the first call on
- * these signals are caught for this thread, whatever the call returns, until
- * weald_signal_ignore or the end of the hub: one that comes while nobody waits is given
- * to the next who does; two of the same number are then one. Call it once with WEALD_NOW to
- * begin catching. May switch. Returns WEALD_EINVAL (`n` 0; a number that is no signal, can not be
- * caught, or that a fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL), WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED (killed, or weald_signal_ignore), WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EMFILE,
- * WEALD_ENOMEM, WEALD_ESHUTDOWN. */
+/* Waits until one of `n` signals comes, and returns its number. From the first call on these
+ * signals are caught for this thread, whatever the call returns, until weald_signal_ignore or the
+ * end of the hub: one that comes while nobody waits is given to the next who does; two of the same
+ * number are then one. Call it once with WEALD_NOW to begin catching. May switch. Returns
+ * WEALD_EINVAL (`n` 0; a number that is no signal, can not be caught, or that a fault raises:
+ * SIGSEGV, SIGBUS, SIGFPE, SIGILL), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED (killed, or
+ * weald_signal_ignore), WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EMFILE, WEALD_ENOMEM,
+ * WEALD_ESHUTDOWN, WEALD_EDEADLK (only in a child that a callback has forked meanwhile). */
 int weald_signal_wait(const int *signos, size_t n, int64_t deadline);
 
 /* Ends what weald_signal_wait has begun in this thread for these signals: they do again

@@ -89,7 +89,7 @@ impl Hub {
 }
 
 /// The kept greenlet's end is the child's end, as a thread's would be.
-pub fn exit_child() {
+pub fn exit_child() -> ! {
     // SAFETY: flushes stdio and runs atexit handlers, as returning from main would.
-    unsafe { libc::exit(0) };
+    unsafe { libc::exit(0) }
 }

@@ -505,15 +505,24 @@ impl Hub {
         }
     }
 
-    /// The loop, while main waits: until it is main's turn again.
-    #[inline(never)]
+    /// The loop, while main waits: until it is main's turn again. The usual case is
+    /// inlined into whatever main blocks in: a frame of the loop's own would stand on
+    /// the return predictor when a greenlet goes on (a rendezvous took 44 ns with it,
+    /// 29 without).
+    #[inline(always)]
     pub fn run_until_main(&self) {
         // A raw switch by main names its target.
         let next = self.next.replace(std::ptr::null());
         // SAFETY: see `resume`.
-        if !next.is_null() && self.resume(unsafe { &*next }) {
+        if (!next.is_null() && self.resume(unsafe { &*next })) || self.run_ready() {
             return self.main_goes_on();
         }
+        self.run_slowly_until_main();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn run_slowly_until_main(&self) {
         while !self.run_ready() {
             if self.nothing_left() && !self.main_may_be_woken_from_outside() {
                 self.report_deadlock();
@@ -606,9 +615,25 @@ impl Hub {
         let state = self.save_state(&self.main);
         let result = run();
         self.current.set(&*self.main);
+        if self.main_is_gone.get() {
+            self.outlive_main();
+        }
         self.restore_state(&self.main, state);
         self.in_loop.set(false);
         result
+    }
+
+    /// In a child forked by a greenlet while main ran the loop: main must not go on,
+    /// the kept greenlet does; its end is the child's.
+    fn outlive_main(&self) -> ! {
+        loop {
+            self.run_ready();
+            if self.nothing_left() && !self.main_may_be_woken_from_outside() {
+                self.report_deadlock();
+                fork::exit_child();
+            }
+            self.round(None);
+        }
     }
 
     /// Everything but running greenlets: the lower half of the picture above. Sleeps

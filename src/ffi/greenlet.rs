@@ -344,7 +344,7 @@ pub extern "C" fn weald_error_message(g: weald_greenlet) -> *const c_char {
 /// begun never will; its argument is destroyed. `reason` is kept (0: WEALD_ECANCELED). With WEALD_NOW it is only
 /// marked, and 0 returned; with any other deadline the call waits for its end, unless `g` is the caller. May switch.
 /// Returns 0 (also when it had ended before), WEALD_EBADF, WEALD_EPERM (main, or another thread's), WEALD_EINVAL (a positive
-/// reason), WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK.
+/// reason), WEALD_EWOULDBLOCK, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_kill(g: weald_greenlet, reason: c_int, deadline: i64) -> c_int {
     fence(|hub| {
@@ -356,8 +356,12 @@ pub extern "C" fn weald_kill(g: weald_greenlet, reason: c_int, deadline: i64) ->
             return Err(Error::PERM);
         }
         let deadline = Deadline::from_raw(deadline);
+        let waits = !deadline.is_now() && !std::ptr::eq(g, hub.current());
+        if waits {
+            hub.may_park()?;
+        }
         hub.kill(g, reason);
-        if deadline.is_now() || std::ptr::eq(g, hub.current()) { Ok(()) } else { hub.join(g, deadline) }
+        if waits { hub.join(g, deadline) } else { Ok(()) }
     })
 }
 
@@ -376,8 +380,11 @@ pub extern "C" fn weald_killall(gs: *const weald_greenlet, n: usize, reason: c_i
                 return Err(Error::PERM);
             }
         }
-        gs.iter().filter_map(|&g| hub.greenlet(g).ok()).for_each(|g| hub.kill(g, reason));
         let deadline = Deadline::from_raw(deadline);
+        if !deadline.is_now() {
+            hub.may_park()?;
+        }
+        gs.iter().filter_map(|&g| hub.greenlet(g).ok()).for_each(|g| hub.kill(g, reason));
         if deadline.is_now() {
             return Ok(());
         }

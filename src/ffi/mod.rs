@@ -219,8 +219,8 @@ pub(crate) unsafe fn options<T: Copy + Default>(at: *const T) -> Result<T> {
     }
     // SAFETY: every option struct begins with `size_t size`.
     let size = unsafe { at.cast::<usize>().read() };
-    // All of today's structs are of the first version: none may be shorter.
-    if size < size_of::<T>() || size > 4096 {
+    // An older program's struct is shorter, but it ends between two fields.
+    if size < size_of::<usize>() || size % align_of::<usize>() != 0 || size > 4096 {
         return Err(Error::INVAL);
     }
     let known = size.min(size_of::<T>());

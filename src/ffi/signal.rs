@@ -18,7 +18,7 @@ use std::ffi::{c_int, c_void};
 /// begin catching. May switch. Returns WEALD_EINVAL (`n` 0; a number that is no signal, can not be
 /// caught, or that a fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL), WEALD_EAGAIN, WEALD_ETIMEDOUT,
 /// WEALD_ECANCELED (killed, or weald_signal_ignore), WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EMFILE,
-/// WEALD_ENOMEM, WEALD_ESHUTDOWN.
+/// WEALD_ENOMEM, WEALD_ESHUTDOWN, WEALD_EDEADLK (only in a child that a callback has forked meanwhile).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_signal_wait(signos: *const c_int, n: usize, deadline: i64) -> c_int {
     fence(|hub| {

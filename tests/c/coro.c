@@ -551,15 +551,34 @@ TEST(a_greenlet_may_have_coroutines_of_its_own)
     CHECK_EQ(weald_close(g), 0);
 }
 
-TEST(a_plain_greenlet_is_begun_by_a_switch)
+TEST(a_plain_greenlet_that_has_not_begun_is_einval)
 {
     weald_greenlet g = weald_greenlet_new(count_turns, NULL, NULL);
 
-    CHECK_EQ(weald_set_report_handler(ignore_report, NULL), 0);
-    /* It ends without a parent to return to. */
-    CHECK_EQ(weald_switch(g, NULL, NULL), WEALD_EDEADLK);
+    CHECK_EQ(weald_switch(g, NULL, NULL), WEALD_EINVAL); /* its end would return to nobody */
+    CHECK_EQ(weald_throw(g, WEALD_EPIPE, NULL), WEALD_EINVAL);
+    CHECK_EQ(weald_state(g), WEALD_STATE_NEW);
+    CHECK_EQ(weald_start(g), 0);
+    CHECK_EQ(weald_switch(g, NULL, NULL), WEALD_EBUSY);
+    CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
     CHECK_STR(order, "ggg");
-    CHECK_EQ(weald_dead(g), 1);
+    CHECK_EQ(weald_close(g), 0);
+}
+
+static void *switch_to_home_and_back(void *arg)
+{
+    /* A greenlet that waits in a switch of its own may be switched to. */
+    CHECK_PTR(switched(weald_coro_new(hand_to_main, (void *)"h", 0, NULL), arg), &f2);
+    note("g");
+    return arg;
+}
+
+TEST(a_greenlet_that_waits_in_a_switch_may_be_switched_to)
+{
+    weald_greenlet g;
+
+    g = weald_spawn(switch_to_home_and_back, &f1);
+    CHECK_EQ(weald_yield(), 0); /* main is ready and not in a switch: hand_to_main is refused */
     CHECK_EQ(weald_close(g), 0);
 }
 

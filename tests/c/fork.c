@@ -493,7 +493,7 @@ TEST(main_does_not_go_on_in_the_child_because_of_a_stop)
 {
     share();
     CHECK_EQ(weald_go(fork_and_stop, NULL), 0);
-    CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+    weald_run(WEALD_FOREVER);
     main_goes_on();
 }
 
@@ -524,11 +524,12 @@ TEST(main_does_not_go_on_in_a_child_that_is_in_a_deadlock)
     share();
     gate = weald_event_new(0);
     CHECK_EQ(weald_go(fork_and_wait_for_ever, NULL), 0);
-    CHECK_EQ(weald_run(WEALD_FOREVER), 0);
-    if (child == 0)
+    weald_run(WEALD_FOREVER);
+    if (child == 0) {
         shared->main_went_on++;
-    else
-        printf("status %d\n",status_of(child)); /* however it ends */
+        test_leave(99);
+    }
+    status_of(child); /* however it ends */
     CHECK_EQ(shared->main_went_on, 0);
 }
 

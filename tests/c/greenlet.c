@@ -3,7 +3,6 @@
 #include "waits.h"
 #include <dlfcn.h>
 #include <pthread.h>
-#include <stddef.h>
 
 static char order[64];
 
@@ -222,6 +221,8 @@ TEST(an_option_out_of_range_is_einval)
     CHECK_EQ(weald_spawn_with(never_called, NULL, &o), WEALD_EINVAL);
     o.size = 4;
     CHECK_EQ(weald_spawn_with(never_called, NULL, &o), WEALD_EINVAL);
+    o.size = sizeof o - 1; /* the first version is the shortest */
+    CHECK_EQ(weald_spawn_with(never_called, NULL, &o), WEALD_EINVAL);
     o.size = SIZE_MAX;
     CHECK_EQ(weald_spawn_with(never_called, NULL, &o), WEALD_EINVAL);
     o = options();
@@ -269,19 +270,22 @@ TEST(a_spawn_that_fails_leaves_the_argument_to_the_caller)
     CHECK_EQ(destroyed, 0);
 }
 
-TEST(a_shorter_option_struct_of_an_older_program_is_understood)
+TEST(the_larger_option_struct_of_a_newer_program_is_understood)
 {
-    weald_spawn_options o;
+    struct {
+        weald_spawn_options known;
+        char unknown[64];
+    } o;
     char name[16];
     weald_greenlet g;
 
-    memset(&o, 0xff, sizeof o); /* what the older program did not have is not looked at */
-    o.size = offsetof(weald_spawn_options, stack_size);
-    o.name = "old";
-    g = weald_spawn_with(return_it, NULL, &o);
+    memset(&o, 0, sizeof o);
+    o.known.size = sizeof o;
+    o.known.name = "new";
+    g = weald_spawn_with(return_it, NULL, &o.known);
     CHECK_GT(g, 0);
     CHECK_EQ(weald_name(g, name, sizeof name), 3);
-    CHECK_STR(name, "old");
+    CHECK_STR(name, "new");
     join_and_close(g);
 }
 

@@ -2,7 +2,6 @@
 #include "test.h"
 #include "waits.h"
 #include <pthread.h>
-#include <stddef.h>
 #include <sys/time.h>
 
 static weald_spawn_options options(void)
@@ -276,23 +275,25 @@ TEST(a_size_that_can_not_be_is_einval)
     memset(&s, 0, sizeof s);
     CHECK_EQ(weald_stats_get(NULL), WEALD_EINVAL);
     CHECK_EQ(weald_stats_get(&s), WEALD_EINVAL);
-    s.size = 7;
+    s.size = sizeof s - 1;
     CHECK_EQ(weald_stats_get(&s), WEALD_EINVAL);
     s.size = SIZE_MAX;
     CHECK_EQ(weald_stats_get(&s), WEALD_EINVAL);
 }
 
-TEST(an_older_programs_shorter_struct_is_not_overrun)
+TEST(a_newer_programs_larger_struct_is_filled_as_far_as_it_is_known)
 {
-    weald_stats s;
+    struct {
+        weald_stats known;
+        char unknown[64];
+    } s;
 
     memset(&s, 0x55, sizeof s);
-    s.size = offsetof(weald_stats, alive);
-    CHECK_EQ(weald_stats_get(&s), 0);
-    CHECK_EQ(s.size, offsetof(weald_stats, alive));
-    CHECK_EQ(s.spawned, 0);
-    CHECK_EQ(s.alive, 0x5555555555555555);
-    CHECK_EQ(s.stack_bytes, 0x5555555555555555);
+    s.known.size = sizeof s;
+    CHECK_EQ(weald_stats_get(&s.known), 0);
+    CHECK_EQ(s.known.alive, 0);
+    CHECK_EQ(s.unknown[0], 0x55);
+    CHECK_EQ(s.unknown[63], 0x55);
 }
 
 /* ---- the list ---- */
@@ -627,19 +628,24 @@ TEST(hooks_of_an_impossible_size_are_einval)
 
     h.size = 0;
     CHECK_EQ(weald_set_hooks(&h), WEALD_EINVAL);
+    h.size = sizeof h - 1;
+    CHECK_EQ(weald_set_hooks(&h), WEALD_EINVAL);
     h.size = SIZE_MAX;
     CHECK_EQ(weald_set_hooks(&h), WEALD_EINVAL);
 }
 
-TEST(an_older_programs_shorter_hooks_are_understood)
+TEST(the_larger_hooks_of_a_newer_program_are_understood)
 {
-    weald_hooks h;
+    struct {
+        weald_hooks known;
+        char unknown[64];
+    } h;
 
-    memset(&h, 0xff, sizeof h); /* what it does not know of is not looked at */
-    h.size = offsetof(weald_hooks, created);
-    h.leave = leave;
-    h.enter = enter;
-    CHECK_EQ(weald_set_hooks(&h), 0);
+    memset(&h, 0, sizeof h);
+    h.known.size = sizeof h;
+    h.known.leave = leave;
+    h.known.enter = enter;
+    CHECK_EQ(weald_set_hooks(&h.known), 0);
     join_and_close(with_user("a", return_it));
     CHECK_STR(order, "-?+a-a+?");
     CHECK_EQ(weald_set_hooks(NULL), 0);

@@ -936,7 +936,7 @@ TEST(a_wait_that_a_callback_forks_under_ends_in_the_child_which_goes_on)
     CHECK_EQ(weald_set_report_handler(ignore_report, NULL), 0);
     code = weald_signal_wait(usr1, 1, weald_after(WEALD_MS(100)));
     if (forked == 0) {
-        CHECK_EQ(code, WEALD_EDEADLK); /* nothing of the parent's is left that could end it */
+        CHECK_EQ(code, WEALD_ETIMEDOUT); /* nothing of the parent's is left but the deadline */
         CHECK_EQ(weald_run(WEALD_FOREVER), 0);
         begin_to_catch(usr1, 1);
         CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
@@ -945,6 +945,23 @@ TEST(a_wait_that_a_callback_forks_under_ends_in_the_child_which_goes_on)
         test_leave(0);
     }
     CHECK_EQ(code, WEALD_ETIMEDOUT);
+    check_exited_well(forked);
+    CHECK_EQ(weald_close(w), 0);
+}
+
+TEST(a_wait_without_deadline_that_a_callback_forks_under_is_edeadlk_in_the_child)
+{
+    weald_watcher w = started(weald_timer_watcher(0, 0, fork_in_callback, NULL));
+    int code;
+
+    CHECK_EQ(weald_set_report_handler(ignore_report, NULL), 0);
+    CHECK_EQ(weald_go(raise_late, (void *)(intptr_t)usr1), 0);
+    code = weald_signal_wait(usr1, 1, WEALD_FOREVER);
+    if (forked == 0) {
+        CHECK_EQ(code, WEALD_EDEADLK); /* nothing is caught, and the greenlet is the parent's */
+        test_leave(0);
+    }
+    CHECK_EQ(code, SIGUSR1);
     check_exited_well(forked);
     CHECK_EQ(weald_close(w), 0);
 }

@@ -56,6 +56,14 @@ static void run_until_calls(int n)
     CHECK_EQ(calls, n);
 }
 
+/* In a child: until it is killed, or the test has failed. */
+static void do_nothing(void)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;)
+        pause();
+}
+
 static pid_t child_that_exits(int status)
 {
     pid_t pid = fork();
@@ -347,9 +355,9 @@ TEST(an_unrefd_watcher_of_any_kind_does_not_keep_the_loop_running)
     CHECK_EQ(pipe(ends), 0);
     for (int i = 0; i < 9; i++) {
         pid_t pid = fork();
+
         if (pid == 0)
-            for (;;)
-                pause();
+            do_nothing();
         const weald_watcher all[] = {
             weald_io_watcher(ends[0], WEALD_READ, count, NULL),
             weald_timer_watcher(WEALD_SEC(3600), 1, count, NULL),
@@ -1016,8 +1024,7 @@ TEST(a_child_killed_by_a_signal_says_so)
     weald_watcher w;
 
     if (pid == 0)
-        for (;;)
-            pause();
+        do_nothing();
     w = started(weald_child_watcher(pid, count, NULL));
     CHECK_EQ(weald_run(weald_after(WEALD_MS(5))), WEALD_ETIMEDOUT);
     CHECK_EQ(calls, 0);
@@ -1164,14 +1171,12 @@ TEST(a_copy_of_our_descriptor_in_another_process_does_not_keep_the_loop_awake)
     uint64_t before;
 
     if (ends == 0)
-        for (;;)
-            pause();
+        do_nothing();
     w = started(weald_child_watcher(ends, count, NULL));
     run_for(WEALD_MS(1));
     copies = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); /* a fork that no handler sees */
     if (copies == 0)
-        for (;;)
-            pause();
+        do_nothing();
     CHECK_EQ(kill(ends, SIGKILL), 0);
     run_until_calls(1);
     before = polls();
@@ -1590,8 +1595,7 @@ TEST(watchers_left_over_at_the_end_of_a_thread_or_hub_leave_nothing_open)
     fds = test_fds();
     pid = fork();
     if (pid == 0)
-        for (;;)
-            pause();
+        do_nothing();
     CHECK_EQ(pthread_create(&thread, NULL, start_and_end, &pid), 0);
     CHECK_EQ(pthread_join(thread, NULL), 0);
     CHECK_EQ(test_fds(), fds);
@@ -1624,8 +1628,7 @@ TEST(in_a_forked_child_watchers_are_stopped_and_may_be_started)
     CHECK_EQ(pipe(the_pipe), 0);
     sleeper = fork();
     if (sleeper == 0)
-        for (;;)
-            pause();
+        do_nothing();
     child = started(weald_child_watcher(sleeper, count, NULL));
     io = started(weald_io_watcher(the_pipe[0], WEALD_READ, read_one, NULL));
     run_for(WEALD_MS(1));
