@@ -91,9 +91,9 @@ uninstall:
 	rm -f $(foreach page,$(notdir $(MAN3)),'$(DESTDIR)$(MANDIR)/man3/$(page)')
 	rm -f $(foreach page,$(notdir $(MAN7)),'$(DESTDIR)$(MANDIR)/man7/$(page)')
 
-# An install of our own, which examples and tests are built against.
+# An install of our own, which examples and tests are built against; one at a time.
 stage: $(SHARED)
-	@$(MAKE) --no-print-directory install PREFIX='$(STAGE)' LIBDIR='$(STAGE)/lib' \
+	@flock $(TARGET)/release/.stage.lock $(MAKE) --no-print-directory install PREFIX='$(STAGE)' LIBDIR='$(STAGE)/lib' \
 	    INCLUDEDIR='$(STAGE)/include' MANDIR='$(STAGE)/share/man' DESTDIR= > /dev/null
 
 # ---- examples ----

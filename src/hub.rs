@@ -149,6 +149,7 @@ impl Drop for AtThreadExit {
             }
             // Running greenlets from a thread's destructors would call code whose
             // own thread-locals are gone: they are abandoned instead.
+            hub.destroy_arguments();
             hub.abandon_all();
             hub.as_loop(&|| "the end of a thread".into(), || hub.close_objects());
             // SAFETY: the thread's last use of its hub.
@@ -546,7 +547,7 @@ impl Hub {
     /// Main's wait can not end: it fails with EDEADLK.
     fn fail_main(&self) {
         if self.main_is_gone.get() {
-            return fork::exit_child();
+            fork::exit_child();
         }
         self.main.node.refused.set(true);
         match self.main.state.get() {

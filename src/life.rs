@@ -492,6 +492,19 @@ impl Hub {
             .collect()
     }
 
+    /// Destroys the arguments of those that will never run.
+    pub fn destroy_arguments(&self) {
+        let waiting: Vec<(DestroyFn, *mut c_void)> = self
+            .greenlets()
+            .into_iter()
+            .filter(|g| !g.started.get() && !g.is_done())
+            .filter_map(|g| g.destroy.take().map(|d| (d, g.arg.get())))
+            .collect();
+        for (destroy, arg) in waiting {
+            self.as_loop(&|| "an argument's destructor".into(), || destroy(arg));
+        }
+    }
+
     /// Forgets every greenlet without running it; how many were in the middle.
     pub fn abandon_all(&self) -> usize {
         self.ready.retain(|g| std::ptr::eq(g, &*self.main));

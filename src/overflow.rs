@@ -76,6 +76,12 @@ extern "C" fn handler(signo: c_int, info: *mut libc::siginfo_t, _context: *mut c
     let place = if signo == SIGNALS[0] { 0 } else { 1 };
     // SAFETY: filled in by `install` before this handler could run.
     unsafe { libc::sigaction(signo, (&raw const PREVIOUS[place]).cast(), std::ptr::null_mut()) };
+    // SAFETY: as above; raise is async-signal-safe.
+    if unsafe { (*info).si_code } <= 0 {
+        // Sent by somebody: there is no instruction that would fault again.
+        // SAFETY: as above.
+        unsafe { libc::raise(signo) };
+    }
 }
 
 /// Says so if `address` lies in the guard page of the running greenlet.

@@ -434,7 +434,7 @@ impl Queue {
             }
             // An observer: told when something comes, then it looks again.
             match hub.wait_in(&this.getters, Role::Observer, std::ptr::null_mut(), deadline, this.why()) {
-                Waited::Granted(_) => {}
+                Waited::Granted(_) => hub.check()?,
                 Waited::Returned(_, e) | Waited::Failed(e) => return Err(e),
             }
         }

@@ -155,6 +155,7 @@ pub fn wait(hub: &Hub, targets: &[Target], how_many: usize, deadline: Deadline) 
             return Err(Error::AGAIN);
         }
         park_on(hub, targets, &ready, deadline)?;
+        hub.check()?; // told in vain, perhaps, and killed since
     }
 }
 

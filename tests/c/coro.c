@@ -565,10 +565,10 @@ TEST(a_plain_greenlet_that_has_not_begun_is_einval)
     CHECK_EQ(weald_close(g), 0);
 }
 
-static void *switch_to_home_and_back(void *arg)
+static weald_greenlet sleeper;
+static void *wait_in_a_switch(void *arg)
 {
-    /* A greenlet that waits in a switch of its own may be switched to. */
-    CHECK_PTR(switched(weald_coro_new(hand_to_main, (void *)"h", 0, NULL), arg), &f2);
+    CHECK_PTR(switched(sleeper, arg), &f2);
     note("g");
     return arg;
 }
@@ -577,9 +577,36 @@ TEST(a_greenlet_that_waits_in_a_switch_may_be_switched_to)
 {
     weald_greenlet g;
 
-    g = weald_spawn(switch_to_home_and_back, &f1);
-    CHECK_EQ(weald_yield(), 0); /* main is ready and not in a switch: hand_to_main is refused */
+    sleeper = made(sleep_and_return, NULL, 0);
+    g = weald_spawn(wait_in_a_switch, &f1);
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(weald_state(g), WEALD_STATE_SWITCHED);
+    CHECK_PTR(switched(g, &f2), &f1); /* g goes on and ends; then the sleeper does, and its parent is main */
+    CHECK_STR(order, "[g]");
     CHECK_EQ(weald_close(g), 0);
+    CHECK_EQ(weald_close(sleeper), 0);
+}
+
+static void *until_cancelled(void *first, void *arg)
+{
+    int code = weald_switch(weald_main(), first, NULL);
+
+    codes[0] = code;
+    note("x");
+    return arg;
+}
+
+TEST(a_coroutine_that_was_killed_ends_without_disturbing_its_parents_switch)
+{
+    weald_greenlet victim = made(until_cancelled, &f1, 0), other = made(sleep_and_return, NULL, 0);
+
+    switched(victim, NULL);
+    CHECK_EQ(weald_kill(victim, 0, WEALD_NOW), 0);
+    CHECK_PTR(switched(other, &f2), &f2); /* the victim ends while we wait for the other */
+    CHECK_STR(order, "[x]");
+    CHECK_EQ(weald_dead(victim), 1);
+    CHECK_EQ(weald_close(victim), 0);
+    CHECK_EQ(weald_close(other), 0);
 }
 
 static int in_callback[3];
@@ -620,15 +647,6 @@ TEST(a_switch_that_a_binding_forbids_is_eperm)
     CHECK_EQ(weald_set_hooks(NULL), 0);
     CHECK_EQ(weald_dead(c), 0);
     CHECK_EQ(weald_close(c), 0);
-}
-
-static void *until_cancelled(void *first, void *arg)
-{
-    int code = weald_switch(weald_main(), first, NULL);
-
-    codes[0] = code;
-    note("x");
-    return arg;
 }
 
 TEST(a_coroutine_that_is_killed_gets_ecanceled_from_its_switch)

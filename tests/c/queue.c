@@ -722,6 +722,24 @@ TEST(an_interrupt_after_a_hand_over_is_the_next_calls)
     CHECK_EQ(weald_close(queue), 0);
 }
 
+TEST(a_peek_that_was_told_in_vain_still_hears_of_a_kill_or_interrupt)
+{
+    weald_greenlet g;
+
+    queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
+    g = waiter(peek_one, NULL);
+    put(1); /* it is told to look */
+    CHECK_EQ(get(), 1);
+    CHECK_EQ(weald_interrupt(g, WEALD_EINTR), 0);
+    CHECK_EQ(outcome_of(g), WEALD_EINTR);
+    g = waiter(peek_one, NULL);
+    put(1);
+    CHECK_EQ(get(), 1);
+    CHECK_EQ(weald_kill(g, 0, WEALD_NOW), 0);
+    CHECK_EQ(outcome_of(g), WEALD_ECANCELED);
+    CHECK_EQ(weald_close(queue), 0);
+}
+
 static void *get_behind_a_shield(void *arg)
 {
     void *item = NULL;

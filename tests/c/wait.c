@@ -510,6 +510,26 @@ TEST(a_killed_wait_is_ecanceled)
     close_all();
 }
 
+TEST(a_wait_that_is_killed_when_it_was_told_in_vain_does_not_wait_on)
+{
+    for (int shared = 0; shared < 2; shared++) {
+        weald_queue queue = weald_queue_new(shared ? WEALD_SHARED : 0, 1, NULL);
+        weald_greenlet g = waiter(&queue);
+        void *item;
+
+        CHECK_EQ(weald_queue_put(queue, NULL, WEALD_NOW), 0); /* it is told to look */
+        CHECK_EQ(weald_queue_get(queue, &item, WEALD_NOW), 0);
+        CHECK_EQ(weald_kill(g, 0, WEALD_NOW), 0);
+        CHECK_EQ(code_of(g), WEALD_ECANCELED);
+        g = waiter(&queue);
+        CHECK_EQ(weald_queue_put(queue, NULL, WEALD_NOW), 0);
+        CHECK_EQ(weald_queue_get(queue, &item, WEALD_NOW), 0);
+        CHECK_EQ(weald_interrupt(g, WEALD_EINTR), 0);
+        CHECK_EQ(code_of(g), WEALD_EINTR);
+        CHECK_EQ(weald_close(queue), 0);
+    }
+}
+
 TEST(an_interrupted_wait_returns_the_code_whatever_it_is)
 {
     static const int codes[] = {WEALD_EINTR, WEALD_EBADF, WEALD_ETIMEDOUT, WEALD_EAGAIN, -70000};

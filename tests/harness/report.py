@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 
-OUTPUT_LINES = 60
+OUTPUT_LINES = 60  # of a failure; the middle is left out
+SLOW = 10  # seconds from which a case is named
 
 
 class Report:
@@ -52,6 +53,7 @@ class Group:
         self.report, self.name = report, name
         self.counts = {"passed": 0, "failed": 0, "skipped": 0}
         self.began = time.monotonic()
+        self.slowest = (0.0, "")
         self._lock = threading.Lock()
 
     def __enter__(self):
@@ -60,7 +62,9 @@ class Group:
     def __exit__(self, kind, error, trace):
         if sum(self.counts.values()):
             shown = ", ".join(f"{n} {what}" for what, n in self.counts.items() if n)
-            say(f"{self.name:<34} {shown}  {time.monotonic() - self.began:.1f} s")
+            seconds, case = self.slowest
+            slow = f"  ({case}: {seconds:.0f} s)" if seconds > SLOW else ""
+            say(f"{self.name:<34} {shown}  {time.monotonic() - self.began:.1f} s{slow}")
 
     def passed(self, case):
         self._add(case, "passed")
@@ -78,6 +82,7 @@ class Group:
 
     def ran(self, case, result):
         """A case that is a process: by its exit status, 77 for skipped."""
+        self.slowest = max(self.slowest, (result.seconds, case))
         if result.status == 0:
             self.passed(case)
         elif result.status == 77:
