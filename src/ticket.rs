@@ -11,11 +11,15 @@ use crate::greenlet::{State, Waiting};
 use crate::hub::Hub;
 use crate::registry::Remote;
 use crate::time::Deadline;
+use std::cell::Cell;
 use std::ffi::c_void;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+
+type GiveBack = Box<dyn Fn(&Ticket) + Send + Sync>;
 
 pub struct Ticket {
+    give_back: OnceLock<GiveBack>,
     remote: Arc<Remote>,
     greenlet: i64,
     /// The waiter is (or is about to be) parked on this ticket.
@@ -29,6 +33,7 @@ impl Ticket {
     /// A ticket for the current greenlet, which hands over `value` (or null).
     pub fn new(hub: &Hub, value: *mut c_void) -> Arc<Ticket> {
         Arc::new(Ticket {
+            give_back: OnceLock::new(),
             remote: hub.remote.clone(),
             greenlet: hub.current().handle.get(),
             waiting: AtomicBool::new(true),
@@ -59,8 +64,19 @@ impl Ticket {
 
     /// Has the waiter look again, without granting anything.
     pub fn nudge(self: &Arc<Ticket>) -> bool {
-        let ticket = self.clone();
-        self.remote.task(move || ticket.arrive()).is_ok()
+        let delivery = Delivery { ticket: self.clone(), arrived: false };
+        // A mailbox that is closed drops the delivery here and now, under the giver's
+        // lock: then the giver hears of it by what we return.
+        POSTING.set(true);
+        let posted = self.remote.task(move || delivery.arrive()).is_ok();
+        POSTING.set(false);
+        posted
+    }
+
+    /// Says what becomes of a value that was granted when the waiter's hub ends before
+    /// it hears of it.
+    pub fn if_lost(&self, give_back: impl Fn(&Ticket) + Send + Sync + 'static) {
+        let _ = self.give_back.set(Box::new(give_back));
     }
 
     /// The wait is over: a nudge that is still on its way must not end another one.
@@ -101,5 +117,37 @@ impl Ticket {
         hub.unhold();
         self.waiting.store(false, SeqCst);
         result
+    }
+}
+
+thread_local! {
+    static POSTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A wake-up on its way to the waiter's hub. One that is dropped instead (the hub has
+/// ended meanwhile) gives back what was granted.
+struct Delivery {
+    ticket: Arc<Ticket>,
+    arrived: bool,
+}
+
+impl Delivery {
+    fn arrive(mut self) {
+        self.arrived = true;
+        self.ticket.arrive();
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        let ticket = &self.ticket;
+        if !self.arrived
+            && !POSTING.get()
+            && ticket.is_granted()
+            && ticket.waiting.swap(false, SeqCst)
+            && let Some(give_back) = ticket.give_back.get()
+        {
+            give_back(ticket);
+        }
     }
 }

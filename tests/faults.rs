@@ -3,12 +3,12 @@
 //! ```text
 //! prepare --> count --> fail_at(n) --> act --> disarm
 //!                                       |
-//!                        it failed -----+---- it did not: n was met and survived, or never reached (the end)
+//!                        it failed -----+----- it did not: the fault was survived, or never met (the end)
 //!                            |
-//!               counts as before; act again must succeed
+//!             counts as before; acting again succeeds
 //! ```
-//! n counts up until `act` meets no fault any more. Each try has a thread and so a hub of its own; the counter of
-//! `sys::fault` is the process's, so tests take turns.
+//! n counts up until `act` meets no fault any more. Each try has a thread and so a hub of its own; what `fault` counts
+//! are the calls of the process, so the tests take turns.
 #![cfg(feature = "fault-injection")]
 
 use std::ffi::{c_int, c_void};
@@ -36,28 +36,20 @@ use weald::ffi::wait::*;
 use weald::ffi::watcher::*;
 use weald::sys::fault;
 
-/// What a scenario has made: handles, descriptors, process ids.
+/// What `prepare` has made: handles, descriptors, process ids.
 type World = Vec<i64>;
 
 struct Operation {
-    /// Not counted: what `act` needs. `None`: not even a hub, which `act` makes.
+    /// What `act` needs, made without faults; `None`: not even a hub.
     prepare: Option<fn() -> World>,
-    /// The call, or calls that clean up after themselves when one fails. Not negative: it succeeded.
-    act: fn(&mut World) -> i64,
+    /// One call, or several that clean up when one of them fails. Negative: it failed.
+    act: fn(&World) -> i64,
     /// More that a failure must leave as it was.
     state: fn(&World) -> World,
-    /// Uses and releases what `act` has made, `made` being what it returned, and what `prepare` has.
-    undo: fn(&World, made: i64),
-    /// How many calls in it can fail at least: an operation that meets no fault would prove nothing.
+    /// Uses and releases what `act` has returned.
+    undo: fn(&World, i64),
+    /// How many faults it meets at least: without any the test would prove nothing.
     faults: i64,
-}
-
-fn nothing(_: &World) -> World {
-    Vec::new()
-}
-
-fn close_made(_: &World, made: i64) {
-    assert_eq!(weald_close(made), 0);
 }
 
 fn a_hub() -> World {
@@ -65,22 +57,746 @@ fn a_hub() -> World {
     Vec::new()
 }
 
-const PLAIN: Operation = Operation { prepare: Some(a_hub), act: |_| 0, state: nothing, undo: |_, _| {}, faults: 1 };
-
-// ---- the try ----------------------------------------------------------------------
-
-fn entries(path: &str) -> usize {
-    fs::read_dir(path).map_or(0, Iterator::count)
+fn no_more(_: &World) -> World {
+    Vec::new()
 }
 
-/// What a failed call must not change. The two of the process come first.
-fn counts() -> Vec<u64> {
-    let mut s = weald_stats { size: size_of::<weald_stats>(), ..weald_stats::default() };
-    assert_eq!(weald_stats_get(&mut s), 0);
-    vec![process(), s.handles, s.alive, s.spawned - s.finished, s.ready, s.timers, s.descriptors].concat_fix()
+fn leave(_: &World, _: i64) {}
+
+fn close(_: &World, made: i64) {
+    assert_eq!(weald_close(made), 0);
+}
+
+/// A thing to do that takes nothing and leaves a handle to close.
+fn making(act: fn(&World) -> i64, faults: i64) -> Operation {
+    Operation { prepare: Some(a_hub), act, state: no_more, undo: close, faults }
+}
+
+// ---- trying -----------------------------------------------------------------------
+
+static TURN: Mutex<()> = Mutex::new(());
+
+fn my_turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn entries(path: &str) -> u64 {
+    fs::read_dir(path).map_or(0, |entries| entries.count() as u64)
 }
 
 /// Descriptors and threads of this process.
-fn process() -> [u64; 2] {
-    [entries("/proc/self/fd") as u64, entries("/proc/self/task") as u64]
+fn process() -> Vec<u64> {
+    vec![entries("/proc/self/fd"), entries("/proc/self/task")]
+}
+
+/// What a failed call must leave as it was.
+fn counts() -> Vec<u64> {
+    let mut s = weald_stats { size: size_of::<weald_stats>(), ..weald_stats::default() };
+    assert_eq!(weald_stats_get(&mut s), 0);
+    [process(), vec![s.handles, s.alive, s.spawned - s.finished, s.ready, s.timers, s.descriptors]].concat()
+}
+
+/// Waits for threads and greenlets that are on their way out.
+fn assert_becomes(now: impl Fn() -> Vec<u64>, before: &[u64], what: &str) {
+    let end = Instant::now() + Duration::from_secs(5);
+    while now() != before && Instant::now() < end {
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(now(), before, "{what}: fds, threads, handles, alive, unfinished, ready, timers, descriptors");
+}
+
+fn counts_after_a_turn() -> Vec<u64> {
+    assert_eq!(weald_sleep(200_000), 0);
+    counts()
+}
+
+/// One try, in a thread of its own; whether the n-th fault was met.
+fn meets_fault(operation: &Operation, n: i64) -> bool {
+    let fresh = operation.prepare.is_none();
+    let world = operation.prepare.map_or(Vec::new(), |prepare| prepare());
+    let before = if fresh { process() } else { counts_after_a_turn() };
+    let state = (operation.state)(&world);
+
+    fault::fail_at(n);
+    let first = (operation.act)(&world);
+    let met = fault::disarm();
+
+    let made = if first >= 0 {
+        first
+    } else {
+        assert!(met, "fault {n}: {first} although nothing was made to fail");
+        let expected = [WEALD_ENOMEM, WEALD_EMFILE, WEALD_EAGAIN].map(i64::from);
+        assert!(expected.contains(&first), "fault {n}: {first} is not a code of exhaustion");
+        if fresh {
+            assert_becomes(process, &before, &format!("after fault {n}"));
+        } else {
+            assert_becomes(counts_after_a_turn, &before, &format!("after fault {n}"));
+        }
+        assert_eq!((operation.state)(&world), state, "state after fault {n}");
+        let again = (operation.act)(&world);
+        assert!(again >= 0, "the second time, after fault {n}: {again}");
+        again
+    };
+    (operation.undo)(&world, made);
+    assert!(weald_hub_shutdown() >= 0);
+    met
+}
+
+/// Fails every fallible call in its turn.
+fn torture(operation: Operation) {
+    let _turn = my_turn();
+    let before = process();
+    let mut n = 0;
+    loop {
+        let met = thread::scope(|s| s.spawn(|| meets_fault(&operation, n)).join());
+        assert_becomes(process, &before, &format!("after the thread of fault {n}"));
+        match met {
+            Ok(true) => n += 1,
+            Ok(false) => break,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+        assert!(n < 1000, "no end of faults");
+    }
+    assert!(n >= operation.faults, "met {n} faults only");
+}
+
+// ---- what greenlets and callbacks do ----------------------------------------------
+
+extern "C-unwind" fn give_back(arg: *mut c_void) -> *mut c_void {
+    arg
+}
+
+static DESTROYED: AtomicI64 = AtomicI64::new(0);
+
+extern "C-unwind" fn count_destroyed(_: *mut c_void) {
+    DESTROYED.fetch_add(1, SeqCst);
+}
+
+extern "C-unwind" fn coroutine(first: *mut c_void, _: *mut c_void) -> *mut c_void {
+    first
+}
+
+extern "C-unwind" fn watched(_: i64, _: c_int, _: *mut c_void) {}
+
+extern "C-unwind" fn called(_: *mut c_void) {}
+
+extern "C-unwind" fn map_to_itself(item: *mut c_void, out: *mut *mut c_void, _: *mut c_void) -> c_int {
+    // SAFETY: the library passes a place to write to.
+    unsafe { *out = item };
+    0
+}
+
+extern "C-unwind" fn three_items(item: *mut *mut c_void, given: *mut c_void) -> c_int {
+    // SAFETY: `given` is the caller's counter, which outlives the iterator.
+    let given = unsafe { &mut *given.cast::<i64>() };
+    *given += 1;
+    // SAFETY: the library passes a place to write to.
+    unsafe { *item = *given as usize as *mut c_void };
+    c_int::from(*given <= 3)
+}
+
+extern "C-unwind" fn by_address(a: *const c_void, b: *const c_void) -> c_int {
+    a.cmp(&b) as c_int
+}
+
+fn joined(g: i64) {
+    assert_eq!(weald_join(g, WEALD_FOREVER), 0);
+    assert_eq!(weald_close(g), 0);
+}
+
+fn options() -> weald_spawn_options {
+    weald_spawn_options { size: size_of::<weald_spawn_options>(), ..weald_spawn_options::default() }
+}
+
+fn spawn_sized(stack_size: usize) -> i64 {
+    let options = weald_spawn_options { stack_size, ..options() };
+    weald_spawn_with(Some(give_back), null_mut(), &options)
+}
+
+/// Two connected sockets, closed by `close_fds`.
+fn socket_pair() -> World {
+    let mut ends: [c_int; 2] = [0; 2];
+    // SAFETY: room for two descriptors.
+    assert_eq!(unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends.as_mut_ptr()) }, 0);
+    ends.map(i64::from).to_vec()
+}
+
+fn close_fds(fds: &[i64]) {
+    for &fd in fds {
+        // SAFETY: descriptors that the test has opened.
+        assert_eq!(unsafe { libc::close(fd as c_int) }, 0);
+    }
+}
+
+fn write_byte(fd: i64) {
+    // SAFETY: one readable byte.
+    assert_eq!(unsafe { libc::write(fd as c_int, b"x".as_ptr().cast(), 1) }, 1);
+}
+
+/// A wait that ends at its deadline has done all that could fail.
+fn in_time(code: i64) -> i64 {
+    if code == i64::from(WEALD_ETIMEDOUT) { 0 } else { code }
+}
+
+// ---- the hub ----------------------------------------------------------------------
+
+#[test]
+fn a_hub_is_made_whole_or_not_at_all() {
+    torture(Operation {
+        prepare: None,
+        act: |_| weald_self(),
+        state: no_more,
+        undo: |_, main| assert_eq!(weald_self(), main),
+        faults: 2,
+    });
+}
+
+#[test]
+fn every_kind_of_first_call_reports_that_there_is_no_hub() {
+    let firsts: [fn(&World) -> i64; 8] = [
+        |_| i64::from(weald_sleep(0)),
+        |_| weald_event_new(0),
+        |_| weald_queue_new(0, 1, None),
+        |_| weald_hub(),
+        |_| i64::from(weald_hub_fd()),
+        |_| weald_timer_watcher(1, 0, Some(watched), null_mut()),
+        |_| i64::from(weald_run_once(WEALD_RUN_NOWAIT)),
+        |_| weald_pool_new(3),
+    ];
+    for act in firsts {
+        torture(Operation { prepare: None, act, state: no_more, undo: leave, faults: 2 });
+    }
+}
+
+#[test]
+fn hubs_that_could_not_be_made_use_up_nothing() {
+    let _turn = my_turn();
+    for fault in [0, 1] {
+        thread::spawn(move || {
+            for _ in 0..1500 {
+                // More often than there can be hubs.
+                fault::fail_at(fault);
+                let code = weald_self();
+                assert!(fault::disarm() && code < 0);
+            }
+            assert!(weald_self() > 0);
+        })
+        .join()
+        .unwrap();
+    }
+}
+
+#[test]
+fn a_handle_to_the_hub() {
+    let _turn = my_turn();
+    thread::spawn(|| {
+        let hub = weald_hub();
+        fault::fail_at(0);
+        assert_eq!(weald_post(hub, Some(called), null_mut()), 0); // can not fail
+        assert!(!fault::disarm());
+        assert_eq!(weald_run(WEALD_FOREVER), 0);
+        assert_eq!(weald_close(hub), 0);
+    })
+    .join()
+    .unwrap();
+}
+
+// ---- greenlets --------------------------------------------------------------------
+
+#[test]
+fn the_first_spawn() {
+    torture(Operation { undo: |_, g| joined(g), ..making(|_| weald_spawn(Some(give_back), null_mut()), 3) });
+}
+
+#[test]
+fn a_spawn_that_needs_another_slab() {
+    fn four() -> World {
+        (0..4).map(|_| weald_greenlet_new(Some(give_back), null_mut(), null())).collect()
+    }
+    fn close_four(gs: &World, g: i64) {
+        joined(g);
+        gs.iter().for_each(|&g| assert_eq!(weald_close(g), 0));
+    }
+    torture(Operation {
+        prepare: Some(four),
+        undo: close_four,
+        ..making(|_| weald_spawn(Some(give_back), null_mut()), 3)
+    });
+}
+
+#[test]
+fn a_spawn_with_a_stack_of_a_new_size() {
+    torture(Operation { undo: |_, g| joined(g), ..making(|_| spawn_sized(96 << 10), 3) });
+}
+
+#[test]
+fn a_spawn_with_a_stack_so_large_that_it_is_a_slab_of_its_own() {
+    torture(Operation { undo: |_, g| joined(g), ..making(|_| spawn_sized(60 << 20), 3) });
+}
+
+#[test]
+fn fire_and_forget() {
+    torture(Operation {
+        undo: |_, _| assert_eq!(weald_run(WEALD_FOREVER), 0),
+        ..making(|_| i64::from(weald_go(Some(give_back), null_mut())), 3)
+    });
+}
+
+#[test]
+fn a_spawn_that_fails_does_not_destroy_its_argument() {
+    fn act(_: &World) -> i64 {
+        let options =
+            weald_spawn_options { destroy: Some(count_destroyed), name: c"oak".as_ptr(), delay_ns: 1000, ..options() };
+        weald_spawn_with(Some(give_back), null_mut(), &options)
+    }
+    fn undo(_: &World, g: i64) {
+        joined(g);
+        assert_eq!(DESTROYED.swap(0, SeqCst), 1);
+    }
+    torture(Operation { state: |_| vec![DESTROYED.load(SeqCst)], undo, ..making(act, 3) });
+}
+
+#[test]
+fn a_greenlet_that_is_not_started() {
+    torture(making(|_| weald_greenlet_new(Some(give_back), null_mut(), null()), 3));
+}
+
+#[test]
+fn a_coroutine() {
+    fn undo(_: &World, c: i64) {
+        assert_eq!(weald_switch(c, null_mut(), null_mut()), 0);
+        assert_eq!(weald_close(c), 0);
+    }
+    torture(Operation { undo, ..making(|_| weald_coro_new(Some(coroutine), null_mut(), 0, null()), 3) });
+}
+
+#[test]
+fn sixty_greenlets_at_once() {
+    fn act(_: &World) -> i64 {
+        for i in 0..60 {
+            let g = spawn_sized(if i % 2 == 0 { 0 } else { 32 << 10 });
+            if g < 0 {
+                assert_eq!(weald_run(WEALD_FOREVER), 0); // those that were made end
+                return g;
+            }
+            assert_eq!(weald_close(g), 0);
+        }
+        assert_eq!(weald_run(WEALD_FOREVER), 0);
+        0
+    }
+    torture(Operation { undo: leave, ..making(act, 60) });
+}
+
+// ---- groups -----------------------------------------------------------------------
+
+fn a_pool() -> World {
+    vec![weald_pool_new(2)]
+}
+
+fn room_and_members(world: &World) -> World {
+    vec![weald_pool_free_count(world[0]), weald_group_len(world[0])]
+}
+
+fn close_pool(world: &World, _: i64) {
+    assert_eq!(weald_group_join(world[0], WEALD_FOREVER), 0);
+    assert_eq!(room_and_members(world), [2, 0]);
+    assert_eq!(weald_close(world[0]), 0);
+}
+
+fn in_a_pool(act: fn(&World) -> i64, undo: fn(&World, i64), faults: i64) -> Operation {
+    Operation { prepare: Some(a_pool), act, state: room_and_members, undo, faults }
+}
+
+fn join_and_close_pool(world: &World, g: i64) {
+    joined(g);
+    close_pool(world, 0);
+}
+
+#[test]
+fn a_group_spawn_that_fails_leaves_the_room_free() {
+    torture(in_a_pool(|w| weald_group_spawn(w[0], Some(give_back), null_mut()), join_and_close_pool, 3));
+    torture(in_a_pool(|w| weald_pool_try_spawn(w[0], Some(give_back), null_mut()), join_and_close_pool, 3));
+}
+
+#[test]
+fn a_spawn_with_a_group_that_fails_leaves_the_room_free() {
+    fn act(world: &World) -> i64 {
+        let options = weald_spawn_options { group: world[0], ..options() };
+        weald_spawn_with(Some(give_back), null_mut(), &options)
+    }
+    torture(in_a_pool(act, join_and_close_pool, 3));
+}
+
+#[test]
+fn apply_async_hands_on_what_became_of_the_spawn() {
+    fn act(world: &World) -> i64 {
+        let result = weald_group_apply_async(world[0], Some(map_to_itself), null_mut(), null_mut());
+        if result < 0 {
+            return result;
+        }
+        let code = weald_result_get(result, null_mut(), WEALD_FOREVER);
+        assert_eq!(weald_close(result), 0);
+        // Its greenlet never ran: as if it had been killed.
+        i64::from(if code == WEALD_ECANCELED { WEALD_ENOMEM } else { code })
+    }
+    torture(in_a_pool(act, close_pool, 3));
+}
+
+#[test]
+fn a_map_that_can_not_spawn_says_so() {
+    fn act(world: &World) -> i64 {
+        let items = [null_mut::<c_void>(); 5];
+        let mut outs = items;
+        let outs = outs.as_mut_ptr();
+        let code = weald_group_map(
+            world[0],
+            Some(map_to_itself),
+            null_mut(),
+            items.as_ptr(),
+            5,
+            outs,
+            null_mut(),
+            WEALD_FOREVER,
+        );
+        i64::from(if code == WEALD_ECANCELED { WEALD_ENOMEM } else { code })
+    }
+    torture(in_a_pool(act, close_pool, 3));
+}
+
+#[test]
+fn an_imap_that_can_not_spawn_ends_with_the_failure() {
+    fn act(world: &World) -> i64 {
+        let mut given = 0i64;
+        let source = (&raw mut given).cast();
+        let it = weald_group_imap(world[0], Some(map_to_itself), null_mut(), Some(three_items), source, 2);
+        if it < 0 {
+            return it;
+        }
+        let (mut failure, mut out) = (0, null_mut());
+        let outcomes = (0..)
+            .map(|_| weald_imap_next(it, &mut out, null_mut(), WEALD_FOREVER))
+            .take_while(|&code| code != 0)
+            .inspect(|&code| failure = failure.min(code))
+            .count();
+        assert!(failure != 0 || outcomes == 3);
+        assert_eq!(weald_close(it), 0);
+        assert_eq!(weald_sleep(100_000), 0); // the feeder ends; `given` is not used any more
+        i64::from(if failure == WEALD_ECANCELED { WEALD_ENOMEM } else { failure })
+    }
+    torture(in_a_pool(act, close_pool, 3));
+}
+
+// ---- waiting for descriptors ------------------------------------------------------
+
+fn readable_pair() -> World {
+    a_hub();
+    let ends = socket_pair();
+    write_byte(ends[1]);
+    ends
+}
+
+fn pair() -> World {
+    a_hub();
+    socket_pair()
+}
+
+fn with_fds(prepare: fn() -> World, act: fn(&World) -> i64) -> Operation {
+    Operation { prepare: Some(prepare), act, state: no_more, undo: |world, _| close_fds(world), faults: 1 }
+}
+
+#[test]
+fn waiting_for_one_descriptor() {
+    torture(with_fds(readable_pair, |w| i64::from(weald_wait_read(w[0] as c_int, weald_after(1_000_000_000)))));
+    torture(with_fds(readable_pair, |w| i64::from(weald_wait_write(w[0] as c_int, weald_after(1_000_000_000)))));
+    torture(with_fds(readable_pair, |w| i64::from(weald_wait_fd(w[0] as c_int, WEALD_READ | WEALD_WRITE, weald_after(1_000_000_000)))));
+    torture(with_fds(pair, |w| in_time(i64::from(weald_wait_read(w[0] as c_int, weald_after(300_000))))));
+}
+
+#[test]
+fn polling_many_descriptors() {
+    fn many() -> World {
+        a_hub();
+        (0..20).flat_map(|_| socket_pair()).collect()
+    }
+    fn poll(world: &World) -> i64 {
+        let of = |&fd: &i64| libc::pollfd { fd: fd as c_int, events: libc::POLLIN, revents: 0 };
+        let mut fds: Vec<_> = world.iter().map(of).collect();
+        i64::from(weald_poll(fds.as_mut_ptr().cast(), fds.len(), weald_after(300_000)))
+    }
+    torture(Operation { faults: 40, ..with_fds(many, poll) });
+}
+
+fn wait_item(object: i64, fd: i64) -> weald_wait_item {
+    weald_wait_item { object, fd: fd as c_int, events: WEALD_READ, ready: 0 }
+}
+
+#[test]
+fn waiting_for_several_things_leaves_no_trace_when_it_fails() {
+    fn prepare() -> World {
+        let fds = [socket_pair(), socket_pair()].concat();
+        let objects = vec![
+            weald_queue_new(WEALD_SHARED, 8, None),
+            weald_event_new(WEALD_SHARED),
+            weald_result_new(WEALD_SHARED, None),
+            weald_event_new(0),
+            weald_queue_new(0, 1, None),
+        ];
+        [fds, objects].concat()
+    }
+    fn act(world: &World) -> i64 {
+        let mut items: Vec<_> = world[4..].iter().map(|&object| wait_item(object, 0)).collect();
+        items.extend(world[..4].iter().map(|&fd| wait_item(0, fd)));
+        in_time(weald_wait(items.as_mut_ptr(), items.len(), 1, weald_after(300_000)))
+    }
+    fn undo(world: &World, _: i64) {
+        // A ticket left behind in one of them would end this sleep.
+        let end = weald_after(3_000_000);
+        assert_eq!(weald_queue_put(world[4], null_mut(), WEALD_NOW), 0);
+        assert_eq!(weald_event_set(world[5]), 0);
+        assert_eq!(weald_result_set(world[6], null_mut()), 0);
+        assert_eq!(weald_sleep_until(end), 0);
+        assert!(weald_now() >= end);
+        world[4..].iter().for_each(|&object| assert_eq!(weald_close(object), 0));
+        close_fds(&world[..4]);
+    }
+    torture(Operation { prepare: Some(prepare), act, state: no_more, undo, faults: 4 });
+}
+
+// ---- watchers and signals ---------------------------------------------------------
+
+fn starting(prepare: fn() -> World, undo: fn(&World, i64), faults: i64) -> Operation {
+    fn is_active(world: &World) -> World {
+        vec![i64::from(weald_watcher_active(world[0]))]
+    }
+    Operation { prepare: Some(prepare), act: |w| i64::from(weald_watcher_start(w[0])), state: is_active, undo, faults }
+}
+
+fn close_watcher(world: &World, _: i64) {
+    assert_eq!(weald_watcher_active(world[0]), 1);
+    assert_eq!(weald_close(world[0]), 0);
+    close_fds(&world[1..]);
+}
+
+#[test]
+fn starting_an_io_watcher() {
+    fn prepare() -> World {
+        let ends = socket_pair();
+        vec![weald_io_watcher(ends[0] as c_int, WEALD_READ, Some(watched), null_mut()), ends[0], ends[1]]
+    }
+    torture(starting(prepare, close_watcher, 1));
+}
+
+fn action_of(signo: c_int) -> usize {
+    // SAFETY: an all-zero sigaction is a value to write over.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: reads the action, sets none.
+    assert_eq!(unsafe { libc::sigaction(signo, null(), &mut action) }, 0);
+    action.sa_sigaction
+}
+
+#[test]
+fn starting_a_signal_watcher_that_fails_leaves_the_old_action() {
+    fn state(world: &World) -> World {
+        vec![i64::from(weald_watcher_active(world[0])), action_of(libc::SIGUSR1) as i64]
+    }
+    fn prepare() -> World {
+        vec![weald_signal_watcher(libc::SIGUSR1, Some(watched), null_mut())]
+    }
+    torture(Operation { state, ..starting(prepare, close_watcher, 3) });
+    assert_eq!(action_of(libc::SIGUSR1), libc::SIG_DFL);
+}
+
+#[test]
+fn starting_a_child_watcher() {
+    fn prepare() -> World {
+        a_hub();
+        // SAFETY: the child does nothing but end.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: ends the child, nothing of ours runs.
+            unsafe { libc::_exit(7) };
+        }
+        vec![weald_child_watcher(pid, Some(watched), null_mut())]
+    }
+    fn undo(world: &World, _: i64) {
+        while weald_watcher_active(world[0]) == 1 {
+            assert_eq!(weald_sleep(100_000), 0); // until it is reaped
+        }
+        assert_eq!(weald_close(world[0]), 0);
+    }
+    torture(starting(prepare, undo, 2));
+}
+
+#[test]
+fn beginning_to_catch_a_signal() {
+    fn act(_: &World) -> i64 {
+        let code = weald_signal_wait(&libc::SIGUSR2, 1, weald_after(300_000));
+        if i64::from(code) < 0 && code != WEALD_ETIMEDOUT {
+            return i64::from(code);
+        }
+        0
+    }
+    fn undo(_: &World, _: i64) {
+        assert_eq!(weald_signal_ignore(&libc::SIGUSR2, 1), 0);
+    }
+    torture(Operation { state: |_| vec![action_of(libc::SIGUSR2) as i64], undo, ..making(act, 3) });
+    assert_eq!(action_of(libc::SIGUSR2), libc::SIG_DFL);
+}
+
+#[test]
+fn arranging_for_an_orderly_end() {
+    fn actions(_: &World) -> World {
+        [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT].map(|s| action_of(s) as i64).to_vec()
+    }
+    torture(Operation {
+        state: actions,
+        undo: leave,
+        ..making(|_| i64::from(weald_on_terminate(Some(called), null_mut())), 5)
+    });
+    assert_eq!(actions(&Vec::new()), [libc::SIG_DFL as i64; 3]);
+}
+
+// ---- queues -----------------------------------------------------------------------
+
+fn length(world: &World) -> World {
+    vec![weald_queue_len(world[0]), i64::from(weald_queue_join(world[0], WEALD_NOW))]
+}
+
+fn putting(prepare: fn() -> World) -> Operation {
+    Operation {
+        prepare: Some(prepare),
+        act: |w| i64::from(weald_queue_put(w[0], null_mut(), WEALD_NOW)),
+        state: length,
+        undo: |w, _| close(w, w[0]),
+        faults: 1,
+    }
+}
+
+#[test]
+fn a_put_for_which_there_is_no_memory_puts_nothing() {
+    torture(putting(|| vec![weald_queue_new(WEALD_FIFO, WEALD_UNBOUNDED, None)]));
+    torture(putting(|| vec![weald_queue_new(WEALD_LIFO, 3, None)]));
+    torture(putting(|| vec![weald_priority_queue_new(0, WEALD_UNBOUNDED, Some(by_address), None)]));
+    torture(putting(|| vec![weald_queue_new(WEALD_SHARED, WEALD_UNBOUNDED, None)]));
+    torture(putting(|| vec![weald_priority_queue_new(WEALD_SHARED, 3, Some(by_address), None)]));
+}
+
+#[test]
+fn a_queue_that_can_not_grow_keeps_what_it_has() {
+    fn act(world: &World) -> i64 {
+        let before = weald_queue_len(world[0]);
+        for i in before..100 {
+            let code = weald_queue_put(world[0], i as usize as *mut c_void, WEALD_NOW);
+            if code < 0 {
+                assert_eq!(weald_queue_len(world[0]), i);
+                let mut got = null_mut();
+                for _ in 0..i {
+                    assert_eq!(weald_queue_get(world[0], &mut got, WEALD_NOW), 0);
+                    assert_eq!(weald_queue_task_done(world[0]), 0);
+                }
+                return i64::from(code);
+            }
+        }
+        0
+    }
+    fn undo(world: &World, _: i64) {
+        for i in 0..100usize {
+            let mut got = null_mut();
+            assert_eq!(weald_queue_get(world[0], &mut got, WEALD_NOW), 0);
+            assert_eq!(got as usize, i);
+        }
+        close(world, world[0]);
+    }
+    for prepare in [
+        (|| vec![weald_queue_new(0, WEALD_UNBOUNDED, None)]) as fn() -> World,
+        || vec![weald_queue_new(WEALD_SHARED, 100, None)],
+        || vec![weald_priority_queue_new(0, WEALD_UNBOUNDED, Some(by_address), None)],
+    ] {
+        torture(Operation { prepare: Some(prepare), act, state: length, undo, faults: 3 });
+    }
+}
+
+/// A putter that waits has room kept for it, so that the getter who moves it in can not fail.
+#[test]
+fn a_put_that_would_have_to_wait_without_memory_fails_at_once() {
+    fn prepare() -> World {
+        let queue = weald_queue_new(0, 1, None);
+        assert_eq!(weald_queue_put(queue, null_mut(), WEALD_NOW), 0);
+        vec![queue]
+    }
+    fn act(world: &World) -> i64 {
+        in_time(i64::from(weald_queue_put(world[0], null_mut(), weald_after(200_000))))
+    }
+    torture(Operation { prepare: Some(prepare), act, state: length, undo: |w, _| close(w, w[0]), faults: 0 });
+}
+
+// ---- what can not fail, even when everything does ----------------------------------
+
+#[test]
+fn waking_and_ending_meet_no_fault() {
+    let _turn = my_turn();
+    thread::spawn(|| {
+        let event = weald_event_new(0);
+        let gs: Vec<_> = (0..10).map(|_| weald_spawn(Some(wait_for_event), event as *mut c_void)).collect();
+        let timeout = weald_timeout_start(1_000_000_000);
+        assert_eq!(weald_yield(), 0);
+        fault::fail_at(0);
+        assert_eq!(weald_event_set(event), 0);
+        assert_eq!(weald_kill(gs[3], 0, WEALD_FOREVER), 0);
+        assert_eq!(weald_killall(gs.as_ptr(), gs.len(), 0, WEALD_FOREVER), 0);
+        gs.iter().for_each(|&g| assert_eq!(weald_close(g), 0));
+        assert_eq!(weald_sleep(1000), 0);
+        assert_eq!(weald_close(timeout), 0);
+        assert_eq!(weald_close(event), 0);
+        assert_eq!(weald_hub_shutdown(), 0);
+        assert!(!fault::disarm(), "something on the way out can fail");
+    })
+    .join()
+    .unwrap();
+}
+
+extern "C-unwind" fn wait_for_event(event: *mut c_void) -> *mut c_void {
+    weald_event_wait(event as i64, WEALD_FOREVER);
+    null_mut()
+}
+
+// ---- threads ----------------------------------------------------------------------
+
+#[test]
+fn an_offload_without_a_thread_to_be_had_is_eagain() {
+    fn prepare() -> World {
+        a_hub();
+        vec![weald_threadpool_new(2)]
+    }
+    fn act(world: &World) -> i64 {
+        let mut value = null_mut();
+        i64::from(weald_offload(world[0], Some(give_back), null_mut(), &mut value, WEALD_FOREVER))
+    }
+    fn submit(world: &World) -> i64 {
+        let result = weald_threadpool_submit(world[0], Some(give_back), null_mut(), None);
+        if result < 0 {
+            return result;
+        }
+        assert_eq!(weald_result_wait(result, WEALD_FOREVER), 0);
+        i64::from(weald_close(result))
+    }
+    fn undo(world: &World, _: i64) {
+        assert_eq!(weald_threadpool_shutdown(world[0], WEALD_FOREVER), 0);
+        assert_eq!(weald_close(world[0]), 0);
+    }
+    fn threads(world: &World) -> World {
+        vec![weald_threadpool_size(world[0])]
+    }
+    torture(Operation { prepare: Some(prepare), act, state: threads, undo, faults: 1 });
+    torture(Operation { prepare: Some(prepare), act: submit, state: threads, undo, faults: 1 });
+}
+
+#[test]
+fn all_workers_start_or_none() {
+    fn undo(_: &World, workers: i64) {
+        assert_eq!(weald_workers_count(workers), 3);
+        assert_eq!(weald_workers_join(workers, WEALD_FOREVER), 0);
+        assert_eq!(weald_close(workers), 0);
+    }
+    torture(Operation { undo, ..making(|_| weald_workers_start(3), 9) });
 }

@@ -452,7 +452,7 @@ impl SharedQueue {
         Some(ticket.value())
     }
 
-    pub fn get(&self, hub: &Hub, handle: i64, deadline: Deadline) -> Result<Item> {
+    pub fn get(self: &Arc<Self>, hub: &Hub, handle: i64, deadline: Deadline) -> Result<Item> {
         if !deadline.is_now() {
             hub.check()?;
         }
@@ -469,6 +469,12 @@ impl SharedQueue {
             }
             hub.may_park()?;
             let ticket = Ticket::new(hub, std::ptr::null_mut());
+            let queue = Arc::downgrade(self);
+            ticket.if_lost(move |ticket| {
+                if let Some(queue) = queue.upgrade() {
+                    queue.give_back(&mut lock(&queue.state), ticket);
+                }
+            });
             s.getters.push_back(ticket.clone());
             ticket
         };
