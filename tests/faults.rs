@@ -508,7 +508,9 @@ fn with_fds(prepare: fn() -> World, act: fn(&World) -> i64) -> Operation {
 fn waiting_for_one_descriptor() {
     torture(with_fds(readable_pair, |w| i64::from(weald_wait_read(w[0] as c_int, weald_after(1_000_000_000)))));
     torture(with_fds(readable_pair, |w| i64::from(weald_wait_write(w[0] as c_int, weald_after(1_000_000_000)))));
-    torture(with_fds(readable_pair, |w| i64::from(weald_wait_fd(w[0] as c_int, WEALD_READ | WEALD_WRITE, weald_after(1_000_000_000)))));
+    torture(with_fds(readable_pair, |w| {
+        i64::from(weald_wait_fd(w[0] as c_int, WEALD_READ | WEALD_WRITE, weald_after(1_000_000_000)))
+    }));
     torture(with_fds(pair, |w| in_time(i64::from(weald_wait_read(w[0] as c_int, weald_after(300_000))))));
 }
 

@@ -879,10 +879,10 @@ TEST(an_unreported_failure_is_a_line_on_stderr)
 
 /* ---- joinall, join_any, iwait ---- */
 
-static void *sleep_ms(void *arg)
+static void *wait_for_event(void *e)
 {
-    CHECK_EQ(weald_sleep(WEALD_MS(1) * (intptr_t)arg), 0);
-    return arg;
+    CHECK_EQ(weald_event_wait(*(weald_event *)e, WEALD_FOREVER), 0);
+    return NULL;
 }
 
 TEST(joinall_waits_for_all_or_for_as_many_as_asked)
@@ -989,12 +989,17 @@ TEST(join_any_checks_its_arguments)
 
 TEST(iwait_goes_in_the_order_of_the_ends)
 {
-    const intptr_t ms[] = {20, 1, 10};
+    weald_event events[3];
     weald_greenlet gs[3], next = 0;
     weald_handle it;
 
-    for (int i = 0; i < 3; i++)
-        gs[i] = spawned(sleep_ms, (void *)ms[i]);
+    for (int i = 0; i < 3; i++) {
+        events[i] = weald_event_new(0);
+        gs[i] = spawned(wait_for_event, &events[i]);
+    }
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(weald_event_set(events[1]), 0);
+    CHECK_EQ(weald_event_set(events[2]), 0);
     it = weald_iwait(gs, 3);
     CHECK_GT(it, 0);
     CHECK_EQ(weald_kind(it), WEALD_KIND_ITERATOR);
@@ -1002,13 +1007,17 @@ TEST(iwait_goes_in_the_order_of_the_ends)
     CHECK_EQ(next, gs[1]);
     CHECK_EQ(weald_iwait_next(it, &next, WEALD_FOREVER), 1);
     CHECK_EQ(next, gs[2]);
+    CHECK_EQ(weald_iwait_next(it, &next, WEALD_NOW), WEALD_EAGAIN);
+    CHECK_EQ(weald_event_set(events[0]), 0);
     CHECK_EQ(weald_iwait_next(it, &next, WEALD_FOREVER), 1);
     CHECK_EQ(next, gs[0]);
     CHECK_EQ(weald_iwait_next(it, &next, WEALD_FOREVER), 0);
     CHECK_EQ(weald_iwait_next(it, &next, WEALD_NOW), 0);
     CHECK_EQ(weald_close(it), 0);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         CHECK_EQ(weald_close(gs[i]), 0);
+        CHECK_EQ(weald_close(events[i]), 0);
+    }
 }
 
 TEST(iwait_gives_those_that_had_ended_first)
@@ -1430,7 +1439,7 @@ static void *sleep_and_kill_victim(void *arg)
 
 TEST(a_kill_between_the_end_of_a_sleep_and_its_return_is_seen)
 {
-    int64_t due = weald_after(WEALD_MS(5));
+    int64_t due = weald_after(WEALD_MS(100)); /* both sleep by then */
     void *code = NULL;
 
     CHECK_EQ(weald_go(sleep_and_kill_victim, &due), 0);
@@ -1976,8 +1985,8 @@ static void *sleep_and_note(void *arg)
 
 TEST(sleepers_wake_in_the_order_of_their_deadlines)
 {
-    int64_t now = weald_now();
-    struct nap naps[] = {{now + WEALD_MS(9), "d"}, {now + WEALD_MS(1), "a"}, {now + WEALD_MS(6), "c"}, {now + WEALD_MS(3), "b"}};
+    int64_t soon = weald_after(WEALD_MS(100)); /* all of them sleep by then */
+    struct nap naps[] = {{soon + 400, "d"}, {soon + 100, "a"}, {soon + 300, "c"}, {soon + 200, "b"}};
 
     for (int i = 0; i < 4; i++)
         CHECK_EQ(weald_go(sleep_and_note, &naps[i]), 0);
@@ -1987,7 +1996,7 @@ TEST(sleepers_wake_in_the_order_of_their_deadlines)
 
 TEST(equal_deadlines_wake_in_the_order_they_were_set)
 {
-    int64_t due = weald_after(WEALD_MS(5));
+    int64_t due = weald_after(WEALD_MS(100)); /* all of them sleep by then */
     struct nap naps[] = {{due, "a"}, {due, "b"}, {due, "c"}, {due, "d"}, {due, "e"}};
 
     for (int i = 0; i < 5; i++)

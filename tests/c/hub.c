@@ -232,7 +232,7 @@ TEST(a_stop_ends_the_run_and_the_next_goes_on)
     CHECK_EQ(weald_go(sleep_ns, (void *)WEALD_SEC(100)), 0);
     CHECK_EQ(weald_run(WEALD_FOREVER), 0);
     CHECK_STR(order, "");
-    CHECK_EQ(weald_run(weald_after(WEALD_MS(5))), WEALD_ETIMEDOUT);
+    CHECK_EQ(weald_run(weald_after(WEALD_MS(100))), WEALD_ETIMEDOUT);
     CHECK_STR(order, "a");
 }
 

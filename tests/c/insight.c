@@ -229,7 +229,7 @@ TEST(the_counters_follow_the_greenlets)
     CHECK_EQ(now.finished, at_first.finished);
     CHECK_EQ(now.alive, 3);
     CHECK_EQ(now.ready, 3);
-    CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(20)), 0);
     now = stats();
     CHECK_EQ(now.ready, 0);
     CHECK_EQ(now.timers, 1);

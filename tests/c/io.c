@@ -3,11 +3,16 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 static weald_greenlet spawned(weald_fn fn, void *arg)
@@ -925,4 +930,71 @@ TEST(four_hundred_greenlets_talk_over_two_hundred_pairs)
     CHECK_EQ(weald_joinall(gs, 2 * PAIRS, 0, 0, WEALD_FOREVER), 2 * PAIRS);
     for (int i = 0; i < 2 * PAIRS; i++)
         CHECK_EQ(weald_close(gs[i]), 0);
+}
+
+/* ---- a kernel before 5.11 ---- */
+
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441
+#endif
+
+/* From now on the kernel does not know epoll_pwait2(2). */
+static void forget_epoll_pwait2(void)
+{
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_pwait2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof program / sizeof *program, program};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+        SKIP("no seccomp here");
+}
+
+TEST(on_an_older_kernel_a_wait_says_the_same)
+{
+    int p[2], q[2], s[2];
+
+    forget_epoll_pwait2();
+    make_pair(s);
+    CHECK_EQ(weald_wait_fd(s[0], WEALD_READ | WEALD_WRITE, WEALD_FOREVER), WEALD_WRITE);
+    put(s[1]);
+    CHECK_EQ(weald_wait_fd(s[0], WEALD_READ | WEALD_WRITE, WEALD_FOREVER), WEALD_READ | WEALD_WRITE);
+    make_pipe(p);
+    CHECK_EQ(weald_wait_fd(p[0], WEALD_READ, weald_after(WEALD_MS(2))), WEALD_ETIMEDOUT);
+    CHECK_EQ(close(p[1]), 0);
+    CHECK_EQ(weald_wait_fd(p[0], WEALD_READ, WEALD_FOREVER), WEALD_READ | WEALD_HUP);
+    make_pipe(q);
+    CHECK_EQ(close(q[0]), 0);
+    CHECK_EQ(weald_wait_fd(q[1], WEALD_WRITE, WEALD_FOREVER), WEALD_WRITE | WEALD_ERROR);
+}
+
+TEST(on_an_older_kernel_urgent_data_is_waited_for)
+{
+    int s[2];
+    int64_t began = test_clock();
+    struct pollfd fd;
+
+    forget_epoll_pwait2();
+    tcp_pair(s);
+    fd = (struct pollfd){.fd = s[0], .events = POLLPRI};
+    CHECK_EQ(weald_go(send_urgent_later, FD(s[1])), 0);
+    CHECK_EQ(weald_poll(&fd, 1, weald_after(WEALD_SEC(5))), 1);
+    CHECK_EQ(fd.revents, POLLPRI);
+    CHECK_LT(test_clock() - began, WEALD_SEC(4)); /* not at the deadline */
+}
+
+TEST(on_an_older_kernel_sleeps_are_not_shorter_and_do_not_spin)
+{
+    int64_t began;
+
+    forget_epoll_pwait2();
+    for (int i = 0; i < 20; i++) {
+        began = test_clock();
+        CHECK_EQ(weald_sleep(WEALD_US(300)), 0);
+        CHECK_GE(test_clock() - began, WEALD_US(300));
+    }
+    CHECK_LE(turns_while_asleep(), 100);
 }
