@@ -305,7 +305,7 @@ fn a_handle_to_the_hub() {
 
 #[test]
 fn the_first_spawn() {
-    torture(Operation { undo: |_, g| joined(g), ..making(|_| weald_spawn(Some(give_back), null_mut()), 3) });
+    torture(Operation { undo: |_, g| joined(g), ..making(|_| weald_spawn(Some(give_back), null_mut()), 2) });
 }
 
 #[test]
@@ -320,25 +320,25 @@ fn a_spawn_that_needs_another_slab() {
     torture(Operation {
         prepare: Some(four),
         undo: close_four,
-        ..making(|_| weald_spawn(Some(give_back), null_mut()), 3)
+        ..making(|_| weald_spawn(Some(give_back), null_mut()), 2)
     });
 }
 
 #[test]
 fn a_spawn_with_a_stack_of_a_new_size() {
-    torture(Operation { undo: |_, g| joined(g), ..making(|_| spawn_sized(96 << 10), 3) });
+    torture(Operation { undo: |_, g| joined(g), ..making(|_| spawn_sized(96 << 10), 2) });
 }
 
 #[test]
 fn a_spawn_with_a_stack_so_large_that_it_is_a_slab_of_its_own() {
-    torture(Operation { undo: |_, g| joined(g), ..making(|_| spawn_sized(60 << 20), 3) });
+    torture(Operation { undo: |_, g| joined(g), ..making(|_| spawn_sized(60 << 20), 2) });
 }
 
 #[test]
 fn fire_and_forget() {
     torture(Operation {
         undo: |_, _| assert_eq!(weald_run(WEALD_FOREVER), 0),
-        ..making(|_| i64::from(weald_go(Some(give_back), null_mut())), 3)
+        ..making(|_| i64::from(weald_go(Some(give_back), null_mut())), 2)
     });
 }
 
@@ -353,12 +353,37 @@ fn a_spawn_that_fails_does_not_destroy_its_argument() {
         joined(g);
         assert_eq!(DESTROYED.swap(0, SeqCst), 1);
     }
-    torture(Operation { state: |_| vec![DESTROYED.load(SeqCst)], undo, ..making(act, 3) });
+    torture(Operation { state: |_| vec![DESTROYED.load(SeqCst)], undo, ..making(act, 2) });
+}
+
+/// A stack's guard page is made when the stack is first used; without one the greenlet fails, as a body can.
+#[test]
+fn a_greenlet_without_a_stack_fails_and_its_argument_is_destroyed() {
+    extern "C-unwind" fn quiet(_: i64, code: c_int, _: *const std::ffi::c_char, _: *mut c_void) {
+        assert_eq!(code, WEALD_ENOMEM);
+    }
+    fn act(_: &World) -> i64 {
+        let options = weald_spawn_options { destroy: Some(count_destroyed), ..options() };
+        let g = weald_spawn_with(Some(give_back), null_mut(), &options);
+        if g < 0 {
+            return g;
+        }
+        let code = weald_get(g, null_mut(), WEALD_FOREVER);
+        assert_eq!(weald_error(g), code);
+        assert_eq!(weald_close(g), 0);
+        assert_eq!(DESTROYED.swap(0, SeqCst), 1);
+        i64::from(code)
+    }
+    fn prepare() -> World {
+        weald_set_error_handler(Some(quiet), null_mut());
+        Vec::new()
+    }
+    torture(Operation { prepare: Some(prepare), undo: leave, ..making(act, 3) });
 }
 
 #[test]
 fn a_greenlet_that_is_not_started() {
-    torture(making(|_| weald_greenlet_new(Some(give_back), null_mut(), null()), 3));
+    torture(making(|_| weald_greenlet_new(Some(give_back), null_mut(), null()), 2));
 }
 
 #[test]
@@ -367,7 +392,7 @@ fn a_coroutine() {
         assert_eq!(weald_switch(c, null_mut(), null_mut()), 0);
         assert_eq!(weald_close(c), 0);
     }
-    torture(Operation { undo, ..making(|_| weald_coro_new(Some(coroutine), null_mut(), 0, null()), 3) });
+    torture(Operation { undo, ..making(|_| weald_coro_new(Some(coroutine), null_mut(), 0, null()), 2) });
 }
 
 #[test]
@@ -414,8 +439,8 @@ fn join_and_close_pool(world: &World, g: i64) {
 
 #[test]
 fn a_group_spawn_that_fails_leaves_the_room_free() {
-    torture(in_a_pool(|w| weald_group_spawn(w[0], Some(give_back), null_mut()), join_and_close_pool, 3));
-    torture(in_a_pool(|w| weald_pool_try_spawn(w[0], Some(give_back), null_mut()), join_and_close_pool, 3));
+    torture(in_a_pool(|w| weald_group_spawn(w[0], Some(give_back), null_mut()), join_and_close_pool, 2));
+    torture(in_a_pool(|w| weald_pool_try_spawn(w[0], Some(give_back), null_mut()), join_and_close_pool, 2));
 }
 
 #[test]
@@ -424,7 +449,7 @@ fn a_spawn_with_a_group_that_fails_leaves_the_room_free() {
         let options = weald_spawn_options { group: world[0], ..options() };
         weald_spawn_with(Some(give_back), null_mut(), &options)
     }
-    torture(in_a_pool(act, join_and_close_pool, 3));
+    torture(in_a_pool(act, join_and_close_pool, 2));
 }
 
 #[test]
@@ -472,12 +497,16 @@ fn an_imap_that_can_not_spawn_ends_with_the_failure() {
         if it < 0 {
             return it;
         }
-        let (mut failure, mut out) = (0, null_mut());
-        let outcomes = (0..)
-            .map(|_| weald_imap_next(it, &mut out, null_mut(), WEALD_FOREVER))
-            .take_while(|&code| code != 0)
-            .inspect(|&code| failure = failure.min(code))
-            .count();
+        let (mut failure, mut outcomes, mut out) = (0, 0, null_mut());
+        loop {
+            let mut item_code = 1;
+            let code = weald_imap_next(it, &mut out, &mut item_code, WEALD_FOREVER);
+            assert_ne!(item_code, 1, "the wait failed: {code}");
+            if code == 0 {
+                break;
+            }
+            (failure, outcomes) = (failure.min(code), outcomes + 1);
+        }
         assert!(failure != 0 || outcomes == 3);
         assert_eq!(weald_close(it), 0);
         assert_eq!(weald_sleep(100_000), 0); // the feeder ends; `given` is not used any more
@@ -676,10 +705,9 @@ fn putting(prepare: fn() -> World) -> Operation {
 
 #[test]
 fn a_put_for_which_there_is_no_memory_puts_nothing() {
-    torture(putting(|| vec![weald_queue_new(WEALD_FIFO, WEALD_UNBOUNDED, None)]));
     torture(putting(|| vec![weald_queue_new(WEALD_LIFO, 3, None)]));
     torture(putting(|| vec![weald_priority_queue_new(0, WEALD_UNBOUNDED, Some(by_address), None)]));
-    torture(putting(|| vec![weald_queue_new(WEALD_SHARED, WEALD_UNBOUNDED, None)]));
+    torture(putting(|| vec![weald_queue_new(WEALD_SHARED | WEALD_LIFO, WEALD_UNBOUNDED, None)]));
     torture(putting(|| vec![weald_priority_queue_new(WEALD_SHARED, 3, Some(by_address), None)]));
 }
 
@@ -714,7 +742,7 @@ fn a_queue_that_can_not_grow_keeps_what_it_has() {
         || vec![weald_queue_new(WEALD_SHARED, 100, None)],
         || vec![weald_priority_queue_new(0, WEALD_UNBOUNDED, Some(by_address), None)],
     ] {
-        torture(Operation { prepare: Some(prepare), act, state: length, undo, faults: 3 });
+        torture(Operation { prepare: Some(prepare), act, state: length, undo, faults: 1 });
     }
 }
 

@@ -348,6 +348,7 @@ TEST(the_stacks_of_the_abandoned_are_given_back)
     int mappings = 0;
     long rss = 0;
 
+    LEAKS("what the abandoned hold on their stacks");
     for (int i = 0; i < 50; i++) {
         run_in_thread(abandon_in_thread);
         if (i == 10) {
