@@ -54,7 +54,11 @@ impl Hub {
             me.state.set(State::Running);
             return received(me);
         }
-        self.suspend_switched(me)
+        self.next.set(std::ptr::null());
+        me.waiting.set(Waiting::Switched);
+        // SAFETY: `return_to_parent` saw it alive, and nothing ran since.
+        self.suspend_for(me, unsafe { &*next });
+        received(me)
     }
 
     #[inline(always)]
@@ -86,15 +90,9 @@ impl Hub {
     #[inline(always)]
     fn leave_for(&self, me: &Greenlet, to: &Greenlet) -> Result<*mut c_void> {
         to.orphan.set(false);
-        self.next.set(to);
-        self.suspend_switched(me)
-    }
-
-    #[inline(always)]
-    fn suspend_switched(&self, me: &Greenlet) -> Result<*mut c_void> {
         me.state.set(State::Switched);
         me.waiting.set(Waiting::Switched);
-        self.suspend(me);
+        let (_, me) = self.suspend_for(me, to);
         received(me)
     }
 
