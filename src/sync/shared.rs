@@ -483,6 +483,8 @@ impl SharedQueue {
             result = ticket.park(hub, deadline, Waiting::Object(handle));
         }
         let mut s = lock(&self.state);
+        // It may have been granted before it parked, and the news still be on its way.
+        ticket.retire();
         if !ticket.is_granted() {
             take_out(&mut s.getters, &ticket);
             return result.and(Err(Self::ended(&s)));
