@@ -197,9 +197,9 @@ impl Hub {
             return Err(Error::SHUTDOWN);
         }
         let poller = Poller::new()?;
-        let (number, first_generation) = registry::take_number()?;
+        let number = registry::take_number()?;
         let mailbox = remote::Mailbox::new(poller.waker());
-        let remote = Arc::new(Remote { number, mailbox, exposed: AtomicUsize::new(0) });
+        let remote = Arc::new(Remote { number: number.number, mailbox, exposed: AtomicUsize::new(0) });
         let stacks = Stacks::new();
         let class = stacks.class(0)?;
         let record = |id| Box::new(Greenlet::new(id, class, Hub::greenlet_timer, Hub::greenlet_fd));
@@ -214,7 +214,7 @@ impl Hub {
             next: Cell::new(std::ptr::null()),
             main: record(0),
             looper: record(-1),
-            table: Table::new(number, first_generation),
+            table: Table::new(number.number, number.first_generation)?,
             stacks,
             timers: Timers::default(),
             stats: Stats::default(),
@@ -256,6 +256,7 @@ impl Hub {
         hub.looper.state.set(State::Running);
         hub.current.set(main);
         registry::publish(&hub.remote);
+        number.keep();
         fork::install();
         overflow::install();
         tls::set(Box::into_raw(hub).cast());
