@@ -190,22 +190,26 @@ impl Hub {
             self.end_unstarted(g, Error::CANCELED);
             return false;
         }
-        let stack = match self.stacks.take(g.class.get()) {
-            Ok(stack) => stack,
-            Err(e) => {
-                self.alive.set(self.alive.get() - 1);
-                let report = || self.report_failure(g.handle.get(), e, "no stack could be had");
-                self.as_loop(&|| "the error handler".into(), report);
-                self.end_unstarted(g, e);
-                return false;
-            }
-        };
+        if let Err(e) = self.give_stack(g) {
+            self.alive.set(self.alive.get() - 1);
+            let report = || self.report_failure(g.handle.get(), e, "no stack could be had");
+            self.as_loop(&|| "the error handler".into(), report);
+            self.end_unstarted(g, e);
+            return false;
+        }
+        true
+    }
+
+    /// Gives a greenlet what it runs on; ENOMEM changes nothing.
+    #[inline]
+    pub fn give_stack(&self, g: &Greenlet) -> Result<()> {
+        let stack = self.stacks.take(g.class.get())?;
         g.started.set(true);
         // SAFETY: the record outlives its fiber; `run_body` catches what unwinds.
         let fiber = unsafe { Fiber::new(stack, run_body, std::ptr::from_ref(g).cast()) };
-        // SAFETY: a record without a fiber; only the root touches the field.
+        // SAFETY: the record has no fiber yet, so nobody can be using it.
         unsafe { *g.fiber.get() = Some(fiber) };
-        true
+        Ok(())
     }
 
     /// A greenlet's fiber has returned: its stack goes back, who waits is told.

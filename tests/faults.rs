@@ -395,6 +395,26 @@ fn a_coroutine() {
     torture(Operation { undo, ..making(|_| weald_coro_new(Some(coroutine), null_mut(), 0, null()), 2) });
 }
 
+/// It is the switch that fails, whoever the coroutine would return to, and the coroutine is as it was.
+#[test]
+fn a_switch_to_a_coroutine_for_which_there_is_no_stack_fails() {
+    fn prepare() -> World {
+        let parent = weald_coro_new(Some(coroutine), null_mut(), 0, null());
+        vec![parent, weald_coro_new(Some(coroutine), null_mut(), parent, null())]
+    }
+    fn act(world: &World) -> i64 {
+        i64::from(weald_switch(world[1], null_mut(), null_mut()))
+    }
+    fn states(world: &World) -> World {
+        world.iter().map(|&g| i64::from(weald_state(g))).collect()
+    }
+    fn undo(world: &World, _: i64) {
+        assert_eq!(states(world), [i64::from(WEALD_STATE_NEW), i64::from(WEALD_STATE_DONE)]);
+        world.iter().for_each(|&g| assert_eq!(weald_close(g), 0));
+    }
+    torture(Operation { prepare: Some(prepare), act, state: states, undo, faults: 1 });
+}
+
 #[test]
 fn sixty_greenlets_at_once() {
     fn act(_: &World) -> i64 {
