@@ -18,12 +18,11 @@
 
 use crate::error::{Error, Result};
 use crate::sys;
-use mio::{Events, Poll, Token, Waker};
+use mio::{Poll, Token, Waker};
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 pub const READ: u32 = 1;
 pub const WRITE: u32 = 2;
@@ -187,7 +186,8 @@ pub enum Added {
 }
 
 pub struct Poller {
-    poll: UnsafeCell<Poll>,
+    /// Owns the epoll and closes it.
+    _poll: Poll,
     epoll: RawFd,
     waker: UnsafeCell<Arc<Waker>>,
     /// Events come that nobody can switch off, see `exorcise`.
@@ -254,7 +254,7 @@ impl Poller {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         Ok(Poller {
             epoll: poll.as_raw_fd(),
-            poll: UnsafeCell::new(poll),
+            _poll: poll,
             waker: UnsafeCell::new(waker),
             haunted: Cell::new(false),
             renewed: Cell::new(false),
@@ -462,41 +462,16 @@ impl Poller {
     }
 
     fn wait(&self, timeout_ns: Option<i64>) -> Result<usize> {
+        // SAFETY: the only reference to the buffer; it ends with this call.
+        let buffer = unsafe { &mut *self.events.get() };
         if !self.no_pwait2.get() {
-            // SAFETY: the only reference to the buffer; it ends with the call.
-            let buffer = unsafe { &mut *self.events.get() };
             match sys::epoll_pwait2(self.epoll, buffer, timeout_ns) {
+                // Before Linux 5.11, or a sandbox that does not know it.
                 Err(Error::NOSYS | Error::PERM) => self.no_pwait2.set(true),
                 other => return other,
             }
         }
-        self.wait_with_mio(timeout_ns)
-    }
-
-    /// On kernels before 5.11: whole milliseconds.
-    #[cold]
-    fn wait_with_mio(&self, timeout_ns: Option<i64>) -> Result<usize> {
-        let mut events = Events::with_capacity(BATCH);
-        let timeout = timeout_ns.map(|ns| Duration::from_nanos(ns.max(0) as u64));
-        // SAFETY: the only reference to the poll while it waits.
-        unsafe { &mut *self.poll.get() }.poll(&mut events, timeout)?;
-        // SAFETY: the only reference to the buffer.
-        let buffer = unsafe { &mut *self.events.get() };
-        let mut n = 0;
-        for e in &events {
-            let mut bits = 0;
-            for (on, bit) in [
-                (e.is_readable(), libc::EPOLLIN),
-                (e.is_writable(), libc::EPOLLOUT),
-                (e.is_error(), libc::EPOLLERR),
-                (e.is_read_closed() && e.is_write_closed(), libc::EPOLLHUP),
-            ] {
-                bits |= if on { bit as u32 } else { 0 };
-            }
-            buffer[n] = libc::epoll_event { events: bits, u64: e.token().0 as u64 };
-            n += 1;
-        }
-        Ok(n)
+        sys::epoll_wait(self.epoll, buffer, timeout_ns)
     }
 
     fn dispatch(&self, data: u64, got: u32) {

@@ -246,6 +246,15 @@ pub fn epoll_pwait2(epoll: RawFd, events: &mut [libc::epoll_event], timeout_ns: 
     if n < 0 { Err(Error::last_os()) } else { Ok(n as usize) }
 }
 
+/// As `epoll_pwait2`, in whole milliseconds: rounded up, because a deadline is not early.
+pub fn epoll_wait(epoll: RawFd, events: &mut [libc::epoll_event], timeout_ns: Option<i64>) -> Result<usize> {
+    let rounded = |ns: i64| c_int::try_from(ns.saturating_add(999_999) / 1_000_000).unwrap_or(c_int::MAX);
+    let timeout = timeout_ns.map_or(-1, rounded);
+    // SAFETY: the buffer lives through the call.
+    let n = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as c_int, timeout) };
+    Ok(check(n)? as usize)
+}
+
 /// poll(2) without waiting.
 pub fn poll_now(fds: &mut [libc::pollfd]) -> Result<usize> {
     // SAFETY: a valid slice.
