@@ -220,6 +220,12 @@ pub fn resident_top(low: usize, high: usize, page: usize) -> usize {
     resident.iter().rev().take_while(|&&r| r & 1 != 0).count() * page
 }
 
+pub fn epoll_create() -> Result<RawFd> {
+    may_fail(Call::Poller)?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })
+}
+
 pub fn epoll_ctl(epoll: RawFd, op: c_int, fd: RawFd, events: u32, data: u64) -> Result<()> {
     may_fail(Call::EpollCtl)?;
     let mut event = libc::epoll_event { events, u64: data };

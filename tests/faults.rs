@@ -253,12 +253,11 @@ fn a_hub_is_made_whole_or_not_at_all() {
 
 #[test]
 fn every_kind_of_first_call_reports_that_there_is_no_hub() {
-    let firsts: [fn(&World) -> i64; 8] = [
+    let firsts: [fn(&World) -> i64; 7] = [
         |_| i64::from(weald_sleep(0)),
         |_| weald_event_new(0),
         |_| weald_queue_new(0, 1, None),
         |_| weald_hub(),
-        |_| i64::from(weald_hub_fd()),
         |_| weald_timer_watcher(1, 0, Some(watched), null_mut()),
         |_| i64::from(weald_run_once(WEALD_RUN_NOWAIT)),
         |_| weald_pool_new(3),
@@ -266,6 +265,14 @@ fn every_kind_of_first_call_reports_that_there_is_no_hub() {
     for act in firsts {
         torture(Operation { prepare: None, act, state: no_more, undo: leave, faults: 2 });
     }
+}
+
+#[test]
+fn a_descriptor_for_a_foreign_loop() {
+    torture(Operation {
+        undo: |_, fd| assert_eq!(i64::from(weald_hub_fd()), fd),
+        ..making(|_| weald_hub_fd().into(), 2)
+    });
 }
 
 #[test]
