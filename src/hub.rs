@@ -601,7 +601,11 @@ impl Hub {
                 self.run_ready();
             }
             self.run_callbacks();
-            self.remote.mailbox.may_sleep(); // a foreign loop sleeps for us
+            // As before a sleep of our own: a foreign loop sleeps for us.
+            if self.poller().has_unverified() {
+                self.poller().verify(true);
+            }
+            self.remote.mailbox.may_sleep();
             Ok(!self.nothing_left())
         })
     }

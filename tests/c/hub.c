@@ -467,6 +467,23 @@ TEST(a_foreign_epoll_keeps_the_hub_when_ours_is_made_anew)
     CHECK_EQ(close(copy), 0);
 }
 
+TEST(a_foreign_loop_notices_at_once_that_a_number_was_reused)
+{
+    int old[2], news[2], end;
+
+    CHECK_EQ(pipe(old), 0);
+    CHECK_EQ(pipe(news), 0);
+    end = old[0];
+    CHECK_EQ(weald_wait_read(end, weald_after(WEALD_MS(1))), WEALD_ETIMEDOUT); /* the poller knows it */
+    CHECK_EQ(dup2(news[0], end), end);
+    CHECK_EQ(weald_go(wait_for_byte, &end), 0);
+    step_until_idle();
+    CHECK_EQ(write(news[1], "x", 1), 1);
+    CHECK_EQ(poll(&(struct pollfd){.fd = weald_hub_fd(), .events = POLLIN}, 1, 400), 1);
+    step_until_idle();
+    CHECK_EQ(end, -1);
+}
+
 /* ---- posts ---- */
 
 TEST(posts_run_in_their_order_in_the_loop)
