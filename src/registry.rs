@@ -196,11 +196,14 @@ pub fn lock_for_fork() -> ForkGuard {
     ForkGuard { _hubs: lock(&HUBS), _shared: lock(&SHARED) }
 }
 
-/// In the child: the other threads' hubs are gone.
+/// In the child: the other threads' hubs are gone. Handles and tickets may still lead to
+/// their mailboxes, which refuse everything.
 pub fn forget_others(own: Option<usize>) {
     for (number, place) in lock(&HUBS).iter_mut().enumerate() {
-        if Some(number) != own {
-            place.remote = None;
+        if Some(number) != own
+            && let Some(remote) = place.remote.take()
+        {
+            remote.mailbox.abandon();
         }
     }
 }
