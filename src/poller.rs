@@ -59,6 +59,8 @@ const BATCH: usize = 256;
 /// So many descriptors are swept in one turn.
 const SWEEP_STEP: usize = 128;
 const SWEEP_EVERY_NS: i64 = 1_000_000_000;
+/// How soon to try again when there is no descriptor for an epoll.
+const NAP_NS: i64 = 1_000_000;
 
 pub type NotifyFn = unsafe fn(*const FdNode);
 
@@ -193,6 +195,9 @@ pub enum Added {
     AlwaysReady,
 }
 
+/// No descriptor.
+const NONE: RawFd = -1;
+
 /// What mio makes for us.
 struct Epoll {
     poll: Poll,
@@ -214,10 +219,8 @@ impl Epoll {
 struct Outer(Cell<RawFd>);
 
 impl Outer {
-    const NONE: RawFd = -1;
-
     fn get(&self) -> Option<RawFd> {
-        Some(self.0.get()).filter(|&fd| fd != Outer::NONE)
+        Some(self.0.get()).filter(|&fd| fd != NONE)
     }
 
     fn watch(&self, epoll: RawFd) -> Result<()> {
@@ -241,7 +244,8 @@ impl Drop for Outer {
 
 pub struct Poller {
     epoll: UnsafeCell<Epoll>,
-    /// The number of `epoll`; -1 in a forked child that could not make its own.
+    /// The number of `epoll`; NONE in a forked child that could not make its own: that one is
+    /// the parent's.
     epoll_fd: Cell<RawFd>,
     outer: Outer,
     /// Events come that nobody can switch off, see `renew`.
@@ -306,7 +310,7 @@ impl Poller {
         Ok(Poller {
             epoll_fd: Cell::new(epoll.poll.as_raw_fd()),
             epoll: UnsafeCell::new(epoll),
-            outer: Outer(Cell::new(Outer::NONE)),
+            outer: Outer(Cell::new(NONE)),
             haunted: Cell::new(false),
             renewed: Cell::new(false),
             slots: UnsafeCell::new(Vec::new()),
@@ -325,13 +329,19 @@ impl Poller {
     /// the life of this poller. EMFILE, ENOMEM.
     pub fn outer_fd(&self) -> Result<RawFd> {
         if self.outer.get().is_none() {
+            self.have_epoll()?;
             self.outer.0.set(sys::epoll_create()?);
             if let Err(e) = self.outer.watch(self.epoll_fd.get()) {
-                sys::close(self.outer.0.replace(Outer::NONE));
+                sys::close(self.outer.0.replace(NONE));
                 return Err(e);
             }
         }
         Ok(self.outer.0.get())
+    }
+
+    /// In a forked child that could not make its own: tries again.
+    fn have_epoll(&self) -> Result<()> {
+        if self.epoll_fd.get() == NONE { self.renew() } else { Ok(()) }
     }
 
     /// How many wait, watchers not counted: those keep the loop running by themselves.
@@ -395,6 +405,7 @@ impl Poller {
         node.fd.set(fd);
         node.wanted.set(wanted);
         node.got.set(0);
+        self.have_epoll()?;
         let slot = self.slot_for(fd)?;
         if slot.is_taken(node) {
             // Perhaps the other one waits for a description that is gone.
@@ -536,6 +547,10 @@ impl Poller {
     }
 
     fn wait(&self, timeout_ns: Option<i64>) -> Result<usize> {
+        if let Err(e) = self.have_epoll() {
+            sys::nap(timeout_ns.unwrap_or(i64::MAX).min(NAP_NS)); // timers go on
+            return Err(e);
+        }
         // SAFETY: the only reference to the buffer; it ends with this call.
         let buffer = unsafe { &mut *self.events.get() };
         if !self.no_pwait2.get() {
@@ -712,6 +727,7 @@ impl Poller {
         self.slots().clear();
         self.waiting.set(0);
         self.linked.set(0);
+        self.epoll_fd.set(NONE);
         *self = Poller::new()?;
         Ok(())
     }

@@ -261,6 +261,13 @@ pub fn epoll_wait(epoll: RawFd, events: &mut [libc::epoll_event], timeout_ns: Op
     Ok(check(n)? as usize)
 }
 
+/// Does nothing for a while; less when a signal comes.
+pub fn nap(ns: i64) {
+    let time = libc::timespec { tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000 };
+    // SAFETY: `time` lives through the call.
+    unsafe { libc::nanosleep(&time, std::ptr::null_mut()) };
+}
+
 /// poll(2) without waiting.
 pub fn poll_now(fds: &mut [libc::pollfd]) -> Result<usize> {
     // SAFETY: a valid slice.

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 /* What a child says to its parent. */
 struct shared {
@@ -276,6 +277,39 @@ TEST(the_child_has_as_many_descriptors_as_the_parent)
     }
     CHECK_EQ(status_of(pid), 0);
     CHECK_EQ(test_fds(), fds);
+}
+
+TEST(a_child_that_can_have_no_epoll_makes_one_when_it_can)
+{
+    struct rlimit limit, none;
+    weald_greenlet g;
+    int p[2];
+    pid_t pid;
+
+    make_pipe(p);
+    g = spawned(wait_read, (void *)(intptr_t)p[0]);
+    CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = (struct rlimit){0, limit.rlim_max};
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    pid = forked();
+    if (pid == 0) {
+        int64_t began = test_clock();
+
+        CHECK_EQ(weald_sleep(WEALD_MS(5)), 0); /* time goes on */
+        CHECK_GE(test_clock() - began, WEALD_MS(5));
+        CHECK_EQ(weald_wait_read(p[0], weald_after(WEALD_MS(1))), WEALD_EMFILE);
+        CHECK_EQ(weald_cancel_wait(p[0]), 0);
+        CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        use_weald();
+        _exit(0);
+    }
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK_EQ(status_of(pid), 0);
+    CHECK_EQ(weald_state(g), WEALD_STATE_PARKED); /* nothing of the parent's was touched */
+    CHECK_EQ(write(p[1], "x", 1), 1);
+    CHECK_EQ(weald_join(g, weald_after(WEALD_SEC(5))), 0);
+    CHECK_EQ(weald_close(g), 0);
 }
 
 TEST(a_child_may_have_children)
