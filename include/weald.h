@@ -311,7 +311,7 @@ int weald_kill_reason(weald_greenlet g);
 
 /* Holds back killing from the current greenlet (1), so that cleanup code may block; 0 takes one
  * level back, and a kill that came meanwhile works from then on. Does not switch. Returns 0,
- * WEALD_EINVAL (more taken back than given). */
+ * WEALD_EINVAL (more taken back than given), WEALD_EWOULDBLOCK (in a callback: no greenlet). */
 int weald_shield(int on);
 
 /* WEALD_ECANCELED when the current greenlet has been killed and is not shielded, else 0. Does not

@@ -438,6 +438,9 @@ impl Hub {
 
     /// Raises or lowers the current greenlet's shield against being killed.
     pub fn shield(&self, on: bool) -> Result<()> {
+        if self.in_callback() {
+            return Err(Error::WOULDBLOCK); // the loop is nobody who could be killed
+        }
         let g = self.current();
         let depth = g.shield.get();
         g.shield.set(if on { depth.checked_add(1) } else { depth.checked_sub(1) }.ok_or(Error::INVAL)?);
