@@ -311,7 +311,7 @@ int weald_kill_reason(weald_greenlet g);
 
 /* Holds back killing from the current greenlet (1), so that cleanup code may block; 0 takes one
  * level back, and a kill that came meanwhile works from then on. Does not switch. Returns 0,
- * WEALD_EINVAL (more taken back than given). */
+ * WEALD_EINVAL (more taken back than given), WEALD_EWOULDBLOCK (in a callback: no greenlet). */
 int weald_shield(int on);
 
 /* WEALD_ECANCELED when the current greenlet has been killed and is not shielded, else 0. Does not
@@ -406,7 +406,7 @@ weald_greenlet weald_coro_new(weald_coro_fn f, void *arg, weald_greenlet parent,
  * wanted), or the code that was thrown. Switches. Returns WEALD_EBADF, WEALD_EALREADY (it has
  * ended), WEALD_EINVAL (a greenlet that has not begun: start it), WEALD_EBUSY (it waits for
  * something else, or is ready to run), WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EDEADLK,
- * WEALD_ECANCELED. */
+ * WEALD_ECANCELED, WEALD_ENOMEM (no stack for one that has not begun, which may be tried again). */
 int weald_switch(weald_greenlet to, void *value, void **received);
 
 /* Switches to `into`, whose switch returns `code`. One that has not begun never will: it ends with

@@ -16,6 +16,7 @@
 //! last one closes the object.
 
 use crate::error::{Error, Result};
+use crate::sys;
 use std::cell::{Cell, UnsafeCell};
 
 const INDEX_BITS: u32 = 22;
@@ -112,7 +113,7 @@ unsafe fn close_erased<T: Object>(object: *const ()) {
 impl Table {
     /// A table whose handles name `hub` and start at `first_generation`, which is
     /// above every generation an earlier hub of the same number has used.
-    pub fn new(hub: usize, first_generation: u32) -> Table {
+    pub fn new(hub: usize, first_generation: u32) -> Result<Table> {
         let table = Table {
             slots: UnsafeCell::new(Vec::new()),
             base: Cell::new(std::ptr::null_mut()),
@@ -122,8 +123,8 @@ impl Table {
             first_generation,
             live: Cell::new(0),
         };
-        table.grow().expect("sixteen slots");
-        table
+        table.grow()?; // never without slots: see `slot`
+        Ok(table)
     }
 
     #[allow(clippy::mut_from_ref)]
@@ -142,6 +143,7 @@ impl Table {
         if new > 1 << INDEX_BITS {
             return Err(Error::NOMEM);
         }
+        sys::may_fail(sys::Call::Alloc)?;
         slots.try_reserve_exact(new - old).map_err(|_| Error::NOMEM)?;
         // Lowest index first, so that handles are dense and deterministic.
         for i in old..new {
@@ -344,7 +346,7 @@ mod tests {
 
     #[test]
     fn stale_handle_is_rejected_after_reuse() {
-        let table = Table::new(1, 1);
+        let table = Table::new(1, 1).unwrap();
         let first = table.insert(&Thing).unwrap();
         table.remove(first).unwrap().close();
         let second = table.insert(&Thing).unwrap();
@@ -355,10 +357,10 @@ mod tests {
 
     #[test]
     fn wrong_kind_wrong_hub_and_noise_are_rejected() {
-        let table = Table::new(1, 1);
+        let table = Table::new(1, 1).unwrap();
         let h = table.insert(&Thing).unwrap();
         assert!(table.get::<Other>(h).is_err());
-        assert!(Table::new(2, 1).get::<Thing>(h).is_err());
+        assert!(Table::new(2, 1).unwrap().get::<Thing>(h).is_err());
         for noise in [0, -1, i64::MIN, i64::MAX, h ^ (1 << 40), h + 1, h | i64::MIN] {
             assert!(table.get::<Thing>(noise).is_err());
         }
@@ -366,7 +368,7 @@ mod tests {
 
     #[test]
     fn slot_is_retired_when_its_generation_is_used_up() {
-        let table = Table::new(1, MAX_GENERATION);
+        let table = Table::new(1, MAX_GENERATION).unwrap();
         let h = table.insert(&Thing).unwrap();
         table.remove(h).unwrap().close();
         let next = table.insert(&Thing).unwrap();
@@ -375,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_renewed_handle_is_another_one_for_the_same_object() {
-        let table = Table::new(1, 1);
+        let table = Table::new(1, 1).unwrap();
         let first = table.insert(&Thing).unwrap();
         table.rest(first);
         assert_eq!((table.get::<Thing>(first), table.live()), (Err(Error::BADF), 0));
@@ -392,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_slot_whose_generations_are_used_up_is_not_renewed() {
-        let table = Table::new(1, MAX_GENERATION - 1);
+        let table = Table::new(1, MAX_GENERATION - 1).unwrap();
         let first = table.insert(&Thing).unwrap();
         assert!(may_be_renewed(first));
         table.rest(first);
@@ -401,7 +403,7 @@ mod tests {
 
     #[test]
     fn ten_thousand_handles_are_distinct() {
-        let table = Table::new(3, 1);
+        let table = Table::new(3, 1).unwrap();
         let mut all: Vec<i64> = (0..10_000).map(|_| table.insert(&Thing).unwrap()).collect();
         assert_eq!(table.live(), 10_000);
         all.sort();

@@ -210,9 +210,9 @@ impl Hub {
             return Err(Error::SHUTDOWN);
         }
         let poller = Poller::new()?;
-        let (number, first_generation) = registry::take_number()?;
+        let number = registry::take_number()?;
         let mailbox = remote::Mailbox::new(poller.waker());
-        let remote = Arc::new(Remote { number, mailbox, exposed: AtomicUsize::new(0) });
+        let remote = Arc::new(Remote { number: number.number, mailbox, exposed: AtomicUsize::new(0) });
         let stacks = Stacks::new();
         let class = stacks.class(0)?;
         let record = |id| Greenlet::boxed(id, class, Hub::greenlet_timer, Hub::greenlet_fd);
@@ -229,7 +229,7 @@ impl Hub {
             next: Cell::new(std::ptr::null()),
             main: record(0),
             looper: record(-1),
-            table: Table::new(number, first_generation),
+            table: Table::new(number.number, number.first_generation)?,
             stacks,
             timers: Timers::default(),
             stats: Stats::default(),
@@ -273,6 +273,7 @@ impl Hub {
         hub.looper.flag(LOOPING);
         hub.current.set(main);
         registry::publish(&hub.remote);
+        number.keep();
         fork::install();
         overflow::install();
         tls::set(Box::into_raw(hub).cast());
@@ -617,7 +618,11 @@ impl Hub {
                 self.run_ready();
             }
             self.run_callbacks();
-            self.remote.mailbox.may_sleep(); // a foreign loop sleeps for us
+            // As before a sleep of our own: a foreign loop sleeps for us.
+            if self.poller().has_unverified() {
+                self.poller().verify(true);
+            }
+            self.remote.mailbox.may_sleep();
             Ok(!self.nothing_left())
         })
     }

@@ -193,23 +193,27 @@ impl Hub {
             self.end_unstarted(g, Error::CANCELED);
             return false;
         }
-        let stack = match self.stacks.take(g.class.get()) {
-            Ok(stack) => stack,
-            Err(e) => {
-                self.alive.set(self.alive.get() - 1);
-                let report = || self.report_failure(g.handle.get(), e, "no stack could be had");
-                self.as_loop(&|| "the error handler".into(), report);
-                self.end_unstarted(g, e);
-                return false;
-            }
-        };
+        if let Err(e) = self.give_stack(g) {
+            self.alive.set(self.alive.get() - 1);
+            let report = || self.report_failure(g.handle.get(), e, "no stack could be had");
+            self.as_loop(&|| "the error handler".into(), report);
+            self.end_unstarted(g, e);
+            return false;
+        }
+        true
+    }
+
+    /// Gives a greenlet what it runs on; ENOMEM changes nothing.
+    #[inline]
+    pub fn give_stack(&self, g: &Greenlet) -> Result<()> {
+        let stack = self.stacks.take(g.class.get())?;
         g.started.set(true);
         // SAFETY: the record outlives its fiber; `run_body` catches what unwinds.
         unsafe {
             g.fiber.begin(&self.root, self.stacks.span(g.class.get(), &stack), run_body, std::ptr::from_ref(g).cast())
         };
         g.stack.set(Some(stack));
-        true
+        Ok(())
     }
 
     /// A greenlet's fiber has returned: its stack goes back, who waits is told.
@@ -468,6 +472,9 @@ impl Hub {
 
     /// Raises or lowers the current greenlet's shield against being killed.
     pub fn shield(&self, on: bool) -> Result<()> {
+        if self.in_callback() {
+            return Err(Error::WOULDBLOCK); // the loop is nobody who could be killed
+        }
         let g = self.current();
         let depth = g.shield.get();
         g.set_shield(if on { depth.checked_add(1) } else { depth.checked_sub(1) }.ok_or(Error::INVAL)?);

@@ -57,7 +57,7 @@ pub struct Class(u16);
 
 impl Stack {
     fn new(top: usize, slab: usize, is_ready: bool) -> Stack {
-        debug_assert!(top != 0 && top % 4096 == 0 && slab < MAX_SLABS);
+        debug_assert!(top != 0 && top.is_multiple_of(4096) && slab < MAX_SLABS);
         let word = (top as u64) >> 12 << TOP_SHIFT | (slab as u64) << 1 | u64::from(is_ready);
         Stack(NonZeroU64::new(word).expect("a stack is not at the beginning of memory"))
     }

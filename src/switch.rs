@@ -21,7 +21,7 @@ impl Hub {
         }
         self.accepts_switch(to)?;
         if to.state.get() == State::New {
-            self.start_by_switch(to);
+            self.start_by_switch(to)?;
         }
         to.value.set(value);
         to.wake_code.set(0);
@@ -82,9 +82,12 @@ impl Hub {
         }
     }
 
-    fn start_by_switch(&self, to: &Greenlet) {
+    /// Here and not at its first resume: without a stack it is our switch that fails.
+    fn start_by_switch(&self, to: &Greenlet) -> Result<()> {
+        self.give_stack(to)?;
         self.timers.cancel(&to.timer);
         self.alive.set(self.alive.get() + 1);
+        Ok(())
     }
 
     #[inline(always)]

@@ -60,7 +60,7 @@ pub extern "C" fn weald_coro_new(
 /// Switches to `to`, handing it `value`: its own switch returns it there, or its function gets it. Returns when somebody
 /// switches back: 0 and what was handed to us in `*received` (NULL: not wanted), or the code that was thrown. Switches. Returns
 /// WEALD_EBADF, WEALD_EALREADY (it has ended), WEALD_EINVAL (a greenlet that has not begun: start it), WEALD_EBUSY (it waits for something else, or is ready to run), WEALD_EWOULDBLOCK,
-/// WEALD_EPERM, WEALD_EDEADLK, WEALD_ECANCELED.
+/// WEALD_EPERM, WEALD_EDEADLK, WEALD_ECANCELED, WEALD_ENOMEM (no stack for one that has not begun, which may be tried again).
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_switch(to: weald_greenlet, value: *mut c_void, received: *mut *mut c_void) -> c_int {

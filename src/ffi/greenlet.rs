@@ -424,7 +424,8 @@ pub extern "C" fn weald_kill_reason(g: weald_greenlet) -> c_int {
 }
 
 /// Holds back killing from the current greenlet (1), so that cleanup code may block; 0 takes one level back, and a
-/// kill that came meanwhile works from then on. Does not switch. Returns 0, WEALD_EINVAL (more taken back than given).
+/// kill that came meanwhile works from then on. Does not switch. Returns 0, WEALD_EINVAL (more taken back than given),
+/// WEALD_EWOULDBLOCK (in a callback: no greenlet).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_shield(on: c_int) -> c_int {
     fence(|hub| hub.shield(on != 0))

@@ -19,6 +19,7 @@ mod native;
 use native as switching;
 
 #[cfg(any(test, not(target_arch = "x86_64"), feature = "sanitizer"))]
+#[cfg_attr(test, allow(dead_code))] // its tests do not pass, and ask nothing
 mod portable;
 #[cfg(any(not(target_arch = "x86_64"), feature = "sanitizer"))]
 use portable as switching;
