@@ -30,12 +30,15 @@ extern "C" {
 /* The capacity of a queue without a bound. */
 #define WEALD_UNBOUNDED SIZE_MAX
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Codes, time, handles.
- * ---------------------------------------------------------------------------- */
+ *
+ * Every function returns 0 or more for success and one of these negative codes for failure; a
+ * failed call changes nothing and writes no output. errno is not used.
+ * ---------------------------------------------------------------------------------------------- */
 
-/* Not permitted: the handle belongs to another thread, the caller is not the owner,
- * or a binding has forbidden to suspend now. */
+/* Not permitted: the handle belongs to another thread, the caller is not the owner, or a binding
+ * has forbidden to suspend now. */
 #define WEALD_EPERM (-1)
 
 /* No such thing: a link, a path. */
@@ -125,50 +128,54 @@ extern "C" {
 /* A handle to any kind of object: positive, never used again when it is closed. */
 typedef int64_t weald_handle;
 
-/* The text of a code, for people: "the deadline has passed". Never NULL, never freed.
- * A positive number is taken as an errno. From any thread; does not switch. */
+/* The text of a code, for people: "the deadline has passed". Never NULL, never freed. A positive
+ * number is taken as an errno. From any thread; does not switch. */
 const char *weald_strerror(int code);
 
-/* The short name of a code: "ETIMEDOUT"; "UNKNOWN" for a number that is none. Never
- * NULL, never freed. From any thread; does not switch. */
+/* The short name of a code: "ETIMEDOUT"; "UNKNOWN" for a number that is none. Never NULL, never
+ * freed. From any thread; does not switch. */
 const char *weald_strcode(int code);
 
 /* The library's version, "0.1.0". From any thread; does not switch. */
 const char *weald_version(void);
 
-/* The version of this ABI. It grows when something is added; the number in the
- * library's soname changes when something is taken away. From any thread; does not
- * switch. */
+/* The version of this ABI. It grows when something is added; the number in the library's soname
+ * changes when something is taken away. From any thread; does not switch. */
 int weald_abi_version(void);
 
-/* Nanoseconds on the monotonic clock. Setting the wall clock does not touch it. From
- * any thread; does not switch. */
+/* Nanoseconds on the monotonic clock. Setting the wall clock does not touch it. From any thread;
+ * does not switch. */
 int64_t weald_now(void);
 
-/* The deadline `ns` nanoseconds from now. Saturates: INT64_MAX is never, a negative
- * number is a deadline that has passed. From any thread; does not switch. */
+/* The deadline `ns` nanoseconds from now. Saturates: INT64_MAX is never, a negative number is a
+ * deadline that has passed. From any thread; does not switch. */
 int64_t weald_after(int64_t ns);
 
-/* Drops one reference to the object behind `handle`; with the last one the object is
- * closed: whoever waits for it gets WEALD_EBADF, what it holds is destroyed, a
- * watcher or timeout ends. A greenlet is not killed by it: it runs on by itself, and
- * one that was never started ends. Shared objects and hub handles: from any thread;
- * others: from the thread that made them. Does not switch. Returns 0, WEALD_EBADF,
- * WEALD_EPERM (another thread's). */
+/* Drops one reference to the object behind `handle`; with the last one the object is closed:
+ * whoever waits for it gets WEALD_EBADF, what it holds is destroyed, a watcher or timeout ends. A
+ * greenlet is not killed by it: it runs on by itself, and one that was never started ends. Shared
+ * objects and hub handles: from any thread; others: from the thread that made them. Does not
+ * switch. Returns 0, WEALD_EBADF, WEALD_EPERM (another thread's). */
 int weald_close(weald_handle handle);
 
-/* Adds a reference to the object behind `handle`, to be dropped by a weald_close of
- * its own, and returns the handle. Threads as for weald_close. Does not switch.
- * Returns WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW. */
+/* Adds a reference to the object behind `handle`, to be dropped by a weald_close of its own, and
+ * returns the handle. Threads as for weald_close. Does not switch. Returns WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EOVERFLOW. */
 weald_handle weald_dup(weald_handle handle);
 
-/* What `handle` stands for: WEALD_KIND_... Threads as for weald_close. Does not
- * switch. Returns WEALD_EBADF, WEALD_EPERM. */
+/* What `handle` stands for: WEALD_KIND_... Threads as for weald_close. Does not switch. Returns
+ * WEALD_EBADF, WEALD_EPERM. */
 int weald_kind(weald_handle handle);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Greenlets.
- * ---------------------------------------------------------------------------- */
+ *
+ * A greenlet is a function that runs on a stack of its own until it blocks in a function of this
+ * library; then others run. All greenlets of a thread share that thread, so nothing else runs
+ * between two blocking calls. Functions here work on greenlets of the calling thread, WEALD_EPERM
+ * otherwise; all of them return WEALD_EBADF for a handle that is none of a greenlet, and those that
+ * may be a thread's first call WEALD_ENOMEM, WEALD_EMFILE or WEALD_ESHUTDOWN.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* For `weald_spawn_options.flags`: no handle is given out, 0 is returned. */
 #define WEALD_SPAWN_DETACHED 1
@@ -200,8 +207,8 @@ typedef void *(*weald_fn)(void *arg);
 /* Destroys a value or an argument. */
 typedef void (*weald_destroy_fn)(void *value);
 
-/* How to make a greenlet. Set `size` to sizeof(weald_spawn_options) and what you do
- * not need to zero. */
+/* How to make a greenlet. Set `size` to sizeof(weald_spawn_options) and what you do not need to
+ * zero. */
 typedef struct weald_spawn_options {
   /* sizeof(weald_spawn_options) */
   size_t size;
@@ -224,25 +231,25 @@ typedef struct weald_spawn_options {
 /* Called when a greenlet (or result) has ended, in the loop: it must not block. */
 typedef void (*weald_link_fn)(weald_handle ended, void *arg);
 
-/* Makes a greenlet that will run `fn(arg)`, behind everything that is ready now. The
- * handle is the caller's to close; closing it does not end the greenlet. Does not
- * switch. Returns WEALD_EINVAL (`fn` NULL), WEALD_ENOMEM, WEALD_EMFILE, WEALD_ESHUTDOWN. */
+/* Makes a greenlet that will run `fn(arg)`, behind everything that is ready now. The handle is the
+ * caller's to close; closing it does not end the greenlet. Does not switch. Returns WEALD_EINVAL
+ * (`fn` NULL), WEALD_ENOMEM, WEALD_EMFILE, WEALD_ESHUTDOWN. */
 weald_greenlet weald_spawn(weald_fn f, void *arg);
 
-/* As weald_spawn, with options (NULL: none). Joining a pool that is full waits: then it may
- * switch, and may return WEALD_ECANCELED and the like. Returns WEALD_EINVAL (`fn` NULL, an option
- * out of range, a name that is not UTF-8), WEALD_EBADF (the group) and those of weald_spawn. */
+/* As weald_spawn, with options (NULL: none). Joining a pool that is full waits: then it may switch,
+ * and may return WEALD_ECANCELED and the like. Returns WEALD_EINVAL (`fn` NULL, an option out of
+ * range, a name that is not UTF-8), WEALD_EBADF (the group) and those of weald_spawn. */
 weald_greenlet weald_spawn_with(weald_fn f, void *arg, const weald_spawn_options *options);
 
 /* Fire and forget: as weald_spawn, but there is no handle to close. Returns 0 or as weald_spawn. */
 int weald_go(weald_fn f, void *arg);
 
-/* As weald_spawn_with, but not started. Closing the handle of one that was never started
- * destroys its argument. Does not switch. Returns as weald_spawn_with. */
+/* As weald_spawn_with, but not started. Closing the handle of one that was never started destroys
+ * its argument. Does not switch. Returns as weald_spawn_with. */
 weald_greenlet weald_greenlet_new(weald_fn f, void *arg, const weald_spawn_options *options);
 
-/* Starts a greenlet made by weald_greenlet_new, behind everything that is ready. Does not
- * switch. Returns 0, WEALD_EBADF, WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine). */
+/* Starts a greenlet made by weald_greenlet_new, behind everything that is ready. Does not switch.
+ * Returns 0, WEALD_EBADF, WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine). */
 int weald_start(weald_greenlet g);
 
 /* Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Does not
@@ -254,9 +261,9 @@ int weald_start_later(weald_greenlet g, int64_t delay_ns);
  * WEALD_ECANCELED. */
 int weald_join(weald_greenlet g, int64_t deadline);
 
-/* Waits until `count` of the `n` greenlets have ended (0: all of them). Returns how many have;
- * with WEALD_JOIN_RAISE in `flags` the code of the first that failed as soon as it has. May
- * switch. Returns WEALD_EBADF, WEALD_EINVAL, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/* Waits until `count` of the `n` greenlets have ended (0: all of them). Returns how many have; with
+ * WEALD_JOIN_RAISE in `flags` the code of the first that failed as soon as it has. May switch.
+ * Returns WEALD_EBADF, WEALD_EINVAL, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
  * WEALD_EDEADLK. */
 int64_t weald_joinall(const weald_greenlet *gs, size_t n, size_t count, int flags,
                       int64_t deadline);
@@ -322,8 +329,8 @@ int weald_cancelled(void);
  * switch. Returns the link's number, above 0, for weald_unlink; or WEALD_EBADF, WEALD_EINVAL. */
 int64_t weald_link(weald_greenlet g, weald_link_fn f, void *arg, int when);
 
-/* Takes a link back. Does not switch. Returns 0, WEALD_EBADF, WEALD_ENOENT (no such link, or it
- * has fired). */
+/* Takes a link back. Does not switch. Returns 0, WEALD_EBADF, WEALD_ENOENT (no such link, or it has
+ * fired). */
 int weald_unlink(weald_greenlet g, int64_t link);
 
 /* What `g` does: WEALD_STATE_... Does not switch. Returns WEALD_EBADF. */
@@ -346,8 +353,8 @@ int weald_value(weald_greenlet g, void **value);
  * it began. Does not switch. Returns WEALD_EBADF. */
 int weald_error(weald_greenlet g);
 
-/* The greenlet that runs: borrowed, do not close it. 0 in a loop callback. Does not switch.
- * Returns WEALD_ENOMEM, WEALD_EMFILE, WEALD_ESHUTDOWN. */
+/* The greenlet that runs: borrowed, do not close it. 0 in a loop callback. Does not switch. Returns
+ * WEALD_ENOMEM, WEALD_EMFILE, WEALD_ESHUTDOWN. */
 weald_greenlet weald_self(void);
 
 /* The greenlet that spawned `g`, borrowed; 0 if it is gone, or for main. Of a coroutine: who it
@@ -358,8 +365,8 @@ weald_greenlet weald_parent(weald_greenlet g);
  * WEALD_EBADF. */
 int64_t weald_id(weald_greenlet g);
 
-/* Names `g` for reports; copied, NULL takes the name away. Does not switch. Returns 0,
- * WEALD_EBADF, WEALD_EINVAL (not UTF-8). */
+/* Names `g` for reports; copied, NULL takes the name away. Does not switch. Returns 0, WEALD_EBADF,
+ * WEALD_EINVAL (not UTF-8). */
 int weald_set_name(weald_greenlet g, const char *name);
 
 /* Writes the name of `g` to `buf` as snprintf would, cut to `len` bytes with a NUL; returns its
@@ -367,8 +374,8 @@ int weald_set_name(weald_greenlet g, const char *name);
  * and `len` not 0). */
 int weald_name(weald_greenlet g, char *buf, size_t len);
 
-/* Where `g` was spawned: the return address of the call, for dladdr or addr2line. NULL for main
- * and bad handles. Does not switch. */
+/* Where `g` was spawned: the return address of the call, for dladdr or addr2line. NULL for main and
+ * bad handles. Does not switch. */
 void *weald_spawn_site(weald_greenlet g);
 
 /* Sleeps for `ns` nanoseconds; 0 or less is one weald_yield. May switch. Returns 0,
@@ -383,15 +390,20 @@ int weald_sleep_until(int64_t deadline);
 /* Lets everything run that is ready now, then goes on. May switch. Returns as weald_sleep. */
 int weald_yield(void);
 
-/* Goes on when nothing else is ready; among those who wait so, a higher priority first. May
- * switch. Returns as weald_sleep. */
+/* Goes on when nothing else is ready; among those who wait so, a higher priority first. May switch.
+ * Returns as weald_sleep. */
 int weald_idle(int priority);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Coroutines: raw switching.
- * ---------------------------------------------------------------------------- */
+ *
+ * A coroutine runs when somebody switches to it, and only then: what `greenlet` is to gevent. No
+ * loop is needed; but a coroutine may also block in any function of the library, then the loop runs
+ * others. Greenlets and main can be switched to as well, while they wait in a switch themselves.
+ * ---------------------------------------------------------------------------------------------- */
 
-/* What a coroutine runs: gets the first value switched to it; what it returns goes to its parent. */
+/* What a coroutine runs: gets the first value switched to it; what it returns goes to its
+ * parent. */
 typedef void *(*weald_coro_fn)(void *first, void *arg);
 
 /* Makes a coroutine that will run `fn(first value, arg)` when it is first switched to, and returns
@@ -424,9 +436,14 @@ weald_greenlet weald_main(void);
 /* 1 when the coroutine or greenlet has ended, else 0. Does not switch. Returns WEALD_EBADF. */
 int weald_dead(weald_greenlet g);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * The hub: the loop that runs a thread's greenlets.
- * ---------------------------------------------------------------------------- */
+ *
+ * There is one per thread, made by the first call that needs it. When main (the thread's own stack)
+ * blocks, the loop runs right there; so a program may never call anything here. What keeps
+ * weald_run going: greenlets that can go on, started watchers that are not unref'd, waits for
+ * descriptors and time, jobs in threads.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* For weald_run_once: do not wait. */
 #define WEALD_RUN_NOWAIT 0
@@ -437,7 +454,8 @@ int weald_dead(weald_greenlet g);
 /* Called in the loop: it must not block. */
 typedef void (*weald_callback)(void *arg);
 
-/* Told of a failure, once: the greenlet (0: the loop itself), the code, the message ("" if none). */
+/* Told of a failure, once: the greenlet (0: the loop itself), the code, the message ("" if
+ * none). */
 typedef void (*weald_error_fn)(weald_greenlet g, int code, const char *message, void *user);
 
 /* Given a report of several lines: a deadlock, or what a shutdown abandoned. */
@@ -490,13 +508,19 @@ int weald_set_report_handler(weald_report_fn f, void *user);
 /* Ends this thread's hub: kills every greenlet, lets them clean up without waiting, abandons those
  * that do not end (their stacks are given back, never unwound; a report names them), closes every
  * handle. Afterwards calls in this thread return WEALD_ESHUTDOWN. A thread that ends does the same
- * for its hub, but runs nobody. From main only. Returns how many were abandoned;
- * WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_ESHUTDOWN. */
+ * for its hub, but runs nobody. From main only. Returns how many were abandoned; WEALD_EWOULDBLOCK,
+ * WEALD_EPERM, WEALD_ESHUTDOWN. */
 int64_t weald_hub_shutdown(void);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Waiting for descriptors.
- * ---------------------------------------------------------------------------- */
+ *
+ * Level-triggered in meaning: a wait returns at once while there is something to read or room to
+ * write, so a partial read followed by another wait does not hang. The descriptor stays the
+ * caller's and need not be non-blocking. At most one greenlet may wait for a direction of a
+ * descriptor (WEALD_EBUSY); weald_poll and io watchers may look at it as well. Regular files and
+ * devices that never block are always ready.
+ * ---------------------------------------------------------------------------------------------- */
 
 #define WEALD_READ 1
 #define WEALD_WRITE 2
@@ -509,19 +533,20 @@ int64_t weald_hub_shutdown(void);
 
 /* Waits until `fd` is readable (data, end of file, an error, a connection to accept). May switch.
  * Returns 0, WEALD_EBADF (no open descriptor, or closed while we waited), WEALD_EBUSY,
- * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED (killed, or weald_cancel_wait),
- * WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EDEADLK, WEALD_ENOMEM. */
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED (killed, or weald_cancel_wait), WEALD_EWOULDBLOCK,
+ * WEALD_EPERM, WEALD_EDEADLK, WEALD_ENOMEM. */
 int weald_wait_read(int fd, int64_t deadline);
 
 /* Waits until `fd` is writable. May switch. Returns as weald_wait_read. */
 int weald_wait_write(int fd, int64_t deadline);
 
 /* Waits for any of `events` (WEALD_READ, WEALD_WRITE) on `fd`; what came, perhaps with WEALD_HUP
- * and WEALD_ERROR. May switch. Returns as weald_wait_read, and WEALD_EINVAL (other bits, or none). */
+ * and WEALD_ERROR. May switch. Returns as weald_wait_read, and WEALD_EINVAL (other bits, or
+ * none). */
 int weald_wait_fd(int fd, int events, int64_t deadline);
 
-/* Ends all waits of this thread's greenlets for `fd` with WEALD_ECANCELED; call it before closing
- * a descriptor that somebody may wait for. Does not switch. Returns how many there were. */
+/* Ends all waits of this thread's greenlets for `fd` with WEALD_ECANCELED; call it before closing a
+ * descriptor that somebody may wait for. Does not switch. Returns how many there were. */
 int weald_cancel_wait(int fd);
 
 /* poll(2) that parks this greenlet alone: fills in `revents`, returns how many are not 0; 0 when
@@ -534,9 +559,11 @@ int weald_poll(struct pollfd *fds, size_t n, int64_t deadline);
  * closed descriptor in a set) and as weald_poll. */
 int weald_select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds, int64_t deadline);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Watchers: callbacks on the loop.
- * ---------------------------------------------------------------------------- */
+ *
+ * See weald_watcher for what they have in common.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to a watcher. It is made stopped; while it is started its callback runs in the loop
  * whenever what it watches happens. A callback must not block: a call that would returns
@@ -562,24 +589,24 @@ typedef void (*weald_watcher_fn)(weald_watcher w, int what, void *user);
  * descriptor, and greenlets wait for it as well. A regular file is always ready. When the
  * descriptor is closed behind its back, the callback gets WEALD_ERROR alone, once, and the watcher
  * is stopped: stop it before closing. The descriptor stays the caller's. Close the watcher. Does
- * not switch. Returns WEALD_EBADF (a negative descriptor), WEALD_EINVAL (other events, or none;
- * `f` NULL), WEALD_ENOMEM. */
+ * not switch. Returns WEALD_EBADF (a negative descriptor), WEALD_EINVAL (other events, or none; `f`
+ * NULL), WEALD_ENOMEM. */
 weald_watcher weald_io_watcher(int fd, int events, weald_watcher_fn f, void *user);
 
 /* Fires `after_ns` nanoseconds after its start (0 or less: in the next turn), then every
- * `repeat_ns`; with 0 it fires once and is stopped before its callback runs. It does not drift:
- * the n-th firing is due at start + after + n * repeat, however long callbacks take, and one that
- * is late stands for all that were missed. Timers that are due at the same moment fire in the
- * order they were started. INT64_MAX: never. Close it. Does not switch. Returns WEALD_EINVAL (a
- * negative repeat; `f` NULL), WEALD_ENOMEM. */
+ * `repeat_ns`; with 0 it fires once and is stopped before its callback runs. It does not drift: the
+ * n-th firing is due at start + after + n * repeat, however long callbacks take, and one that is
+ * late stands for all that were missed. Timers that are due at the same moment fire in the order
+ * they were started. INT64_MAX: never. Close it. Does not switch. Returns WEALD_EINVAL (a negative
+ * repeat; `f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_timer_watcher(int64_t after_ns, int64_t repeat_ns, weald_watcher_fn f,
                                   void *user);
 
-/* Watches for a signal, wherever in the process it arrives. While it is started the signal does
- * not do what it does by default, nor call a handler that was there before (SIGCHLD's is called as
- * well); the last to lose interest in the signal restores that. Two that come before the loop
- * looks are one callback. Close it. Does not switch. Returns WEALD_EINVAL (no such signal; one
- * that can not be caught, or that a fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL; `f` NULL),
+/* Watches for a signal, wherever in the process it arrives. While it is started the signal does not
+ * do what it does by default, nor call a handler that was there before (SIGCHLD's is called as
+ * well); the last to lose interest in the signal restores that. Two that come before the loop looks
+ * are one callback. Close it. Does not switch. Returns WEALD_EINVAL (no such signal; one that can
+ * not be caught, or that a fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL; `f` NULL),
  * WEALD_ENOMEM. */
 weald_watcher weald_signal_watcher(int signo, weald_watcher_fn f, void *user);
 
@@ -589,12 +616,12 @@ weald_watcher weald_signal_watcher(int signo, weald_watcher_fn f, void *user);
  * Close it. Does not switch. Returns WEALD_EINVAL (`pid` 0 or less; `f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_child_watcher(int pid, weald_watcher_fn f, void *user);
 
-/* Fires when weald_async_send is called for it, from any thread. Close it. Does not switch.
- * Returns WEALD_EINVAL (`f` NULL), WEALD_ENOMEM. */
+/* Fires when weald_async_send is called for it, from any thread. Close it. Does not switch. Returns
+ * WEALD_EINVAL (`f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_async_watcher(weald_watcher_fn f, void *user);
 
-/* Fires in each turn in which nothing else is to be done, and keeps the loop from sleeping: stop
- * it when the work is done. Close it. Does not switch. Returns WEALD_EINVAL (`f` NULL),
+/* Fires in each turn in which nothing else is to be done, and keeps the loop from sleeping: stop it
+ * when the work is done. Close it. Does not switch. Returns WEALD_EINVAL (`f` NULL),
  * WEALD_ENOMEM. */
 weald_watcher weald_idle_watcher(weald_watcher_fn f, void *user);
 
@@ -619,16 +646,16 @@ weald_watcher weald_stat_watcher(const char *path, int64_t interval_ns, weald_wa
  * (signals and children take a descriptor). */
 int weald_watcher_start(weald_watcher w);
 
-/* Ceases to watch; a callback that is pending does not run. Does nothing if it is stopped. Does
- * not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
+/* Ceases to watch; a callback that is pending does not run. Does nothing if it is stopped. Does not
+ * switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
 int weald_watcher_stop(weald_watcher w);
 
 /* 1 from its start until it is stopped, or stops by itself (a timer that does not repeat, a child
  * that has ended), else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
 int weald_watcher_active(weald_watcher w);
 
-/* 1 when something has happened and the callback has still to run, else 0. Does not switch.
- * Returns WEALD_EBADF, WEALD_EPERM. */
+/* 1 when something has happened and the callback has still to run, else 0. Does not switch. Returns
+ * WEALD_EBADF, WEALD_EPERM. */
 int weald_watcher_pending(weald_watcher w);
 
 /* Has a repeating timer, started or not, fire `repeat_ns` from now and so on: call it at each sign
@@ -637,8 +664,8 @@ int weald_watcher_pending(weald_watcher w);
  * repeat), WEALD_ENOMEM. */
 int weald_watcher_again(weald_watcher w);
 
-/* Undoes weald_watcher_unref. They do not count: one undoes any number. Does not switch. Returns
- * 0, WEALD_EBADF, WEALD_EPERM. */
+/* Undoes weald_watcher_unref. They do not count: one undoes any number. Does not switch. Returns 0,
+ * WEALD_EBADF, WEALD_EPERM. */
 int weald_watcher_ref(weald_watcher w);
 
 /* From now on it does not keep the loop running. Does not switch. Returns 0, WEALD_EBADF,
@@ -662,9 +689,12 @@ void *weald_watcher_user(weald_watcher w);
  * unnoticed), WEALD_EINVAL (another kind of watcher; noticed in its own thread). */
 int weald_async_send(weald_watcher w);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Events.
- * ---------------------------------------------------------------------------- */
+ *
+ * A flag that greenlets wait for. Made with WEALD_SHARED it may be used from every thread, and
+ * waiting for it is never taken for a deadlock.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to an event. */
 typedef int64_t weald_event;
@@ -688,9 +718,12 @@ int weald_event_is_set(weald_event e);
  * WEALD_EDEADLK. */
 int weald_event_wait(weald_event e, int64_t deadline);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Results.
- * ---------------------------------------------------------------------------- */
+ *
+ * A value or a failure that is set once and waited for by many: a promise. Made with WEALD_SHARED
+ * it may be used from every thread.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to a result. */
 typedef int64_t weald_result;
@@ -700,15 +733,16 @@ typedef int64_t weald_result;
 weald_result weald_result_new(int flags, weald_destroy_fn destroy);
 
 /* Sets the value, which belongs to the result from then on, and wakes who waits. Does not switch.
- * Returns 0, WEALD_EALREADY (set before: the value stays the caller's), WEALD_EBADF, WEALD_EPERM. */
+ * Returns 0, WEALD_EALREADY (set before: the value stays the caller's), WEALD_EBADF,
+ * WEALD_EPERM. */
 int weald_result_set(weald_result r, void *value);
 
 /* Sets a failure: a negative code and a message (NULL: none), which is copied. Does not switch.
  * Returns as weald_result_set, and WEALD_EINVAL (`code` not negative, message not UTF-8). */
 int weald_result_fail(weald_result r, int code, const char *message);
 
-/* Waits until it is set; the value in `*value` (NULL: not wanted), or the failure's code. The
- * value stays the result's. May switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN,
+/* Waits until it is set; the value in `*value` (NULL: not wanted), or the failure's code. The value
+ * stays the result's. May switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN,
  * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
 int weald_result_get(weald_result r, void **value, int64_t deadline);
 
@@ -724,16 +758,23 @@ int weald_result_ready(weald_result r);
 const char *weald_result_message(weald_result r);
 
 /* Has `fn(r, arg)` run in this thread's loop when the result is set; in the next turn if it is.
- * Does not switch. Returns the link's number, above 0, or WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL. */
+ * Does not switch. Returns the link's number, above 0, or WEALD_EBADF, WEALD_EPERM,
+ * WEALD_EINVAL. */
 int64_t weald_result_link(weald_result r, weald_link_fn f, void *arg);
 
 /* Takes a link back. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such
  * link, or it has fired). */
 int weald_result_unlink(weald_result r, int64_t link);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Queues.
- * ---------------------------------------------------------------------------- */
+ *
+ * Queues of pointers: first in first out, last in first out, by priority; bounded, unbounded, or
+ * with capacity 0 a rendezvous, where each put waits for its get. An item belongs to the queue from
+ * put to get. A put that fails leaves it with the caller; a getter that is killed after an item was
+ * handed to it gives it back to the front. Made with WEALD_SHARED a queue may be used from every
+ * thread.
+ * ---------------------------------------------------------------------------------------------- */
 
 #define WEALD_FIFO 0
 #define WEALD_LIFO 1
@@ -789,9 +830,15 @@ int weald_queue_task_done(weald_queue q);
  * WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
 int weald_queue_join(weald_queue q, int64_t deadline);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Semaphores, locks, conditions, barriers.
- * ---------------------------------------------------------------------------- */
+ *
+ * Waiters are served in the order they came; a permit or lock is handed to the next one in the same
+ * step. One that is killed after it was handed something hands it on. All of these functions return
+ * WEALD_EBADF for a bad handle and WEALD_EPERM for another thread's; those that wait also
+ * WEALD_EBADF when the object is closed meanwhile, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK.
+ * ---------------------------------------------------------------------------------------------- */
 
 typedef int64_t weald_semaphore;
 
@@ -887,9 +934,9 @@ int weald_barrier_abort(weald_barrier b);
  * codes above. */
 int weald_barrier_reset(weald_barrier b);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Waiting for several things.
- * ---------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 /* One thing to wait for: an object, or with `object` 0 a descriptor. */
 typedef struct weald_wait_item {
@@ -907,14 +954,19 @@ typedef struct weald_wait_item {
 /* Waits until `how_many` of the `n` items are ready (0: all of them) and says in their `ready`
  * which are; nothing is taken: get or acquire with WEALD_NOW, which succeeds because nothing runs
  * in between. (Another thread may be faster at a shared object.) May switch. Returns how many are
- * ready; WEALD_EINVAL (`how_many` above `n`, no such events), WEALD_EBADF (a handle that is bad,
- * of another kind or closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
+ * ready; WEALD_EINVAL (`how_many` above `n`, no such events), WEALD_EBADF (a handle that is bad, of
+ * another kind or closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
 int64_t weald_wait(weald_wait_item *items, size_t n, size_t how_many, int64_t deadline);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Groups and pools.
- * ---------------------------------------------------------------------------- */
+ *
+ * A group holds greenlets that are joined and killed together; a member leaves when it ends. A pool
+ * is a group of a certain size: spawning waits while it is full. All of these functions return
+ * WEALD_EBADF for a bad handle and WEALD_EPERM for another thread's; those that wait also
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to a group or a pool. */
 typedef int64_t weald_group;
@@ -989,9 +1041,9 @@ weald_handle weald_group_imap_unordered(weald_group grp, weald_map_fn f, void *u
                                         weald_next_fn next, void *source, size_t maxsize);
 
 /* Waits for the next result: 1 and `*out`; 0 at the end; or a negative code: that item's failure,
- * in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the wait.
- * Go on calling after an item's failure. May switch. Returns WEALD_EINVAL (`out` NULL) and the
- * codes above. */
+ * in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the wait. Go
+ * on calling after an item's failure. May switch. Returns WEALD_EINVAL (`out` NULL) and the codes
+ * above. */
 int weald_imap_next(weald_handle it, void **out, int *item_code, int64_t deadline);
 
 /* Works on one item in a greenlet of the group and waits for its result in `*out` (NULL: not
@@ -1003,9 +1055,13 @@ int weald_group_apply(weald_group grp, weald_map_fn f, void *user, void *item, v
  * itself. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM and the codes above. */
 weald_result weald_group_apply_async(weald_group grp, weald_map_fn f, void *user, void *item);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Timeouts.
- * ---------------------------------------------------------------------------- */
+ *
+ * A timeout bounds everything its greenlet does until it is cancelled or closed: from its deadline
+ * on every blocking call returns WEALD_ETIMEDOUT. Timeouts nest, and each knows whether it was the
+ * one. They work on the greenlet that started them.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to a timeout. */
 typedef int64_t weald_timeout;
@@ -1023,19 +1079,19 @@ int weald_timeout_fired(weald_timeout t);
  * WEALD_EPERM. */
 int weald_timeout_cancel(weald_timeout t);
 
-/* Starts it again with `ns` from now, whatever became of it. Only the greenlet that started it
- * may. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
+/* Starts it again with `ns` from now, whatever became of it. Only the greenlet that started it may.
+ * Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
 int weald_timeout_restart(weald_timeout t, int64_t ns);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Greenlet-local values.
- * ---------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A key under which every greenlet has a value of its own. */
 typedef int64_t weald_local;
 
-/* Makes a key. `destroy` (NULL: none) gets each value that is not NULL when its greenlet ends,
- * when it is replaced, or when the key is closed. Close it. Does not switch. Returns WEALD_ENOMEM. */
+/* Makes a key. `destroy` (NULL: none) gets each value that is not NULL when its greenlet ends, when
+ * it is replaced, or when the key is closed. Close it. Does not switch. Returns WEALD_ENOMEM. */
 weald_local weald_local_new(weald_destroy_fn destroy);
 
 /* Sets the current greenlet's value; the one it had is destroyed. Does not switch. Returns 0,
@@ -1045,9 +1101,15 @@ int weald_local_set(weald_local key, void *value);
 /* The current greenlet's value; NULL when it has none, or for a bad key. Does not switch. */
 void *weald_local_get(weald_local key);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Threads.
- * ---------------------------------------------------------------------------- */
+ *
+ * Two ways to use more than one thread. A thread pool runs functions that block while the greenlets
+ * of this thread go on; its jobs run outside any greenlet. Workers are threads with a hub each, to
+ * which greenlets are sent. Both kinds of object may be used from any thread, take no signals in
+ * their threads, and are empty in a forked child, which starts threads of its own when it needs
+ * them.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to a thread pool. */
 typedef int64_t weald_threadpool;
@@ -1070,14 +1132,14 @@ weald_threadpool weald_threadpool_new(size_t max_threads);
  * At the deadline, when the greenlet is killed, or when the wait is interrupted, the call returns
  * at once. A job that has not begun by then never will. One that runs goes on, and what it returns
  * is forgotten: `arg` must stay good until it has ended, and must not lie on the stack of a
- * greenlet that may be killed (or raise a weald_shield). A job must not wait for another one of
- * the same pool: all threads may come to wait so.
+ * greenlet that may be killed (or raise a weald_shield). A job must not wait for another one of the
+ * same pool: all threads may come to wait so.
  *
  * May switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (`fn` NULL), WEALD_EAGAIN (WEALD_NOW, or there
  * is no thread to be had: the job will not run), WEALD_ETIMEDOUT, WEALD_ECANCELED (also when the
- * pool was shut down before the job began), WEALD_EPIPE (the pool has been shut down),
- * WEALD_EPANIC (a panic in a job written in Rust; the error handler is told), WEALD_EWOULDBLOCK,
- * WEALD_EPERM, or the code that the job failed with. */
+ * pool was shut down before the job began), WEALD_EPIPE (the pool has been shut down), WEALD_EPANIC
+ * (a panic in a job written in Rust; the error handler is told), WEALD_EWOULDBLOCK, WEALD_EPERM, or
+ * the code that the job failed with. */
 int weald_offload(weald_threadpool pool, weald_fn f, void *arg, void **value, int64_t deadline);
 
 /* Has `fn(arg)` run in a thread of `pool` (0: as above) and does not wait: a shared result, which
@@ -1103,11 +1165,11 @@ int64_t weald_threadpool_size(weald_threadpool pool);
  * time). */
 int weald_threadpool_set_idle(weald_threadpool pool, int64_t ns);
 
-/* Shuts `pool` down: it takes no more jobs; those that have not begun never will, and whoever
- * waits for one gets WEALD_ECANCELED; then waits for those that run, and for the end of the
- * threads. Called again it goes on waiting. Close the pool afterwards. From any thread; may
- * switch. Returns 0, WEALD_EBADF, WEALD_EDEADLK (in a job of this pool), and when jobs still run
- * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED; WEALD_EWOULDBLOCK, WEALD_EPERM. */
+/* Shuts `pool` down: it takes no more jobs; those that have not begun never will, and whoever waits
+ * for one gets WEALD_ECANCELED; then waits for those that run, and for the end of the threads.
+ * Called again it goes on waiting. Close the pool afterwards. From any thread; may switch. Returns
+ * 0, WEALD_EBADF, WEALD_EDEADLK (in a job of this pool), and when jobs still run WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED; WEALD_EWOULDBLOCK, WEALD_EPERM. */
 int weald_threadpool_shutdown(weald_threadpool pool, int64_t deadline);
 
 /* Starts `n` threads with a hub each; 0: as many as the machine has cores. They run the greenlets
@@ -1119,10 +1181,10 @@ weald_workers weald_workers_start(size_t n);
 
 /* Starts a greenlet that runs `fn(arg)` in worker number `index`; SIZE_MAX: in the one after the
  * last that was given one. What is sent to one worker starts in the order in which it was sent.
- * There is no handle to it: shared results, events and queues tell what becomes of it; a failure
- * is told to the worker's error handler, and so is one to make it. Nothing holds the sender back:
- * a bounded queue does. From any thread; does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL
- * (`fn` NULL, no such worker), WEALD_EPIPE (they have been joined, or this is a forked child). */
+ * There is no handle to it: shared results, events and queues tell what becomes of it; a failure is
+ * told to the worker's error handler, and so is one to make it. Nothing holds the sender back: a
+ * bounded queue does. From any thread; does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (`fn`
+ * NULL, no such worker), WEALD_EPIPE (they have been joined, or this is a forked child). */
 int weald_workers_spawn(weald_workers w, size_t index, weald_fn f, void *arg);
 
 /* Has every worker end when its greenlets have (and what else keeps a weald_run going), and waits
@@ -1137,12 +1199,14 @@ int weald_workers_join(weald_workers w, int64_t deadline);
  * thread; does not switch. Returns WEALD_EBADF. */
 int64_t weald_workers_count(weald_workers w);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Signals, waited for. Each interested thread gets a signal: all its watchers (see
  * weald_signal_watcher), and the first of its greenlets that waits. What was there before is
- * restored when nobody is interested any more, at the latest when the last hub ends; a
- * forked child begins with it.
- * ---------------------------------------------------------------------------- */
+ * restored when nobody is interested any more, at the latest when the last hub ends; a forked child
+ * begins with it.
+ *
+ *
+ * ---------------------------------------------------------------------------------------------- */
 
 /* Waits until one of `n` signals comes, and returns its number. From the first call on these
  * signals are caught for this thread, whatever the call returns, until weald_signal_ignore or the
@@ -1154,24 +1218,23 @@ int64_t weald_workers_count(weald_workers w);
  * WEALD_ESHUTDOWN, WEALD_EDEADLK (only in a child that a callback has forked meanwhile). */
 int weald_signal_wait(const int *signos, size_t n, int64_t deadline);
 
-/* Ends what weald_signal_wait has begun in this thread for these signals: they do again
- * what they did before, if nobody else is interested; one that has come and was not
- * waited for is forgotten; greenlets that wait for one of them get WEALD_ECANCELED. Does
- * not switch. Returns 0, WEALD_EINVAL (as weald_signal_wait). */
+/* Ends what weald_signal_wait has begun in this thread for these signals: they do again what they
+ * did before, if nobody else is interested; one that has come and was not waited for is forgotten;
+ * greenlets that wait for one of them get WEALD_ECANCELED. Does not switch. Returns 0, WEALD_EINVAL
+ * (as weald_signal_wait). */
 int weald_signal_ignore(const int *signos, size_t n);
 
 /* For an orderly end: has `f(arg)` run once in the loop when the first of SIGINT, SIGTERM and
- * SIGQUIT comes. Let it set an event, kill a group or call weald_stop; it must not block. From
- * then on the three do again what they did before, so a second one ends a program that takes too
- * long. A loop that has not looked for a second since the first one does not stop the next from
- * ending the program either. It does not keep the loop running. Does not switch. Returns 0,
- * WEALD_EINVAL (`f` NULL), WEALD_EALREADY (this thread has one that has not run), WEALD_EMFILE,
- * WEALD_ENOMEM. */
+ * SIGQUIT comes. Let it set an event, kill a group or call weald_stop; it must not block. From then
+ * on the three do again what they did before, so a second one ends a program that takes too long. A
+ * loop that has not looked for a second since the first one does not stop the next from ending the
+ * program either. It does not keep the loop running. Does not switch. Returns 0, WEALD_EINVAL (`f`
+ * NULL), WEALD_EALREADY (this thread has one that has not run), WEALD_EMFILE, WEALD_ENOMEM. */
 int weald_on_terminate(weald_callback f, void *arg);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Insight, and hooks for bindings.
- * ---------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 /* Counters of this thread's hub. */
 typedef struct weald_stats {
@@ -1223,8 +1286,8 @@ typedef struct weald_hooks {
 } weald_hooks;
 
 /* Writes to `fd`, for every greenlet of this thread: its name, age, state, what it waits for and
- * how long, where it was spawned, how much of its stack it has touched. Does not switch. Returns
- * 0, or the code of a write that failed (WEALD_EBADF). */
+ * how long, where it was spawned, how much of its stack it has touched. Does not switch. Returns 0,
+ * or the code of a write that failed (WEALD_EBADF). */
 int weald_dump(int fd);
 
 /* Fills in the counters; set `stats->size` first. Does not switch. Returns 0, WEALD_EINVAL (NULL,
