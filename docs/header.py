@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-Book = namedtuple("Book", "version about sections")
+Book = namedtuple("Book", "version about sections")  # about: the header's head, without its own title
 Section = namedtuple("Section", "title intro items")
 Item = namedtuple("Item", "kind name comment code")  # kind: function, type, macro; comment: a list of paragraphs
 
@@ -19,7 +19,7 @@ COMMENT = re.compile(r"\s*/\*.*?\*/\n?", re.S)
 
 def read():
     text = (ROOT / "include" / "weald.h").read_text(encoding="utf-8")
-    about = paragraphs(COMMENT.match(text).group())
+    about = paragraphs(COMMENT.match(text).group())[2:]
     body = text.split('extern "C" {\n#endif\n', 1)[1].rsplit("#ifdef __cplusplus", 1)[0]
     before, *parts = HEADING.split(body)
     sections = []
@@ -32,9 +32,9 @@ def read():
 
 
 def paragraphs(comment):
-    """The text of a comment, a paragraph an entry."""
+    """The text of a comment, a paragraph or a point of a list (it begins with "- ") an entry."""
     lines = [re.sub(r"^\s*(/\*|\*/|\*)? ?", "", line) for line in comment.strip().removesuffix("*/").splitlines()]
-    blocks = "\n".join(line.rstrip() for line in lines).split("\n\n")
+    blocks = re.split(r"\n\n|\n(?=- )", "\n".join(line.rstrip() for line in lines))
     return [" ".join(block.split()) for block in blocks if block.strip()]
 
 

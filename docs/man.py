@@ -13,6 +13,8 @@ import header
 PLACE = Path(__file__).resolve().parent / "man"
 CODE = re.compile(r"\bWEALD_E[A-Z]+\b")
 NAME = re.compile(r"\bweald_\w+")
+# What the header's head says of functions that need no hub, and so have not its codes.
+NO_HUB = "From any thread; does not switch"
 
 
 def main():
@@ -40,9 +42,9 @@ def all_pages(book):
 
 def function_page(book, name, functions, meanings):
     section, item = functions[name]
-    codes = codes_of(name, functions)
-    described = [line for paragraph in item.comment for line in (".PP", roff(paragraph, functions))]
-    common = [line for paragraph in section.intro for line in (".PP", roff(paragraph, functions))]
+    codes = codes_of(item)
+    described = [line for text in item.comment for line in paragraph(text, functions)]
+    common = [line for text in section.intro for line in paragraph(text, functions)]
     out = [title(name, 3, book), ".SH NAME", f"{name} \\- {plain(summary(item.comment))}", ".SH SYNOPSIS", ".nf",
            ".B #include <weald.h>", ".PP", *synopsis(item.code), ".fi", ".PP",
            r"Compile and link with \fIpkg-config \-\-cflags \-\-libs weald\fR.", ".SH DESCRIPTION", *described[1:]]
@@ -62,16 +64,12 @@ def summary(comment):
     return first if first[1:2].isupper() else first[0].lower() + first[1:]
 
 
-def codes_of(name, functions, seen=()):
-    """Every code that its comment names, itself or by reference to another function or to its section."""
-    section, item = functions[name]
+def codes_of(item):
+    """Every code that a function may return: those that its comment names, and the hub's if it needs one."""
     text = " ".join(item.comment)
     found = set(CODE.findall(text))
-    if "the codes above" in text or "those of the section" in text:
-        found |= set(CODE.findall(" ".join(section.intro)))
-    for other in re.findall(r"\b(?:[Aa]s|those of) (weald_\w+)", text):
-        if other in functions and other != name and other not in seen:
-            found |= codes_of(other, functions, (*seen, name))
+    if NO_HUB not in text and "*" not in item.code.split("(")[0]:
+        found |= {"WEALD_ENOMEM", "WEALD_EMFILE", "WEALD_ESHUTDOWN"}
     return found
 
 
@@ -90,10 +88,10 @@ def overview(book, functions):
     out = [title("weald", 7, book), ".SH NAME", r"weald \- green threads, an event hub and cooperative I/O for C",
            ".SH SYNOPSIS", ".nf", ".B #include <weald.h>", ".fi", ".PP",
            r"Compile and link with \fIpkg-config \-\-cflags \-\-libs weald\fR.", ".SH DESCRIPTION"]
-    out += [line for paragraph in book.about[2:] for line in (roff(paragraph, functions), ".PP")][:-1]
+    out += [line for text in book.about for line in paragraph(text, functions)][1:]
     for section in book.sections:
         out += [f'.SH "{plain(section.title.upper())}"']
-        out += [line for paragraph in section.intro for line in (roff(paragraph, functions), ".PP")]
+        out += [line for text in section.intro for line in paragraph(text, functions)][1:]
         for item in section.items:
             if item.kind == "function":
                 out += [".TP", f".BR {item.name} (3)", plain(summary(item.comment))]
@@ -111,9 +109,14 @@ def plain(text):
     return "\\&" + text if text[:1] in (".", "'") else text
 
 
+def paragraph(text, functions):
+    """One more, or a point of a list."""
+    return [r".IP \(bu 2", roff(text[2:], functions)] if text.startswith("- ") else [".PP", roff(text, functions)]
+
+
 def roff(text, functions):
     """Comment text: arguments in italics, functions with their section, codes in bold."""
-    parts = re.split(r"(`[^`]*`)", text.replace("the codes above", "the codes below"))
+    parts = re.split(r"(`[^`]*`)", text)
     for i, part in enumerate(parts):
         if i % 2:
             parts[i] = rf"\fI{plain(part[1:-1])}\fR"

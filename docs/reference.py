@@ -28,8 +28,8 @@ def page(book):
     names = {item.name for section in book.sections for item in section.items if item.kind != "macro"}
     out = [f"# Reference: weald {book.version}", "",
            "<!-- Written by docs/reference.py from include/weald.h; a change begins in src/ffi. -->", ""]
-    out += [" ".join(prose(p, names) for p in book.about[2:]), ""]
-    out += ["Where a list of codes says \"the codes above\", it means those named at the head of the section.", ""]
+    out += [line for p in book.about for line in (prose(p, names), "")]
+    out += ["The sections:", ""]
     out += [f"- [{section.title}](#{anchor(section.title)})" for section in book.sections] + [""]
     for section in book.sections:
         out += [f"## {section.title}", ""]
