@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes a man page for every function of include/weald.h, and weald(7).
 
-    docs/man.py              writes docs/man/*.3 and docs/man/weald.7, from where `make install` takes them
-    docs/man.py DIRECTORY    writes them there instead
+    docs/man.py              writes them to target/man
+    docs/man.py DIRECTORY    writes them there instead, as `make install` has it done
 """
 import re
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import header
 
-PLACE = Path(__file__).resolve().parent / "man"
+PLACE = header.ROOT / "target" / "man"
 CODE = re.compile(r"\bWEALD_E[A-Z]+\b")
 NAME = re.compile(r"\bweald_\w+")
 # What the header's head says of functions that need no hub, and so have not its codes.
@@ -21,7 +21,7 @@ def main():
     place = Path(sys.argv[1]) if sys.argv[1:] else PLACE
     pages = all_pages(header.read())
     place.mkdir(parents=True, exist_ok=True)
-    for old in [*place.glob("weald_*.3"), *place.glob("weald.7")]:
+    for old in place.glob("weald_*.3"):
         if old.name not in pages:
             old.unlink()
     for name, text in pages.items():
