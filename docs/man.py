@@ -8,13 +8,12 @@ import re
 import sys
 from pathlib import Path
 
+import comments
 import header
 
 PLACE = header.ROOT / "target" / "man"
 CODE = re.compile(r"\bWEALD_E[A-Z]+\b")
 NAME = re.compile(r"\bweald_\w+")
-# What the header's head says of functions that need no hub, and so have not its codes.
-NO_HUB = "From any thread; does not switch"
 
 
 def main():
@@ -65,12 +64,8 @@ def summary(comment):
 
 
 def codes_of(item):
-    """Every code that a function may return: those that its comment names, and the hub's if it needs one."""
-    text = " ".join(item.comment)
-    found = set(CODE.findall(text))
-    if NO_HUB not in text and "*" not in item.code.split("(")[0]:
-        found |= {"WEALD_ENOMEM", "WEALD_EMFILE", "WEALD_ESHUTDOWN"}
-    return found
+    """Every code that a function may fail with: those that it lists, and the hub's if it needs one."""
+    return comments.codes_of(item) | set(comments.HUB_CODES if comments.needs_hub(item) else [])
 
 
 def synopsis(code):

@@ -724,7 +724,7 @@ int weald_watcher_active(weald_watcher w);
  * with WEALD_EBADF, WEALD_EPERM. */
 int weald_watcher_pending(weald_watcher w);
 
-/* Has a repeating timer, started or not, fire `repeat_ns` from now and so on: call it at each sign
+/* Has a repeating timer, started or not, fire one interval from now and so on: call it at each sign
  * of life and the timer fires after a silence. A callback that is pending does not run. Does not
  * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (no timer, or one that does
  * not repeat), WEALD_ENOMEM. */
@@ -1238,7 +1238,7 @@ weald_threadpool weald_threadpool_new(size_t max_threads);
 /* Runs `f(arg)` in a thread of `pool` (0: a pool of the library's, for everybody) while the current
  * greenlet waits; what it returned is in `*value` (NULL: not wanted). In the job every function of
  * the library may be called, for the hub of that thread; `return weald_fail(code, message)` makes
- * this call return `code`.
+ * this call return that code.
  *
  * At the deadline, when the greenlet is killed, or when the wait is interrupted, the call returns
  * at once. A job that has not begun by then never will. One that runs goes on, and what it returns

@@ -17,12 +17,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import build, ctests, examples, faults, headers, install, loom, noise, rust  # noqa: E402
+from harness import build, ctests, docs, examples, faults, headers, install, loom, noise, rust  # noqa: E402
 from harness.report import Report, indent, say, stop  # noqa: E402
 
 SUITES = {
     "rust": rust.run,
     "header": headers.run,
+    "docs": docs.run,
     "install": install.run,
     "c": ctests.run,
     "examples": examples.run,

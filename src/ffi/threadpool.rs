@@ -50,7 +50,7 @@ pub extern "C" fn weald_threadpool_new(max_threads: usize) -> weald_threadpool {
 /// Runs `f(arg)` in a thread of `pool` (0: a pool of the library's, for everybody) while the
 /// current greenlet waits; what it returned is in `*value` (NULL: not wanted). In the job every
 /// function of the library may be called, for the hub of that thread; `return weald_fail(code,
-/// message)` makes this call return `code`.
+/// message)` makes this call return that code.
 ///
 /// At the deadline, when the greenlet is killed, or when the wait is interrupted, the call returns
 /// at once. A job that has not begun by then never will. One that runs goes on, and what it returns

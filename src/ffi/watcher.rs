@@ -163,10 +163,10 @@ pub extern "C" fn weald_watcher_pending(w: weald_watcher) -> c_int {
     fence(|hub| get(hub, w).map(Watcher::is_pending))
 }
 
-/// Has a repeating timer, started or not, fire `repeat_ns` from now and so on: call it at each sign
-/// of life and the timer fires after a silence. A callback that is pending does not run. Does not
-/// switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (no timer, or one that does
-/// not repeat), WEALD_ENOMEM.
+/// Has a repeating timer, started or not, fire one interval from now and so on: call it at each
+/// sign of life and the timer fires after a silence. A callback that is pending does not run. Does
+/// not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (no timer, or one that
+/// does not repeat), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_watcher_again(w: weald_watcher) -> c_int {
     fence(|hub| get(hub, w)?.again(hub))
