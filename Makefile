@@ -26,7 +26,7 @@ CPP     := $(wildcard bindings/cpp/weald.hpp)
 
 EXAMPLES := $(sort $(patsubst examples-c/%.c,%,$(wildcard examples-c/*.c)))
 
-.PHONY: all help header man stage install uninstall examples demo test bench lint asan valgrind loom clean
+.PHONY: all help header man stage install uninstall examples demo test bench lint codes asan valgrind loom clean
 .DELETE_ON_ERROR:
 
 all: $(SHARED)
@@ -47,6 +47,7 @@ help:
 	@echo 'make uninstall  takes the same variables'
 	@echo 'make examples   builds examples-c into target/examples'
 	@echo 'make lint       rustfmt and clippy'
+	@echo 'make codes      whether the C tests provoke every code that the header lists'
 	@echo 'make asan       the C tests under AddressSanitizer'
 	@echo 'make valgrind   the C tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
@@ -134,6 +135,9 @@ bench:
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+
+codes:
+	$(PYTHON) tests/run.py codes
 
 asan:
 	$(PYTHON) tests/run.py asan

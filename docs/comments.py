@@ -48,6 +48,10 @@ def needs_hub(item):
     return not returns_pointer(item) and NO_HUB not in " ".join(item.comment) and "Never fails" not in item.comment[0]
 
 
+def may_switch(item):
+    return "may switch" in " ".join(item.comment).lower()
+
+
 def returns_pointer(item):
     return "*" in item.code.split("(")[0]
 
@@ -99,7 +103,7 @@ def complaints(item, names, handles, fields):
         return
     if any(takes(params, handle) for handle in handles) and "WEALD_EBADF" not in codes:
         yield "takes a handle and does not name WEALD_EBADF"
-    if "may switch" in text.lower() and not {"WEALD_EPERM", "WEALD_EWOULDBLOCK"} <= codes:
+    if may_switch(item) and not {"WEALD_EPERM", "WEALD_EWOULDBLOCK"} <= codes:
         yield "may switch and does not name WEALD_EPERM and WEALD_EWOULDBLOCK"
 
 
