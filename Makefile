@@ -21,13 +21,12 @@ STATIC  := $(TARGET)/release/libweald.a
 SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -type f)
 STAGE   := $(CURDIR)/target/stage
 
-MAN3 := $(wildcard docs/man/*.3)
-MAN7 := $(wildcard docs/man/*.7)
-CPP  := $(wildcard bindings/cpp/weald.hpp)
+MAN     := $(TARGET)/man
+CPP     := $(wildcard bindings/cpp/weald.hpp)
 
 EXAMPLES := $(sort $(patsubst examples-c/%.c,%,$(wildcard examples-c/*.c)))
 
-.PHONY: all help header stage install uninstall examples demo test bench lint asan valgrind loom clean
+.PHONY: all help header man stage install uninstall examples demo test bench lint codes asan valgrind loom clean
 .DELETE_ON_ERROR:
 
 all: $(SHARED)
@@ -42,20 +41,29 @@ help:
 	@echo 'make demo       runs every program of examples-c and shows what it prints'
 	@echo 'make test       every test; SUITE="c:queue" chooses some (see tests/run.py --help)'
 	@echo 'make bench      this library and its peers side by side'
-	@echo 'make header     writes include/weald.h from src/ffi'
+	@echo 'make header     writes include/weald.h from src/ffi, and docs/reference.md from that'
+	@echo 'make man        the man pages, in $(MAN); make install does it as well'
 	@echo 'make install    PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) DESTDIR=$(DESTDIR)'
 	@echo 'make uninstall  takes the same variables'
 	@echo 'make examples   builds examples-c into target/examples'
 	@echo 'make lint       rustfmt and clippy'
+	@echo 'make codes      whether the C tests provoke every code that the header lists'
 	@echo 'make asan       the C tests under AddressSanitizer'
 	@echo 'make valgrind   the C tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
 	@echo 'make clean      removes what was built'
 
-# ---- the header ----
+# ---- the header, and what is written from it ----
 
 header:
 	WEALD_WRITE_HEADER=1 $(CARGO) test --test header
+	$(PYTHON) docs/reference.py
+
+man: $(MAN)/weald.7
+
+# A page for each function; the overview is written last, and stands for all.
+$(MAN)/weald.7: include/weald.h docs/man.py docs/header.py
+	$(PYTHON) docs/man.py '$(MAN)'
 
 # ---- install ----
 
@@ -64,7 +72,7 @@ FILL = sed -e 's|@PREFIX@|$(abspath $(PREFIX))|g' -e 's|@LIBDIR@|$(abspath $(LIB
            -e 's|@INCLUDEDIR@|$(abspath $(INCLUDEDIR))|g' -e 's|@VERSION@|$(VERSION)|g' \
            -e 's|@LIBFILE@|$(LIBFILE)|g' -e 's|@SONAME@|$(SONAME)|g'
 
-install: $(SHARED)
+install: $(SHARED) $(MAN)/weald.7
 	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(LIBDIR)/cmake/weald' '$(DESTDIR)$(INCLUDEDIR)'
 	install -m 755 $(SHARED) '$(DESTDIR)$(LIBDIR)/$(LIBFILE)'
 	ln -sf $(LIBFILE) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
@@ -74,22 +82,16 @@ install: $(SHARED)
 	$(FILL) packaging/weald.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/weald.pc'
 	$(FILL) packaging/weald-config.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/weald/weald-config.cmake'
 	$(FILL) packaging/weald-config-version.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/weald/weald-config-version.cmake'
-ifneq ($(MAN3),)
-	install -d '$(DESTDIR)$(MANDIR)/man3'
-	install -m 644 $(MAN3) '$(DESTDIR)$(MANDIR)/man3'
-endif
-ifneq ($(MAN7),)
-	install -d '$(DESTDIR)$(MANDIR)/man7'
-	install -m 644 $(MAN7) '$(DESTDIR)$(MANDIR)/man7'
-endif
+	install -d '$(DESTDIR)$(MANDIR)/man3' '$(DESTDIR)$(MANDIR)/man7'
+	install -m 644 '$(MAN)'/weald_*.3 '$(DESTDIR)$(MANDIR)/man3'
+	install -m 644 '$(MAN)/weald.7' '$(DESTDIR)$(MANDIR)/man7'
 
 uninstall:
 	rm -f '$(DESTDIR)$(LIBDIR)/$(LIBFILE)' '$(DESTDIR)$(LIBDIR)/$(SONAME)' '$(DESTDIR)$(LIBDIR)/libweald.so'
 	rm -f '$(DESTDIR)$(LIBDIR)/libweald.a' '$(DESTDIR)$(LIBDIR)/pkgconfig/weald.pc'
 	rm -f '$(DESTDIR)$(INCLUDEDIR)/weald.h' '$(DESTDIR)$(INCLUDEDIR)/weald.hpp'
 	rm -rf '$(DESTDIR)$(LIBDIR)/cmake/weald'
-	rm -f $(foreach page,$(notdir $(MAN3)),'$(DESTDIR)$(MANDIR)/man3/$(page)')
-	rm -f $(foreach page,$(notdir $(MAN7)),'$(DESTDIR)$(MANDIR)/man7/$(page)')
+	rm -f '$(DESTDIR)$(MANDIR)'/man3/weald_*.3 '$(DESTDIR)$(MANDIR)/man7/weald.7'
 
 # An install of our own, which examples and tests are built against; one at a time.
 stage: $(SHARED)
@@ -133,6 +135,9 @@ bench:
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+
+codes:
+	$(PYTHON) tests/run.py codes
 
 asan:
 	$(PYTHON) tests/run.py asan

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Compiles and runs every program in README.md and docs/*.md, and compares what it prints with what the page says.
 
-    docs/check.py                all pages
-    docs/check.py docs/guide.md  some of them
+    docs/check.py                everything
+    docs/check.py docs/guide.md  some pages
+    docs/check.py header         the comments of include/weald.h, and docs/reference.md, which is made of them
+    docs/check.py --list         what there is to check, one a line
 
 A program is a block that opens with ```c program; a block right after it that opens with ```text prints is what goes
 to stdout, line by line. Every C block must be a program, so that no snippet goes unread by a compiler. It builds
 against the staged install (target/stage), or where there is none against include/ and target/release. Links between
-pages are followed, and reference.md must be what reference.py writes. Exit status 1 if anything fails.
+pages are followed. reference.md must be what reference.py writes, and the header's comments what comments.py demands.
+Exit status 1 if anything fails.
 """
 import os
 import re
@@ -15,6 +18,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import comments
+import header
+import reference
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -24,31 +31,51 @@ FLAGS = ["-Wall", "-Wextra", "-Werror", "-pthread"]
 
 # Written from the header, which the tests compile in every dialect: its blocks are declarations, not programs.
 REFERENCE = ROOT / "docs" / "reference.md"
+HEADER = "header"  # on the command line: what is written from src/ffi
 
 BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<to>[^)\s]+)\)")
 
 
 def main():
-    pages = [Path(word).resolve() for word in sys.argv[1:]] or all_pages()
+    words = sys.argv[1:] or [HEADER, *map(name, all_pages())]
+    if words == ["--list"]:
+        print("\n".join([HEADER, *map(name, all_pages())]))
+        return 0
     failures, count = [], 0
     with tempfile.TemporaryDirectory() as folder:
-        flags = library(Path(folder))
-        for page in pages:
+        flags = None
+        for word in words:
+            if word == HEADER:
+                failures += of_header()
+                continue
+            page = Path(word).resolve()
             text = page.read_text(encoding="utf-8")
             failures += dead_links(page, text)
             if page == REFERENCE:
                 continue
             for line, program, printed in programs(page, text, failures):
                 count += 1
+                flags = flags or library(Path(folder))
                 wrong = run(Path(folder), flags, program, printed)
                 if wrong:
                     failures.append(f"{name(page)}:{line}: {wrong}")
-    failures += out_of_date() if not sys.argv[1:] else []
     for failure in failures:
         print(failure)
-    print(f"{count} programs in {len(pages)} pages, {len(failures)} failures")
+    print(f"{count} programs in {len(words)} pages, {len(failures)} failures")
     return 1 if failures else 0
+
+
+def of_header():
+    """What is wrong with the comments, and with the page that is made of them."""
+    book = header.read()
+    kept = REFERENCE.read_text(encoding="utf-8") if REFERENCE.exists() else ""
+    failures = comments.failures(book)
+    failures += [f"{item.name}: not in {name(REFERENCE)}" for item in comments.functions(book)
+                 if f"\n### {item.name}\n" not in kept]
+    if kept != reference.page(book):
+        failures.append(f"{name(REFERENCE)} is not what include/weald.h says; `make header` writes it anew")
+    return failures
 
 
 def all_pages():
@@ -129,11 +156,6 @@ def anchors(file):
         titles = re.findall(r"^#+ (.*)$", BLOCK.sub("", file.read_text(encoding="utf-8")), re.M)
         _anchors[file] = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
     return _anchors[file]
-
-
-def out_of_date():
-    status, text = finish([sys.executable, REFERENCE.with_suffix(".py"), "--check"])
-    return [text.strip()] if status != 0 else []
 
 
 if __name__ == "__main__":

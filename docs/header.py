@@ -1,8 +1,7 @@
 """Reads include/weald.h as a book: sections, and in each the declarations with their comments, in order.
 
-The header is generated, so its shape is known: a section begins with a comment between two rules, and blank lines
-stand between declarations, each under its comment. What a family's functions have in common stands in the `//!` text
-of its file in src/ffi, whose first paragraph is the section's heading.
+The header is generated, so its shape is known: a section begins with a comment between two rules, its title and what
+its functions have in common, and blank lines stand between declarations, each under its comment.
 """
 import re
 from collections import namedtuple
@@ -10,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-Book = namedtuple("Book", "version about sections")
+Book = namedtuple("Book", "version about sections")  # about: the header's head, without its own title
 Section = namedtuple("Section", "title intro items")
 Item = namedtuple("Item", "kind name comment code")  # kind: function, type, macro; comment: a list of paragraphs
 
@@ -20,37 +19,23 @@ COMMENT = re.compile(r"\s*/\*.*?\*/\n?", re.S)
 
 def read():
     text = (ROOT / "include" / "weald.h").read_text(encoding="utf-8")
-    about = paragraphs(COMMENT.match(text).group())
+    about = paragraphs(COMMENT.match(text).group())[2:]
     body = text.split('extern "C" {\n#endif\n', 1)[1].rsplit("#ifdef __cplusplus", 1)[0]
     before, *parts = HEADING.split(body)
-    introductions = _introductions()
     sections = []
     for heading, declarations in zip(parts[::2], parts[1::2]):
-        first, *rest = paragraphs(heading)
-        title, _, more = first.partition(". ")
-        title = title.rstrip(".")
-        said = [*([more] if more else []), *rest]
-        sections.append(Section(title, said or introductions.get(title, []), list(_items(declarations))))
+        title, *intro = paragraphs(heading)
+        sections.append(Section(title.rstrip("."), intro, list(_items(declarations))))
     # The macros above the first section belong to it: the version, spans of time.
     sections[0].items[:0] = _items(before)
     return Book(re.search(r'WEALD_VERSION "(.*?)"', text)[1], about, sections)
 
 
 def paragraphs(comment):
-    """The text of a comment, a paragraph an entry."""
+    """The text of a comment, a paragraph or a point of a list (it begins with "- ") an entry."""
     lines = [re.sub(r"^\s*(/\*|\*/|\*)? ?", "", line) for line in comment.strip().removesuffix("*/").splitlines()]
-    blocks = "\n".join(line.rstrip() for line in lines).split("\n\n")
+    blocks = re.split(r"\n\n|\n(?=- )", "\n".join(line.rstrip() for line in lines))
     return [" ".join(block.split()) for block in blocks if block.strip()]
-
-
-def _introductions():
-    """By title, what src/ffi says of a family beyond its title."""
-    found = {}
-    for path in (ROOT / "src" / "ffi").glob("*.rs"):
-        lines = [line[3:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("//!")]
-        title, *rest = paragraphs("\n".join(lines)) or [""]
-        found[title.rstrip(".")] = rest
-    return found
 
 
 def _items(text):

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Writes a man page for every function of include/weald.h, and weald(7).
 
-    docs/man.py              writes docs/man/*.3 and docs/man/weald.7, from where `make install` takes them
-    docs/man.py DIRECTORY    writes them there instead
+    docs/man.py              writes them to target/man
+    docs/man.py DIRECTORY    writes them there instead, as `make install` has it done
 """
 import re
 import sys
 from pathlib import Path
 
+import comments
 import header
 
-PLACE = Path(__file__).resolve().parent / "man"
+PLACE = header.ROOT / "target" / "man"
 CODE = re.compile(r"\bWEALD_E[A-Z]+\b")
 NAME = re.compile(r"\bweald_\w+")
 
@@ -19,7 +20,7 @@ def main():
     place = Path(sys.argv[1]) if sys.argv[1:] else PLACE
     pages = all_pages(header.read())
     place.mkdir(parents=True, exist_ok=True)
-    for old in [*place.glob("weald_*.3"), *place.glob("weald.7")]:
+    for old in place.glob("weald_*.3"):
         if old.name not in pages:
             old.unlink()
     for name, text in pages.items():
@@ -40,9 +41,9 @@ def all_pages(book):
 
 def function_page(book, name, functions, meanings):
     section, item = functions[name]
-    codes = codes_of(name, functions)
-    described = [line for paragraph in item.comment for line in (".PP", roff(paragraph, functions))]
-    common = [line for paragraph in section.intro for line in (".PP", roff(paragraph, functions))]
+    codes = codes_of(item)
+    described = [line for text in item.comment for line in paragraph(text, functions)]
+    common = [line for text in section.intro for line in paragraph(text, functions)]
     out = [title(name, 3, book), ".SH NAME", f"{name} \\- {plain(summary(item.comment))}", ".SH SYNOPSIS", ".nf",
            ".B #include <weald.h>", ".PP", *synopsis(item.code), ".fi", ".PP",
            r"Compile and link with \fIpkg-config \-\-cflags \-\-libs weald\fR.", ".SH DESCRIPTION", *described[1:]]
@@ -62,17 +63,9 @@ def summary(comment):
     return first if first[1:2].isupper() else first[0].lower() + first[1:]
 
 
-def codes_of(name, functions, seen=()):
-    """Every code that its comment names, itself or by reference to another function or to its section."""
-    section, item = functions[name]
-    text = " ".join(item.comment)
-    found = set(CODE.findall(text))
-    if "the codes above" in text or "those of the section" in text:
-        found |= set(CODE.findall(" ".join(section.intro)))
-    for other in re.findall(r"\b(?:[Aa]s|those of) (weald_\w+)", text):
-        if other in functions and other != name and other not in seen:
-            found |= codes_of(other, functions, (*seen, name))
-    return found
+def codes_of(item):
+    """Every code that a function may fail with: those that it lists, and the hub's if it needs one."""
+    return comments.codes_of(item) | set(comments.HUB_CODES if comments.needs_hub(item) else [])
 
 
 def synopsis(code):
@@ -90,10 +83,10 @@ def overview(book, functions):
     out = [title("weald", 7, book), ".SH NAME", r"weald \- green threads, an event hub and cooperative I/O for C",
            ".SH SYNOPSIS", ".nf", ".B #include <weald.h>", ".fi", ".PP",
            r"Compile and link with \fIpkg-config \-\-cflags \-\-libs weald\fR.", ".SH DESCRIPTION"]
-    out += [line for paragraph in book.about[2:] for line in (roff(paragraph, functions), ".PP")][:-1]
+    out += [line for text in book.about for line in paragraph(text, functions)][1:]
     for section in book.sections:
         out += [f'.SH "{plain(section.title.upper())}"']
-        out += [line for paragraph in section.intro for line in (roff(paragraph, functions), ".PP")]
+        out += [line for text in section.intro for line in paragraph(text, functions)][1:]
         for item in section.items:
             if item.kind == "function":
                 out += [".TP", f".BR {item.name} (3)", plain(summary(item.comment))]
@@ -111,9 +104,14 @@ def plain(text):
     return "\\&" + text if text[:1] in (".", "'") else text
 
 
+def paragraph(text, functions):
+    """One more, or a point of a list."""
+    return [r".IP \(bu 2", roff(text[2:], functions)] if text.startswith("- ") else [".PP", roff(text, functions)]
+
+
 def roff(text, functions):
     """Comment text: arguments in italics, functions with their section, codes in bold."""
-    parts = re.split(r"(`[^`]*`)", text.replace("the codes above", "the codes below"))
+    parts = re.split(r"(`[^`]*`)", text)
     for i, part in enumerate(parts):
         if i % 2:
             parts[i] = rf"\fI{plain(part[1:-1])}\fR"

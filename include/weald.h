@@ -5,7 +5,17 @@
  * Every function returns >= 0 for success and a negative WEALD_E... code for failure; a failed call
  * changes nothing and writes no output. Handles are positive integers: a NULL, stale, closed or
  * random one gives an error code, never a crash, and weald_close takes every kind. Deadlines are
- * absolute: WEALD_FOREVER, WEALD_NOW or weald_after(WEALD_MS(250)). */
+ * absolute: WEALD_FOREVER, WEALD_NOW or weald_after(WEALD_MS(250)).
+ *
+ * A function's comment says whether it may switch to other greenlets, and lists the codes that it
+ * fails with. These are not repeated:
+ *
+ * - The hub's codes. A thread's first call makes its hub, and may fail with WEALD_ENOMEM or
+ *   WEALD_EMFILE; after weald_hub_shutdown every call fails with WEALD_ESHUTDOWN. Functions whose
+ *   comment says "From any thread; does not switch" need no hub.
+ * - A call that may switch returns the code that its greenlet was interrupted with, see
+ *   weald_interrupt.
+ * - WEALD_EPANIC: a panic in a callback written in Rust, or a defect of the library. */
 
 #ifndef WEALD_H
 #define WEALD_H
@@ -30,33 +40,42 @@ extern "C" {
 /* The capacity of a queue without a bound. */
 #define WEALD_UNBOUNDED SIZE_MAX
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Codes, time, handles.
- * ---------------------------------------------------------------------------- */
+ *
+ * The codes are negated errno values where errno has one; those of our own are below -2000. A
+ * number is never reused. errno itself is not used: each greenlet has its own, saved and restored
+ * over a switch.
+ *
+ * A handle is good in the thread that made it, and gives WEALD_EPERM in others. Any thread may use
+ * the handles of hubs, thread pools, workers, and of what was made with WEALD_SHARED.
+ * ---------------------------------------------------------------------------------------------- */
 
-/* Not permitted: the handle belongs to another thread, the caller is not the owner,
- * or a binding has forbidden to suspend now. */
+/* Not permitted: the handle belongs to another thread, the caller is not the owner, the call is for
+ * main alone, or a binding's hook forbids to wait now. */
 #define WEALD_EPERM (-1)
 
 /* No such thing: a link, a path. */
 #define WEALD_ENOENT (-2)
 
-/* Interrupted. */
+/* Interrupted. Given by bindings to weald_interrupt, and never by the library itself. */
 #define WEALD_EINTR (-4)
 
 /* A bad handle or descriptor: stale, closed, of another kind, or no handle at all. */
 #define WEALD_EBADF (-9)
 
-/* No such child process: it was reaped by somebody else. */
+/* No such child process: it was reaped by somebody else. Told to the callback of a child
+ * watcher. */
 #define WEALD_ECHILD (-10)
 
-/* Not ready, and the deadline was WEALD_NOW. */
+/* Not ready, and the deadline was WEALD_NOW; or no thread is to be had. */
 #define WEALD_EAGAIN (-11)
 
 /* Out of memory, mappings or handles. */
 #define WEALD_ENOMEM (-12)
 
-/* Busy: somebody waits for this already, or the target of a switch is not waiting for one. */
+/* Busy: another greenlet waits for this descriptor, or the target of a switch does not wait for
+ * one. */
 #define WEALD_EBUSY (-16)
 
 /* An invalid argument: a NULL callback or output, a number out of range. */
@@ -68,7 +87,8 @@ extern "C" {
 /* Closed: the queue takes no more, or the barrier is broken. */
 #define WEALD_EPIPE (-32)
 
-/* A deadlock: nothing is left that could end this wait, or it waits for itself. */
+/* A deadlock: the caller waits for itself; or, in main, nothing is left in this thread that could
+ * end its wait. */
 #define WEALD_EDEADLK (-35)
 
 /* Not available on this system. */
@@ -89,7 +109,8 @@ extern "C" {
 /* The greenlet was killed, or its wait called off. */
 #define WEALD_ECANCELED (-125)
 
-/* A blocking call in a loop callback, which must not block: spawn a greenlet there instead. */
+/* The call would have to wait, in a loop callback, which must not: spawn a greenlet there
+ * instead. */
 #define WEALD_EWOULDBLOCK (-2001)
 
 /* A panic was caught at the library's edge: in a callback written in Rust, or a defect of ours. */
@@ -101,7 +122,7 @@ extern "C" {
 /* The deadline of a call that is not to wait. */
 #define WEALD_NOW 0
 
-/* Given to the functions that make an event, result or queue: every thread may use it. */
+/* A flag for the functions that make an event, result or queue: every thread may use it. */
 #define WEALD_SHARED 65536
 #define WEALD_KIND_GREENLET 1
 #define WEALD_KIND_HUB 2
@@ -125,50 +146,52 @@ extern "C" {
 /* A handle to any kind of object: positive, never used again when it is closed. */
 typedef int64_t weald_handle;
 
-/* The text of a code, for people: "the deadline has passed". Never NULL, never freed.
- * A positive number is taken as an errno. From any thread; does not switch. */
+/* The text of a code, for people: "the deadline has passed". A positive number is taken as an
+ * errno. Never NULL, never freed. From any thread; does not switch. */
 const char *weald_strerror(int code);
 
-/* The short name of a code: "ETIMEDOUT"; "UNKNOWN" for a number that is none. Never
- * NULL, never freed. From any thread; does not switch. */
+/* The short name of a code: "ETIMEDOUT"; "UNKNOWN" for a number that is none. Never NULL, never
+ * freed. From any thread; does not switch. */
 const char *weald_strcode(int code);
 
-/* The library's version, "0.1.0". From any thread; does not switch. */
+/* The library's version, "0.1.0". Never fails. From any thread; does not switch. */
 const char *weald_version(void);
 
-/* The version of this ABI. It grows when something is added; the number in the
- * library's soname changes when something is taken away. From any thread; does not
- * switch. */
+/* The version of this ABI. It grows when something is added; the number in the library's soname
+ * changes when something is taken away. Never fails. From any thread; does not switch. */
 int weald_abi_version(void);
 
-/* Nanoseconds on the monotonic clock. Setting the wall clock does not touch it. From
+/* Nanoseconds on the monotonic clock. Setting the wall clock does not touch it. Never fails. From
  * any thread; does not switch. */
 int64_t weald_now(void);
 
-/* The deadline `ns` nanoseconds from now. Saturates: INT64_MAX is never, a negative
- * number is a deadline that has passed. From any thread; does not switch. */
+/* The deadline `ns` nanoseconds from now. Saturates: INT64_MAX is never, a negative number is a
+ * deadline that has passed. Never fails. From any thread; does not switch. */
 int64_t weald_after(int64_t ns);
 
-/* Drops one reference to the object behind `handle`; with the last one the object is
- * closed: whoever waits for it gets WEALD_EBADF, what it holds is destroyed, a
- * watcher or timeout ends. A greenlet is not killed by it: it runs on by itself, and
- * one that was never started ends. Shared objects and hub handles: from any thread;
- * others: from the thread that made them. Does not switch. Returns 0, WEALD_EBADF,
- * WEALD_EPERM (another thread's). */
+/* Drops one reference to the object behind `handle`. With the last one the object is closed:
+ * whoever waits for it gets WEALD_EBADF, what it holds is destroyed, a watcher or timeout ends. A
+ * greenlet is not killed by it: it runs on by itself, and one that was never started ends. Does not
+ * switch. Returns 0. Fails with WEALD_EBADF (also for a handle that nobody has to close: main's, or
+ * a detached greenlet's), WEALD_EPERM. */
 int weald_close(weald_handle handle);
 
-/* Adds a reference to the object behind `handle`, to be dropped by a weald_close of
- * its own, and returns the handle. Threads as for weald_close. Does not switch.
- * Returns WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW. */
+/* Adds a reference to the object behind `handle`, to be dropped by a weald_close of its own, and
+ * returns the handle. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW (four
+ * thousand million of them). */
 weald_handle weald_dup(weald_handle handle);
 
-/* What `handle` stands for: WEALD_KIND_... Threads as for weald_close. Does not
- * switch. Returns WEALD_EBADF, WEALD_EPERM. */
+/* What `handle` stands for: WEALD_KIND_... Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_kind(weald_handle handle);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Greenlets.
- * ---------------------------------------------------------------------------- */
+ *
+ * A greenlet is a function that runs on a stack of its own until it blocks in a function of this
+ * library; then others run. All greenlets of a thread share that thread, so nothing else runs
+ * between two blocking calls. The thread's own stack is a greenlet as well, called main, which can
+ * not be killed.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* For `weald_spawn_options.flags`: no handle is given out, 0 is returned. */
 #define WEALD_SPAWN_DETACHED 1
@@ -200,8 +223,8 @@ typedef void *(*weald_fn)(void *arg);
 /* Destroys a value or an argument. */
 typedef void (*weald_destroy_fn)(void *value);
 
-/* How to make a greenlet. Set `size` to sizeof(weald_spawn_options) and what you do
- * not need to zero. */
+/* How to make a greenlet. Set `size` to sizeof(weald_spawn_options) and what you do not need to
+ * zero. */
 typedef struct weald_spawn_options {
   /* sizeof(weald_spawn_options) */
   size_t size;
@@ -221,212 +244,261 @@ typedef struct weald_spawn_options {
   void *user;
 } weald_spawn_options;
 
-/* Called when a greenlet (or result) has ended, in the loop: it must not block. */
+/* Called in the loop when a greenlet or result has ended: it must not block. */
 typedef void (*weald_link_fn)(weald_handle ended, void *arg);
 
-/* Makes a greenlet that will run `fn(arg)`, behind everything that is ready now. The
- * handle is the caller's to close; closing it does not end the greenlet. Does not
- * switch. Returns WEALD_EINVAL (`fn` NULL), WEALD_ENOMEM, WEALD_EMFILE, WEALD_ESHUTDOWN. */
+/* Makes a greenlet that will run `f(arg)`, behind everything that is ready now. The handle is the
+ * caller's to close; closing it does not end the greenlet. Does not switch. Fails with WEALD_EINVAL
+ * (`f` NULL), WEALD_ENOMEM. */
 weald_greenlet weald_spawn(weald_fn f, void *arg);
 
-/* As weald_spawn, with options (NULL: none). Joining a pool that is full waits: then it may
- * switch, and may return WEALD_ECANCELED and the like. Returns WEALD_EINVAL (`fn` NULL, an option
- * out of range, a name that is not UTF-8), WEALD_EBADF (the group) and those of weald_spawn. */
+/* As weald_spawn, with options (NULL: none). May switch, but only to wait for room in a pool.
+ * Returns a handle, or 0 for a detached one. Fails with WEALD_EINVAL (`f` NULL; an option out of
+ * range; a name that is not UTF-8; a size that can not be), WEALD_ENOMEM; with a group, WEALD_EBADF
+ * (also when it is closed meanwhile), WEALD_EPERM; and in a full pool WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
 weald_greenlet weald_spawn_with(weald_fn f, void *arg, const weald_spawn_options *options);
 
-/* Fire and forget: as weald_spawn, but there is no handle to close. Returns 0 or as weald_spawn. */
+/* Fire and forget: as weald_spawn, but there is no handle to close. Does not switch. Returns 0.
+ * Fails with WEALD_EINVAL (`f` NULL), WEALD_ENOMEM. */
 int weald_go(weald_fn f, void *arg);
 
-/* As weald_spawn_with, but not started. Closing the handle of one that was never started
- * destroys its argument. Does not switch. Returns as weald_spawn_with. */
+/* As weald_spawn_with, but not started: `delay_ns` is not looked at, and it can not be detached.
+ * Closing the handle of one that was never started destroys its argument. May switch, as
+ * weald_spawn_with. Fails with WEALD_EINVAL (`f` NULL; an option out of range; detached; a name
+ * that is not UTF-8; a size that can not be), WEALD_ENOMEM; with a group, WEALD_EBADF (also when it
+ * is closed meanwhile), WEALD_EPERM; and in a full pool WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
 weald_greenlet weald_greenlet_new(weald_fn f, void *arg, const weald_spawn_options *options);
 
-/* Starts a greenlet made by weald_greenlet_new, behind everything that is ready. Does not
- * switch. Returns 0, WEALD_EBADF, WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine). */
+/* Starts a greenlet made by weald_greenlet_new, behind everything that is ready. Does not switch.
+ * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before), WEALD_EINVAL (a
+ * coroutine). */
 int weald_start(weald_greenlet g);
 
 /* Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Does not
- * switch. Returns as weald_start, and WEALD_EINVAL for a negative delay. */
+ * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before),
+ * WEALD_EINVAL (a coroutine; a negative delay), WEALD_ENOMEM. */
 int weald_start_later(weald_greenlet g, int64_t delay_ns);
 
-/* Waits until `g` has ended, however it ended. May switch. Returns 0, WEALD_EBADF, WEALD_EDEADLK
- * (joining oneself, or nothing is left that could end it), WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED. */
+/* Waits until `g` has ended, however it ended. May switch. Returns 0. Fails with WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_EDEADLK (also for oneself). */
 int weald_join(weald_greenlet g, int64_t deadline);
 
-/* Waits until `count` of the `n` greenlets have ended (0: all of them). Returns how many have;
- * with WEALD_JOIN_RAISE in `flags` the code of the first that failed as soon as it has. May
- * switch. Returns WEALD_EBADF, WEALD_EINVAL, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
- * WEALD_EDEADLK. */
+/* Waits until `count` of the `n` greenlets have ended (0: all of them), and returns how many have.
+ * With WEALD_JOIN_RAISE in `flags` it returns the code of the first that failed, as soon as it has.
+ * May switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`gs` NULL; `count` above `n`;
+ * other flags), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_EDEADLK, and with WEALD_JOIN_RAISE a greenlet's own code. */
 int64_t weald_joinall(const weald_greenlet *gs, size_t n, size_t count, int flags,
                       int64_t deadline);
 
-/* Waits until one of the `n` greenlets has ended; its index. May switch. Returns WEALD_EBADF,
- * WEALD_EINVAL (`n` is 0), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK. */
+/* Waits until one of the `n` greenlets has ended, and returns its index. May switch. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`gs` NULL; `n` 0), WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int64_t weald_join_any(const weald_greenlet *gs, size_t n, int64_t deadline);
 
-/* An iterator over the `n` greenlets in the order in which they end; close it. Does not switch.
- * Returns WEALD_EBADF, WEALD_EINVAL, WEALD_ENOMEM. */
+/* Makes an iterator over the `n` greenlets, in the order in which they end; close it. Does not
+ * switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`gs` NULL), WEALD_ENOMEM. */
 weald_handle weald_iwait(const weald_greenlet *gs, size_t n);
 
-/* Waits for the next greenlet to end: 1 and its handle in `*g`, or 0 when all have been returned.
- * May switch. Returns WEALD_EBADF, WEALD_EINVAL (`g` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED, WEALD_EDEADLK. */
+/* Waits for the next greenlet to end: 1 and its handle, borrowed, in `*g`; or 0 when all have been
+ * returned. May switch. Fails with WEALD_EBADF (also when the iterator is closed meanwhile),
+ * WEALD_EPERM, WEALD_EINVAL (`g` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int weald_iwait_next(weald_handle it, weald_greenlet *g, int64_t deadline);
 
 /* Waits for the end of `g` and gets its value into `*value` (NULL: not wanted). If it failed,
- * returns the failure's code: weald_error tells that from a failure of the wait. May switch.
- * Returns 0 and as weald_join. */
+ * returns the failure's code; weald_error tells that from a failure of the wait. May switch.
+ * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK (also for oneself), or the code that `g` failed
+ * with. */
 int weald_get(weald_greenlet g, void **value, int64_t deadline);
 
-/* Marks the current greenlet as failed, with a negative code and a message (NULL: none), and
- * returns NULL, so that a body ends with `return weald_fail(WEALD_EPIPE, "peer gone");`. The
- * message is copied. In a job of a thread pool it marks the job; elsewhere outside a greenlet it
- * does nothing. Does not switch. */
+/* Marks the current greenlet as failed, with a negative code (another counts as WEALD_EINVAL) and a
+ * message, which is copied (NULL, or not UTF-8: none), and returns NULL, so that a body ends with
+ * `return weald_fail(WEALD_EPIPE, "peer gone");`. It does not end the greenlet by itself; whatever
+ * its function returns is not its value any more. In a job of a thread pool it marks the job; in
+ * main and in callbacks it does nothing. Never fails. Does not switch. */
 void *weald_fail(int code, const char *message);
 
-/* The message that `g` failed with; "" if there is none, or for a bad handle. Never NULL; good
- * until the handle is closed. Does not switch. */
+/* The message that `g` failed with; "" if there is none, for a bad handle, and for another
+ * thread's. Never NULL; good until the handle is closed or weald_fail called again. Does not
+ * switch. */
 const char *weald_error_message(weald_greenlet g);
 
 /* Kills `g`: its current and every later blocking call returns WEALD_ECANCELED, until it ends. One
  * that has not begun never will; its argument is destroyed. `reason` is kept (0: WEALD_ECANCELED).
- * With WEALD_NOW it is only marked, and 0 returned; with any other deadline the call waits for its
- * end, unless `g` is the caller. May switch. Returns 0 (also when it had ended before),
- * WEALD_EBADF, WEALD_EPERM (main, or another thread's), WEALD_EINVAL (a positive reason),
- * WEALD_EWOULDBLOCK, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK. */
+ * With WEALD_NOW it is only marked; with any other deadline the call waits for its end, unless `g`
+ * is the caller. May switch. Returns 0, also when it had ended before. Fails with WEALD_EBADF,
+ * WEALD_EPERM (main; another thread's; a hook forbids to wait), WEALD_EINVAL (a positive reason),
+ * WEALD_EWOULDBLOCK; and, when it has been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK,
+ * WEALD_ENOMEM. */
 int weald_kill(weald_greenlet g, int reason, int64_t deadline);
 
-/* Kills all `n` greenlets, then waits for their ends as weald_kill does. Returns as weald_kill; on
- * WEALD_EBADF none is killed. */
+/* Kills all `n` greenlets, then waits for their ends as weald_kill does. May switch. Returns 0.
+ * Fails, and kills none, with WEALD_EBADF, WEALD_EPERM (main; another thread's; a hook forbids to
+ * wait), WEALD_EINVAL (`gs` NULL; a positive reason), WEALD_EWOULDBLOCK; and, when all have been
+ * marked, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK, WEALD_ENOMEM. */
 int weald_killall(const weald_greenlet *gs, size_t n, int reason, int64_t deadline);
 
 /* Makes the current (or, if it is not blocked, the next) blocking call of `g` return `code`, once.
- * For bindings, which raise an exception of theirs there. Does not switch. Returns 0, WEALD_EBADF,
- * WEALD_EINVAL (`code` not negative), WEALD_EALREADY (it has ended). */
+ * For bindings, which raise an exception of theirs there. Does not switch. Returns 0. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`code` not negative), WEALD_EALREADY (it has ended). */
 int weald_interrupt(weald_greenlet g, int code);
 
-/* The reason that `g` was killed with, 0 if it was not. Does not switch. Returns WEALD_EBADF. */
+/* The reason that `g` was killed with, a negative number; 0 if it was not. Does not switch. Fails
+ * with WEALD_EBADF, WEALD_EPERM. */
 int weald_kill_reason(weald_greenlet g);
 
 /* Holds back killing from the current greenlet (1), so that cleanup code may block; 0 takes one
- * level back, and a kill that came meanwhile works from then on. Does not switch. Returns 0,
- * WEALD_EINVAL (more taken back than given), WEALD_EWOULDBLOCK (in a callback: no greenlet). */
+ * level back, and a kill that came meanwhile works from then on. Does not switch. Returns 0. Fails
+ * with WEALD_EINVAL (more taken back than given), WEALD_EWOULDBLOCK (in a callback: no
+ * greenlet). */
 int weald_shield(int on);
 
-/* WEALD_ECANCELED when the current greenlet has been killed and is not shielded, else 0. Does not
- * switch. */
+/* Whether the current greenlet has been killed and is not shielded. Does not switch. Returns 0 if
+ * not. Fails with WEALD_ECANCELED if so. */
 int weald_cancelled(void);
 
-/* Has `fn(g, arg)` run in the loop when `g` ends; in the next turn if it has ended. Does not
- * switch. Returns the link's number, above 0, for weald_unlink; or WEALD_EBADF, WEALD_EINVAL. */
+/* Has `f(g, arg)` run in the loop when `g` ends; in the next turn if it has ended. `when`:
+ * WEALD_LINK_... Does not switch. Returns the link's number, above 0, for weald_unlink. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` NULL; no such `when`). */
 int64_t weald_link(weald_greenlet g, weald_link_fn f, void *arg, int when);
 
-/* Takes a link back. Does not switch. Returns 0, WEALD_EBADF, WEALD_ENOENT (no such link, or it
- * has fired). */
+/* Takes a link back. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT
+ * (no such link, or it has fired). */
 int weald_unlink(weald_greenlet g, int64_t link);
 
-/* What `g` does: WEALD_STATE_... Does not switch. Returns WEALD_EBADF. */
+/* What `g` does: WEALD_STATE_... Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_state(weald_greenlet g);
 
-/* 1 when `g` has been started (and perhaps ended), else 0. Does not switch. Returns WEALD_EBADF. */
+/* 1 when `g` has been started (and perhaps ended), else 0. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM. */
 int weald_started(weald_greenlet g);
 
-/* 1 when `g` has ended, else 0. Does not switch. Returns WEALD_EBADF. */
+/* 1 when `g` has ended, else 0. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_ready(weald_greenlet g);
 
-/* 1 when `g` has ended with a value, else 0. Does not switch. Returns WEALD_EBADF. */
+/* 1 when `g` has ended with a value, else 0. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM. */
 int weald_successful(weald_greenlet g);
 
-/* The value of a greenlet that has ended well. Does not wait or switch. Returns 0, WEALD_EBADF,
- * WEALD_EINVAL (`value` NULL), WEALD_EAGAIN (not ended), or the failure's code. */
+/* Gets the value of a greenlet that has ended well, without waiting. Does not switch. Returns 0.
+ * Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`value` NULL), WEALD_EAGAIN (not ended), or
+ * the code that `g` failed with. */
 int weald_value(weald_greenlet g, void **value);
 
 /* The code that `g` failed with, 0 if it has not (yet); WEALD_ECANCELED when it was killed before
- * it began. Does not switch. Returns WEALD_EBADF. */
+ * it began. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_error(weald_greenlet g);
 
-/* The greenlet that runs: borrowed, do not close it. 0 in a loop callback. Does not switch.
- * Returns WEALD_ENOMEM, WEALD_EMFILE, WEALD_ESHUTDOWN. */
+/* The greenlet that runs: borrowed, do not close it. 0 in a loop callback. Does not switch. Fails
+ * with the hub's codes alone. */
 weald_greenlet weald_self(void);
 
-/* The greenlet that spawned `g`, borrowed; 0 if it is gone, or for main. Of a coroutine: who it
- * returns to. Does not switch. Returns WEALD_EBADF. */
+/* The greenlet that spawned `g`, borrowed; 0 if it is gone, and for main. Of a coroutine: who it
+ * returns to. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 weald_greenlet weald_parent(weald_greenlet g);
 
-/* A small number for people, not used twice in one hub; main is 0. Does not switch. Returns
- * WEALD_EBADF. */
+/* A small number for people, not used twice in one hub; main is 0. Does not switch. Fails with
+ * WEALD_EBADF, WEALD_EPERM. */
 int64_t weald_id(weald_greenlet g);
 
-/* Names `g` for reports; copied, NULL takes the name away. Does not switch. Returns 0,
- * WEALD_EBADF, WEALD_EINVAL (not UTF-8). */
+/* Names `g` for reports; copied, NULL takes the name away. Does not switch. Returns 0. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (not UTF-8). */
 int weald_set_name(weald_greenlet g, const char *name);
 
-/* Writes the name of `g` to `buf` as snprintf would, cut to `len` bytes with a NUL; returns its
- * whole length, 0 if it has none. Does not switch. Returns WEALD_EBADF, WEALD_EINVAL (`buf` NULL
- * and `len` not 0). */
+/* Writes the name of `g` to `buf` as snprintf would, cut to `len` bytes with a NUL, and returns its
+ * whole length, 0 if it has none. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM,
+ * WEALD_EINVAL (`buf` NULL and `len` not 0). */
 int weald_name(weald_greenlet g, char *buf, size_t len);
 
-/* Where `g` was spawned: the return address of the call, for dladdr or addr2line. NULL for main
- * and bad handles. Does not switch. */
+/* Where `g` was spawned: the return address of the call, for dladdr or addr2line. NULL for main,
+ * for a bad handle, and for another thread's. Does not switch. */
 void *weald_spawn_site(weald_greenlet g);
 
-/* Sleeps for `ns` nanoseconds; 0 or less is one weald_yield. May switch. Returns 0,
- * WEALD_ECANCELED, WEALD_ETIMEDOUT (of a surrounding weald_timeout), WEALD_EWOULDBLOCK,
- * WEALD_EPERM. */
+/* Sleeps for `ns` nanoseconds; 0 or less is one weald_yield, INT64_MAX sleeps until it is killed or
+ * interrupted. May switch. Returns 0. Fails with WEALD_EPERM, WEALD_ETIMEDOUT (of a surrounding
+ * weald_timeout), WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (INT64_MAX), WEALD_ENOMEM. */
 int weald_sleep(int64_t ns);
 
-/* Sleeps until `deadline`; WEALD_FOREVER until it is killed or interrupted. May switch. Returns as
- * weald_sleep, and WEALD_EDEADLK. */
+/* Sleeps until `deadline`; one that has passed and WEALD_NOW are one weald_yield, WEALD_FOREVER
+ * sleeps until it is killed or interrupted. May switch. Returns 0. Fails with WEALD_EPERM,
+ * WEALD_ETIMEDOUT (of a surrounding weald_timeout), WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (WEALD_FOREVER), WEALD_ENOMEM. */
 int weald_sleep_until(int64_t deadline);
 
-/* Lets everything run that is ready now, then goes on. May switch. Returns as weald_sleep. */
+/* Lets everything run that is ready now, then goes on. May switch. Returns 0. Fails with
+ * WEALD_EPERM, WEALD_ETIMEDOUT (of a surrounding weald_timeout), WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK. */
 int weald_yield(void);
 
-/* Goes on when nothing else is ready; among those who wait so, a higher priority first. May
- * switch. Returns as weald_sleep. */
+/* Goes on when nothing else is ready; among those who wait so, a higher priority first. May switch.
+ * Returns 0. Fails with WEALD_EPERM, WEALD_ETIMEDOUT (of a surrounding weald_timeout),
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM. */
 int weald_idle(int priority);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Coroutines: raw switching.
- * ---------------------------------------------------------------------------- */
+ *
+ * A coroutine runs when somebody switches to it, and only then: what `greenlet` is to gevent. No
+ * loop is needed; but a coroutine may also block in any function of the library, then the loop runs
+ * others. Greenlets and main can be switched to as well, while they wait in a switch themselves.
+ * ---------------------------------------------------------------------------------------------- */
 
-/* What a coroutine runs: gets the first value switched to it; what it returns goes to its parent. */
+/* What a coroutine runs: gets the first value switched to it; what it returns goes to its
+ * parent. */
 typedef void *(*weald_coro_fn)(void *first, void *arg);
 
-/* Makes a coroutine that will run `fn(first value, arg)` when it is first switched to, and returns
+/* Makes a coroutine that will run `f(first value, arg)` when it is first switched to, and returns
  * to `parent` (0: the current greenlet) when it ends; a parent that can not be switched to then is
- * replaced by main. Close the handle. Options as for weald_spawn_with (NULL: none). Does not
- * switch. Returns WEALD_EINVAL, WEALD_EBADF (the parent), WEALD_ENOMEM. */
+ * replaced by main. Close the handle. Options as for weald_greenlet_new (NULL: none). May switch,
+ * as weald_spawn_with. Fails with WEALD_EINVAL (`f` NULL; an option out of range; detached; a name
+ * that is not UTF-8; a size that can not be), WEALD_EBADF (the parent, or a group), WEALD_EPERM
+ * (another thread's), WEALD_ENOMEM; and in a full pool WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
 weald_greenlet weald_coro_new(weald_coro_fn f, void *arg, weald_greenlet parent,
                               const weald_spawn_options *options);
 
 /* Switches to `to`, handing it `value`: its own switch returns it there, or its function gets it.
  * Returns when somebody switches back: 0 and what was handed to us in `*received` (NULL: not
- * wanted), or the code that was thrown. Switches. Returns WEALD_EBADF, WEALD_EALREADY (it has
- * ended), WEALD_EINVAL (a greenlet that has not begun: start it), WEALD_EBUSY (it waits for
- * something else, or is ready to run), WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EDEADLK,
- * WEALD_ECANCELED, WEALD_ENOMEM (no stack for one that has not begun, which may be tried again). */
+ * wanted), or the code that was thrown. Switching to oneself returns at once. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (it has ended), WEALD_EINVAL (a greenlet that has not
+ * begun: start it), WEALD_EBUSY (it waits for something else, or is ready to run), WEALD_ETIMEDOUT
+ * (of a surrounding weald_timeout, before it switches), WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK, WEALD_ENOMEM (no stack for one that has not begun; it may be tried again). May
+ * switch. */
 int weald_switch(weald_greenlet to, void *value, void **received);
 
 /* Switches to `into`, whose switch returns `code`. One that has not begun never will: it ends with
- * `code`, which goes on to its parent. Returns as weald_switch, and WEALD_EINVAL (`code` not
- * negative). */
+ * `code`, which goes on to its parent. May switch. Returns as weald_switch does; thrown to oneself,
+ * `code`. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (it has ended), WEALD_EINVAL (`code`
+ * not negative; a greenlet that has not begun: kill it), WEALD_EBUSY (it waits for something else,
+ * or is ready to run), WEALD_ETIMEDOUT (of a surrounding weald_timeout, before it switches),
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
 int weald_throw(weald_greenlet into, int code, void **received);
 
-/* The greenlet or coroutine that runs; the same as weald_self. Borrowed. Does not switch. Returns
- * as weald_self. */
+/* The greenlet or coroutine that runs; the same as weald_self. Borrowed. 0 in a loop callback. Does
+ * not switch. Fails with the hub's codes alone. */
 weald_greenlet weald_current(void);
 
-/* The thread's own greenlet. Borrowed. Does not switch. Returns as weald_self. */
+/* The thread's own greenlet. Borrowed. Does not switch. Fails with the hub's codes alone. */
 weald_greenlet weald_main(void);
 
-/* 1 when the coroutine or greenlet has ended, else 0. Does not switch. Returns WEALD_EBADF. */
+/* 1 when the coroutine or greenlet has ended, else 0. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM. */
 int weald_dead(weald_greenlet g);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * The hub: the loop that runs a thread's greenlets.
- * ---------------------------------------------------------------------------- */
+ *
+ * There is one per thread, made by the first call that needs it. When main (the thread's own stack)
+ * blocks, the loop runs right there; so a program may never call anything here. What keeps
+ * weald_run going: greenlets that can go on, started watchers that are not unref'd, waits for
+ * descriptors and time, jobs in threads.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* For weald_run_once: do not wait. */
 #define WEALD_RUN_NOWAIT 0
@@ -437,66 +509,79 @@ int weald_dead(weald_greenlet g);
 /* Called in the loop: it must not block. */
 typedef void (*weald_callback)(void *arg);
 
-/* Told of a failure, once: the greenlet (0: the loop itself), the code, the message ("" if none). */
+/* Told of a failure, once: the greenlet (0: the loop itself), the code, the message ("" if none).
+ * It must not block. */
 typedef void (*weald_error_fn)(weald_greenlet g, int code, const char *message, void *user);
 
-/* Given a report of several lines: a deadlock, or what a shutdown abandoned. */
+/* Given a report of several lines: a deadlock, or what a shutdown abandoned. It must not block. */
 typedef void (*weald_report_fn)(const char *text, void *user);
 
-/* A handle to this thread's hub, for weald_post from any thread; close it. While one is open, a
- * wait of main that nothing in this thread can end is not taken for a deadlock. Does not switch.
- * Returns WEALD_ENOMEM, WEALD_EMFILE, WEALD_ESHUTDOWN. */
+/* Makes a handle to this thread's hub, for weald_post from any thread; close it. While one is open,
+ * a wait of main that nothing in this thread can end is not taken for a deadlock. Does not switch.
+ * Fails with WEALD_ENOMEM. */
 weald_handle weald_hub(void);
 
-/* Has `fn(arg)` run in the loop of `hub`, waking it if it sleeps. In order of posting. From any
- * thread; does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (`fn` NULL), WEALD_ESHUTDOWN (the
- * hub has ended: `fn` will not run). */
+/* Has `f(arg)` run in the loop of `hub`, waking it if it sleeps. In order of posting. From any
+ * thread; does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EINVAL (`f` NULL),
+ * WEALD_ESHUTDOWN (the hub has ended: `f` will not run). */
 int weald_post(weald_handle hub, weald_callback f, void *arg);
 
-/* Runs the loop until nothing is left to do, weald_stop, or the deadline. From main only. Returns
- * 0, WEALD_ETIMEDOUT, WEALD_EDEADLK (greenlets are left that nothing can wake: see the report),
- * WEALD_EWOULDBLOCK (in a callback), WEALD_EPERM (in a greenlet). */
+/* Runs the loop until nothing is left to do, weald_stop, or the deadline. From main only. May
+ * switch. Returns 0. Fails with WEALD_ETIMEDOUT (also at WEALD_NOW), WEALD_EDEADLK (greenlets are
+ * left that nothing can wake: see the report), WEALD_EWOULDBLOCK (in a callback), WEALD_EPERM (in a
+ * greenlet). */
 int weald_run(int64_t deadline);
 
 /* Runs one turn of the loop: everything that is ready, once. Returns 1 if there is more to do now
- * or later, 0 if nothing is left. From main only. Returns WEALD_EINVAL (no such mode),
- * WEALD_EWOULDBLOCK, WEALD_EPERM. */
+ * or later, 0 if nothing is left. From main only. May switch. Fails with WEALD_EINVAL (no such
+ * mode), WEALD_EWOULDBLOCK (in a callback), WEALD_EPERM (in a greenlet). */
 int weald_run_once(int mode);
 
 /* Makes weald_run return 0 after this turn (or at once when it is next called). From greenlets and
- * callbacks. Does not switch. Returns 0. */
+ * callbacks. Does not switch. Returns 0. Fails with the hub's codes alone. */
 int weald_stop(void);
 
-/* A descriptor for a foreign loop to watch: readable when weald_hub_step has something to do. It
- * belongs to the hub. Does not switch. Returns WEALD_ENOMEM, WEALD_EMFILE, WEALD_ESHUTDOWN. */
+/* A descriptor for a foreign loop to watch: readable when weald_hub_step has an event or a post to
+ * deal with. It does not tell of greenlets that are ready, nor of timers: for those ask
+ * weald_hub_next_deadline after each step. It belongs to the hub: do not close it. A forked child
+ * asks again. Does not switch. Fails with the hub's codes alone. */
 int weald_hub_fd(void);
 
 /* When weald_hub_step must be called next even if weald_hub_fd is not readable: WEALD_NOW, a
- * deadline, or WEALD_FOREVER. Does not switch. Returns (below -1) WEALD_ENOMEM, WEALD_EMFILE,
- * WEALD_ESHUTDOWN. */
+ * deadline, or WEALD_FOREVER. Does not switch. Fails with the hub's codes alone, all of which are
+ * below WEALD_FOREVER. */
 int64_t weald_hub_next_deadline(void);
 
-/* One turn that does not wait, for a foreign loop: the same as weald_run_once(WEALD_RUN_NOWAIT),
- * and with the same codes. */
+/* One turn that does not wait, for a foreign loop: the same as weald_run_once(WEALD_RUN_NOWAIT).
+ * From main only. May switch. Fails with WEALD_EWOULDBLOCK (in a callback), WEALD_EPERM (in a
+ * greenlet). */
 int weald_hub_step(void);
 
 /* Sets who is told of greenlets that fail; NULL: a line on stderr. Once per failure; a killed
- * greenlet is none. Does not switch. Returns 0. */
+ * greenlet is none. Does not switch. Returns 0. Fails with the hub's codes alone. */
 int weald_set_error_handler(weald_error_fn f, void *user);
 
-/* Sets who gets reports (deadlock, shutdown); NULL: stderr. Does not switch. Returns 0. */
+/* Sets who gets reports (deadlock, shutdown); NULL: stderr. Does not switch. Returns 0. Fails with
+ * the hub's codes alone. */
 int weald_set_report_handler(weald_report_fn f, void *user);
 
 /* Ends this thread's hub: kills every greenlet, lets them clean up without waiting, abandons those
- * that do not end (their stacks are given back, never unwound; a report names them), closes every
- * handle. Afterwards calls in this thread return WEALD_ESHUTDOWN. A thread that ends does the same
- * for its hub, but runs nobody. From main only. Returns how many were abandoned;
- * WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_ESHUTDOWN. */
+ * that do not end (their stacks are given back, never unwound; a report names them), and closes
+ * every handle, which destroys what is behind them. A thread that ends does the same to its hub,
+ * but all its greenlets are abandoned, without a report; only destructors run. From main only. May
+ * switch. Returns how many were abandoned. Fails with WEALD_EWOULDBLOCK (in a callback),
+ * WEALD_EPERM (in a greenlet), WEALD_ESHUTDOWN (done before). */
 int64_t weald_hub_shutdown(void);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Waiting for descriptors.
- * ---------------------------------------------------------------------------- */
+ *
+ * Level-triggered in meaning: a wait returns at once while there is something to read or room to
+ * write, so a partial read followed by another wait does not hang. The descriptor stays the
+ * caller's and need not be non-blocking. At most one greenlet may wait for a direction of a
+ * descriptor (WEALD_EBUSY); weald_poll and io watchers may look at it as well. Regular files and
+ * devices that never block are always ready.
+ * ---------------------------------------------------------------------------------------------- */
 
 #define WEALD_READ 1
 #define WEALD_WRITE 2
@@ -508,49 +593,59 @@ int64_t weald_hub_shutdown(void);
 #define WEALD_ERROR 8
 
 /* Waits until `fd` is readable (data, end of file, an error, a connection to accept). May switch.
- * Returns 0, WEALD_EBADF (no open descriptor, or closed while we waited), WEALD_EBUSY,
- * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED (killed, or weald_cancel_wait),
- * WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EDEADLK, WEALD_ENOMEM. */
+ * Returns 0. Fails with WEALD_EBADF (no open descriptor, or closed while we waited), WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED (killed, or weald_cancel_wait),
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile),
+ * WEALD_ENOMEM. */
 int weald_wait_read(int fd, int64_t deadline);
 
-/* Waits until `fd` is writable. May switch. Returns as weald_wait_read. */
+/* Waits until `fd` is writable (room, an error, a connection made or refused). May switch. Returns
+ * 0. Fails with WEALD_EBADF (no open descriptor, or closed while we waited), WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED (killed, or weald_cancel_wait),
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile),
+ * WEALD_ENOMEM. */
 int weald_wait_write(int fd, int64_t deadline);
 
-/* Waits for any of `events` (WEALD_READ, WEALD_WRITE) on `fd`; what came, perhaps with WEALD_HUP
- * and WEALD_ERROR. May switch. Returns as weald_wait_read, and WEALD_EINVAL (other bits, or none). */
+/* Waits for any of `events` (WEALD_READ, WEALD_WRITE) on `fd`, and returns what came, perhaps with
+ * WEALD_HUP and WEALD_ERROR. May switch. Fails with WEALD_EINVAL (other bits, or none), WEALD_EBADF
+ * (no open descriptor, or closed while we waited), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED (killed, or weald_cancel_wait), WEALD_EWOULDBLOCK, WEALD_EDEADLK
+ * (in a child that a callback has forked meanwhile), WEALD_ENOMEM. */
 int weald_wait_fd(int fd, int events, int64_t deadline);
 
-/* Ends all waits of this thread's greenlets for `fd` with WEALD_ECANCELED; call it before closing
- * a descriptor that somebody may wait for. Does not switch. Returns how many there were. */
+/* Ends all waits of this thread's greenlets for `fd` with WEALD_ECANCELED; call it before closing a
+ * descriptor that somebody may wait for. Does not switch. Returns how many there were. Fails with
+ * the hub's codes alone. */
 int weald_cancel_wait(int fd);
 
-/* poll(2) that parks this greenlet alone: fills in `revents`, returns how many are not 0; 0 when
- * the deadline passed. May switch. Returns WEALD_EINVAL, WEALD_ENOMEM, WEALD_ETIMEDOUT (of a
- * surrounding weald_timeout), WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EDEADLK. */
+/* poll(2) that parks this greenlet alone: fills in `revents` and returns how many are not 0; 0 when
+ * the deadline passed. May switch. Fails with WEALD_EINVAL (`fds` NULL; more of them than the
+ * process may open), WEALD_EPERM, WEALD_ETIMEDOUT (of a surrounding weald_timeout),
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK, WEALD_ENOMEM. */
 int weald_poll(struct pollfd *fds, size_t n, int64_t deadline);
 
-/* select(2) that parks this greenlet alone; each set may be NULL. Returns how many bits are set; 0
- * when the deadline passed. May switch. Returns WEALD_EINVAL (`nfds` out of range), WEALD_EBADF (a
- * closed descriptor in a set) and as weald_poll. */
+/* select(2) that parks this greenlet alone; each set may be NULL. Returns how many bits are set; 0,
+ * and the sets empty, when the deadline passed. May switch. Fails with WEALD_EINVAL (`nfds` out of
+ * range), WEALD_EBADF (a closed descriptor in a set), WEALD_EPERM, WEALD_ETIMEDOUT (of a
+ * surrounding weald_timeout), WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK, WEALD_ENOMEM. */
 int weald_select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds, int64_t deadline);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Watchers: callbacks on the loop.
- * ---------------------------------------------------------------------------- */
-
-/* A handle to a watcher. It is made stopped; while it is started its callback runs in the loop
- * whenever what it watches happens. A callback must not block: a call that would returns
- * WEALD_EWOULDBLOCK. It may do everything else: stop, start and close watchers, its own included,
- * spawn greenlets, set events. When several are due in one turn, those of higher priority come
- * first, equal ones in the order they became due.
+ *
+ * A watcher is made stopped; while it is started its callback runs in the loop whenever what it
+ * watches happens. A callback must not block: a call that would fails with WEALD_EWOULDBLOCK. It
+ * may do everything else: stop, start and close watchers, its own included, spawn greenlets, set
+ * events. When several are due in one turn, those of higher priority come first, equal ones in the
+ * order they became due.
  *
  * A started watcher keeps weald_run going, and a wait of main from being taken for a deadlock,
  * unless it is unref'd. Closing stops it. In a forked child every watcher is stopped; it may be
  * started there. weald_wait takes watchers as well: one is ready when it has fired since its
  * start.
- *
- * Functions that make a watcher may be a thread's first call and then return WEALD_EMFILE as well;
- * all but weald_async_send return WEALD_ESHUTDOWN when the thread's hub has been shut down. */
+ * ---------------------------------------------------------------------------------------------- */
+
+/* A handle to a watcher. */
 typedef int64_t weald_watcher;
 
 /* Called in the loop. `what`: io: the events that came (WEALD_READ, WEALD_WRITE, WEALD_HUP,
@@ -562,178 +657,198 @@ typedef void (*weald_watcher_fn)(weald_watcher w, int what, void *user);
  * descriptor, and greenlets wait for it as well. A regular file is always ready. When the
  * descriptor is closed behind its back, the callback gets WEALD_ERROR alone, once, and the watcher
  * is stopped: stop it before closing. The descriptor stays the caller's. Close the watcher. Does
- * not switch. Returns WEALD_EBADF (a negative descriptor), WEALD_EINVAL (other events, or none;
+ * not switch. Fails with WEALD_EBADF (a negative descriptor), WEALD_EINVAL (other events, or none;
  * `f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_io_watcher(int fd, int events, weald_watcher_fn f, void *user);
 
 /* Fires `after_ns` nanoseconds after its start (0 or less: in the next turn), then every
- * `repeat_ns`; with 0 it fires once and is stopped before its callback runs. It does not drift:
- * the n-th firing is due at start + after + n * repeat, however long callbacks take, and one that
- * is late stands for all that were missed. Timers that are due at the same moment fire in the
- * order they were started. INT64_MAX: never. Close it. Does not switch. Returns WEALD_EINVAL (a
+ * `repeat_ns`; with 0 it fires once and is stopped before its callback runs. It does not drift: the
+ * n-th firing is due at start + after + n * repeat, however long callbacks take, and one that is
+ * late stands for all that were missed. Timers that are due at the same moment fire in the order
+ * they were started. INT64_MAX: never. Close it. Does not switch. Fails with WEALD_EINVAL (a
  * negative repeat; `f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_timer_watcher(int64_t after_ns, int64_t repeat_ns, weald_watcher_fn f,
                                   void *user);
 
-/* Watches for a signal, wherever in the process it arrives. While it is started the signal does
- * not do what it does by default, nor call a handler that was there before (SIGCHLD's is called as
- * well); the last to lose interest in the signal restores that. Two that come before the loop
- * looks are one callback. Close it. Does not switch. Returns WEALD_EINVAL (no such signal; one
- * that can not be caught, or that a fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL; `f` NULL),
+/* Watches for a signal, wherever in the process it arrives. While it is started the signal does not
+ * do what it does by default, nor call a handler that was there before (SIGCHLD's is called as
+ * well); the last to lose interest in the signal restores that. Two that come before the loop looks
+ * are one callback. Close it. Does not switch. Fails with WEALD_EINVAL (no such signal; one that
+ * can not be caught, or that a fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL; `f` NULL),
  * WEALD_ENOMEM. */
 weald_watcher weald_signal_watcher(int signo, weald_watcher_fn f, void *user);
 
 /* Watches for the end of a child process, reaps it, and is stopped. The callback gets its wait
  * status (see waitpid(2)), or WEALD_ECHILD when `pid` is no child of this process or somebody else
  * has reaped it. Several watchers of one thread may watch the same child; each gets the status.
- * Close it. Does not switch. Returns WEALD_EINVAL (`pid` 0 or less; `f` NULL), WEALD_ENOMEM. */
+ * Close it. Does not switch. Fails with WEALD_EINVAL (`pid` 0 or less; `f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_child_watcher(int pid, weald_watcher_fn f, void *user);
 
-/* Fires when weald_async_send is called for it, from any thread. Close it. Does not switch.
- * Returns WEALD_EINVAL (`f` NULL), WEALD_ENOMEM. */
+/* Fires when weald_async_send is called for it, from any thread. Close it. Does not switch. Fails
+ * with WEALD_EINVAL (`f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_async_watcher(weald_watcher_fn f, void *user);
 
-/* Fires in each turn in which nothing else is to be done, and keeps the loop from sleeping: stop
- * it when the work is done. Close it. Does not switch. Returns WEALD_EINVAL (`f` NULL),
+/* Fires in each turn in which nothing else is to be done, and keeps the loop from sleeping: stop it
+ * when the work is done. Close it. Does not switch. Fails with WEALD_EINVAL (`f` NULL),
  * WEALD_ENOMEM. */
 weald_watcher weald_idle_watcher(weald_watcher_fn f, void *user);
 
-/* Fires just before the loop looks for events or sleeps. Close it. Does not switch. Returns
+/* Fires just before the loop looks for events or sleeps. Close it. Does not switch. Fails with
  * WEALD_EINVAL (`f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_prepare_watcher(weald_watcher_fn f, void *user);
 
 /* Fires just after the loop has looked for events, and behind their callbacks (before them with a
- * higher priority). Close it. Does not switch. Returns WEALD_EINVAL (`f` NULL), WEALD_ENOMEM. */
+ * higher priority). Close it. Does not switch. Fails with WEALD_EINVAL (`f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_check_watcher(weald_watcher_fn f, void *user);
 
 /* Looks at `path` (copied) every `interval_ns` nanoseconds (0: 5 seconds) and fires when what
  * stat(2) says has changed, but for the time of last access; coming into being and vanishing are
  * changes. It looks with a blocking stat(2), so the path should be on a file system that answers.
- * Close it. Does not switch. Returns WEALD_EINVAL (`path` NULL or empty; a negative interval; `f`
- * NULL), WEALD_ENOMEM. */
+ * Close it. Does not switch. Fails with WEALD_EINVAL (`path` NULL or empty; a negative interval;
+ * `f` NULL), WEALD_ENOMEM. */
 weald_watcher weald_stat_watcher(const char *path, int64_t interval_ns, weald_watcher_fn f,
                                  void *user);
 
-/* Begins to watch; does nothing if it does already. Does not switch. Returns 0, WEALD_EBADF (the
- * handle, or an io watcher's descriptor is not open), WEALD_EPERM, WEALD_ENOMEM, WEALD_EMFILE
- * (signals and children take a descriptor). */
+/* Begins to watch; does nothing if it does already. Does not switch. Returns 0. Fails with
+ * WEALD_EBADF (the handle, or an io watcher's descriptor is not open), WEALD_EPERM, WEALD_ENOMEM,
+ * WEALD_EMFILE (signals and children take a descriptor). */
 int weald_watcher_start(weald_watcher w);
 
-/* Ceases to watch; a callback that is pending does not run. Does nothing if it is stopped. Does
- * not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
+/* Ceases to watch; a callback that is pending does not run. Does nothing if it is stopped. Does not
+ * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_watcher_stop(weald_watcher w);
 
 /* 1 from its start until it is stopped, or stops by itself (a timer that does not repeat, a child
- * that has ended), else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
+ * that has ended), else 0. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_watcher_active(weald_watcher w);
 
-/* 1 when something has happened and the callback has still to run, else 0. Does not switch.
- * Returns WEALD_EBADF, WEALD_EPERM. */
+/* 1 when something has happened and the callback has still to run, else 0. Does not switch. Fails
+ * with WEALD_EBADF, WEALD_EPERM. */
 int weald_watcher_pending(weald_watcher w);
 
-/* Has a repeating timer, started or not, fire `repeat_ns` from now and so on: call it at each sign
+/* Has a repeating timer, started or not, fire one interval from now and so on: call it at each sign
  * of life and the timer fires after a silence. A callback that is pending does not run. Does not
- * switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (no timer, or one that does not
- * repeat), WEALD_ENOMEM. */
+ * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (no timer, or one that does
+ * not repeat), WEALD_ENOMEM. */
 int weald_watcher_again(weald_watcher w);
 
-/* Undoes weald_watcher_unref. They do not count: one undoes any number. Does not switch. Returns
- * 0, WEALD_EBADF, WEALD_EPERM. */
+/* Undoes weald_watcher_unref. They do not count: one undoes any number. Does not switch. Returns 0.
+ * Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_watcher_ref(weald_watcher w);
 
-/* From now on it does not keep the loop running. Does not switch. Returns 0, WEALD_EBADF,
- * WEALD_EPERM. */
+/* From now on it does not keep the loop running. Does not switch. Returns 0. Fails with
+ * WEALD_EBADF, WEALD_EPERM. */
 int weald_watcher_unref(weald_watcher w);
 
 /* Sets the priority, -2 to 2 (0 at first), for the next time something happens. Does not switch.
- * Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (out of range). */
+ * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (out of range). */
 int weald_watcher_set_priority(weald_watcher w, int priority);
 
-/* Sets what the callback gets as `user`. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
+/* Sets what the callback gets as `user`. Does not switch. Returns 0. Fails with WEALD_EBADF,
+ * WEALD_EPERM. */
 int weald_watcher_set_user(weald_watcher w, void *user);
 
-/* What the callback gets as `user`; NULL for a bad handle. Does not switch. */
+/* What the callback gets as `user`; NULL for a bad handle, and for another thread's. Does not
+ * switch. */
 void *weald_watcher_user(weald_watcher w);
 
 /* Has the callback of an async watcher run, waking its loop if it sleeps. Several calls before it
- * runs are one; what the caller wrote before the call, the callback sees. From any thread, but not
- * from a signal handler; does not switch. Returns 0 (also for a watcher that is not started:
- * nothing happens), WEALD_EBADF (in another thread than the watcher's, a closed handle may go
- * unnoticed), WEALD_EINVAL (another kind of watcher; noticed in its own thread). */
+ * runs are one; what the caller wrote before the call, the callback sees. Not from a signal
+ * handler. From any thread; does not switch. Returns 0, also for a watcher that is not started:
+ * nothing happens. Fails with WEALD_EBADF (in another thread than the watcher's, a closed handle
+ * may go unnoticed), WEALD_EINVAL (another kind of watcher; noticed in its own thread). */
 int weald_async_send(weald_watcher w);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Events.
- * ---------------------------------------------------------------------------- */
+ *
+ * A flag that greenlets wait for. Made with WEALD_SHARED it may be used from every thread, and
+ * waiting for it is never taken for a deadlock.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to an event. */
 typedef int64_t weald_event;
 
-/* Makes an event, not set. `flags`: 0 or WEALD_SHARED. Close it. Does not switch. Returns
- * WEALD_EINVAL, WEALD_ENOMEM. */
+/* Makes an event, not set. `flags`: 0 or WEALD_SHARED. Close it. Does not switch. Fails with
+ * WEALD_EINVAL (other flags), WEALD_ENOMEM. */
 weald_event weald_event_new(int flags);
 
-/* Sets the event: everybody who waits goes on, in the order they came. Does not switch. Returns 0,
- * WEALD_EBADF, WEALD_EPERM. */
+/* Sets the event: everybody who waits goes on, in the order they came. Does not switch. Returns 0.
+ * Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_event_set(weald_event e);
 
-/* Takes the flag back. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
+/* Takes the flag back. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_event_clear(weald_event e);
 
-/* 1 when it is set, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
+/* 1 when it is set, else 0. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_event_is_set(weald_event e);
 
-/* Waits until the event is set. May switch. Returns 0, WEALD_EBADF (also when it is closed
- * meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
- * WEALD_EDEADLK. */
+/* Waits until the event is set. May switch. Returns 0. Fails with WEALD_EBADF (also when it is
+ * closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int weald_event_wait(weald_event e, int64_t deadline);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Results.
- * ---------------------------------------------------------------------------- */
+ *
+ * A value or a failure that is set once and waited for by many: a promise. Made with WEALD_SHARED
+ * it may be used from every thread, and waiting for it is never taken for a deadlock.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to a result. */
 typedef int64_t weald_result;
 
 /* Makes a result, not set. `flags`: 0 or WEALD_SHARED. `destroy` (NULL: none) gets the value when
- * the result is closed. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM. */
+ * the result is closed. Close it. Does not switch. Fails with WEALD_EINVAL (other flags),
+ * WEALD_ENOMEM. */
 weald_result weald_result_new(int flags, weald_destroy_fn destroy);
 
 /* Sets the value, which belongs to the result from then on, and wakes who waits. Does not switch.
- * Returns 0, WEALD_EALREADY (set before: the value stays the caller's), WEALD_EBADF, WEALD_EPERM. */
+ * Returns 0. Fails with WEALD_EALREADY (set before: the value stays the caller's), WEALD_EBADF,
+ * WEALD_EPERM. */
 int weald_result_set(weald_result r, void *value);
 
 /* Sets a failure: a negative code and a message (NULL: none), which is copied. Does not switch.
- * Returns as weald_result_set, and WEALD_EINVAL (`code` not negative, message not UTF-8). */
+ * Returns 0. Fails with WEALD_EALREADY (set before), WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`code`
+ * not negative; message not UTF-8). */
 int weald_result_fail(weald_result r, int code, const char *message);
 
-/* Waits until it is set; the value in `*value` (NULL: not wanted), or the failure's code. The
- * value stays the result's. May switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN,
- * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
+/* Waits until it is set, and gets the value into `*value` (NULL: not wanted); it stays the
+ * result's. If a failure was set, returns its code. May switch. Returns 0. Fails with WEALD_EBADF
+ * (also when it is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK, or the failure's code. */
 int weald_result_get(weald_result r, void **value, int64_t deadline);
 
-/* Waits until it is set, whatever to: 0. May switch. Returns as weald_result_get, without the
- * failure's code. */
+/* Waits until it is set, whatever to. May switch. Returns 0. Fails with WEALD_EBADF (also when it
+ * is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int weald_result_wait(weald_result r, int64_t deadline);
 
-/* 1 when it is set, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
+/* 1 when it is set, else 0. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_result_ready(weald_result r);
 
-/* The message of the failure; "" if there is none, or for a bad handle. Never NULL; good until the
- * result is closed. Does not switch. */
+/* The message of the failure; "" if there is none, for a bad handle, and for another thread's.
+ * Never NULL; good until the result is closed. Does not switch. */
 const char *weald_result_message(weald_result r);
 
-/* Has `fn(r, arg)` run in this thread's loop when the result is set; in the next turn if it is.
- * Does not switch. Returns the link's number, above 0, or WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL. */
+/* Has `f(r, arg)` run in this thread's loop when the result is set; in the next turn if it is. Does
+ * not switch. Returns the link's number, above 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL
+ * (`f` NULL). */
 int64_t weald_result_link(weald_result r, weald_link_fn f, void *arg);
 
-/* Takes a link back. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such
- * link, or it has fired). */
+/* Takes back a link of this thread. Does not switch. Returns 0. Fails with WEALD_EBADF,
+ * WEALD_EPERM, WEALD_ENOENT (no such link, or it has fired). */
 int weald_result_unlink(weald_result r, int64_t link);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Queues.
- * ---------------------------------------------------------------------------- */
+ *
+ * Queues of pointers: first in first out, last in first out, by priority; bounded, unbounded, or
+ * with capacity 0 a rendezvous, where each put waits for its get. An item belongs to the queue from
+ * put to get. A put that fails leaves it with the caller; a getter that is killed after an item was
+ * handed to it gives it back to the front. Made with WEALD_SHARED a queue may be used from every
+ * thread, and waiting for it is never taken for a deadlock.
+ * ---------------------------------------------------------------------------------------------- */
 
 #define WEALD_FIFO 0
 #define WEALD_LIFO 1
@@ -746,52 +861,64 @@ typedef int (*weald_compare_fn)(const void *a, const void *b);
 
 /* Makes a queue. `flags`: WEALD_FIFO or WEALD_LIFO, perhaps with WEALD_SHARED. `capacity`: 0 for a
  * rendezvous, WEALD_UNBOUNDED. `destroy` (NULL: none) gets what is still in the queue when it is
- * closed. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM. */
+ * closed. Close it. Does not switch. Fails with WEALD_EINVAL (other flags), WEALD_ENOMEM. */
 weald_queue weald_queue_new(int flags, size_t capacity, weald_destroy_fn destroy);
 
 /* Makes a queue from which the least item by `compare` leaves first, equal ones in the order they
- * came. `flags`: 0 or WEALD_SHARED. Otherwise as weald_queue_new. */
+ * came. `flags`: 0 or WEALD_SHARED. Otherwise as weald_queue_new. Does not switch. Fails with
+ * WEALD_EINVAL (other flags; `compare` NULL), WEALD_ENOMEM. */
 weald_queue weald_priority_queue_new(int flags, size_t capacity, weald_compare_fn compare,
                                      weald_destroy_fn destroy);
 
-/* Puts an item, waiting for room (or, in a rendezvous, for its getter). May switch. Returns 0,
- * WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EPIPE (shut), WEALD_EAGAIN,
- * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK, WEALD_ENOMEM. */
+/* Puts an item, waiting for room (or, in a rendezvous, for its getter). May switch. Returns 0.
+ * Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EPIPE (shut,
+ * perhaps meanwhile), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_ENOMEM, WEALD_EDEADLK. */
 int weald_queue_put(weald_queue q, void *item, int64_t deadline);
 
-/* Gets the next item into `*item`, waiting for one. May switch. Returns 0, WEALD_EINVAL (`item`
- * NULL), WEALD_EPIPE (shut and drained) and as weald_queue_put. */
+/* Gets the next item into `*item`, waiting for one. May switch. Returns 0. Fails with WEALD_EBADF
+ * (also when it is closed meanwhile), WEALD_EPERM, WEALD_EINVAL (`item` NULL), WEALD_EPIPE (shut
+ * and drained), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_EDEADLK. */
 int weald_queue_get(weald_queue q, void **item, int64_t deadline);
 
 /* Shows the next item in `*item` and leaves it in the queue, waiting for one. A shared queue is
  * looked at without waiting, whatever the deadline: WEALD_EAGAIN if it is empty. May switch.
- * Returns as weald_queue_get. */
+ * Returns 0. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EINVAL
+ * (`item` NULL), WEALD_EPIPE (shut and drained), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int weald_queue_peek(weald_queue q, void **item, int64_t deadline);
 
-/* How many items are in it. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
+/* How many items are in it. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int64_t weald_queue_len(weald_queue q);
 
-/* 1 when a put would wait, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
+/* 1 when there is no room in it (in a rendezvous always), else 0. Does not switch. Fails with
+ * WEALD_EBADF, WEALD_EPERM. */
 int weald_queue_full(weald_queue q);
 
-/* 1 when a get would wait, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM. */
+/* 1 when there is nothing to get, from the queue or from who waits to put, else 0. Does not switch.
+ * Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_queue_empty(weald_queue q);
 
 /* Shuts the queue for puts: they fail with WEALD_EPIPE, those that wait as well; gets drain it and
- * then fail with WEALD_EPIPE. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
+ * then fail with WEALD_EPIPE. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_queue_shut(weald_queue q);
 
 /* Says that one item that was got has been dealt with, for weald_queue_join. Does not switch.
- * Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW (more often than put). */
+ * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW (more often than put). */
 int weald_queue_task_done(weald_queue q);
 
-/* Waits until every item that was put has been dealt with. May switch. Returns 0, WEALD_EBADF,
- * WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
+/* Waits until every item that was put has been dealt with. May switch. Returns 0. Fails with
+ * WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int weald_queue_join(weald_queue q, int64_t deadline);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Semaphores, locks, conditions, barriers.
- * ---------------------------------------------------------------------------- */
+ *
+ * Waiters are served in the order they came; a permit or lock is handed to the next one in the same
+ * step. One that is killed after it was handed something hands it on.
+ * ---------------------------------------------------------------------------------------------- */
 
 typedef int64_t weald_semaphore;
 
@@ -803,98 +930,112 @@ typedef int64_t weald_rwlock;
 
 typedef int64_t weald_barrier;
 
-/* Makes a semaphore with so many permits. Close it. Does not switch. Returns WEALD_EINVAL
- * (negative), WEALD_ENOMEM. */
+/* Makes a semaphore with so many permits. Close it. Does not switch. Fails with WEALD_EINVAL (a
+ * negative number), WEALD_ENOMEM. */
 weald_semaphore weald_semaphore_new(int64_t permits);
 
-/* Makes a semaphore that never has more permits than it began with. Otherwise as
- * weald_semaphore_new. */
+/* Makes a semaphore that never has more permits than it began with. Close it. Does not switch.
+ * Fails with WEALD_EINVAL (a negative number), WEALD_ENOMEM. */
 weald_semaphore weald_bounded_semaphore_new(int64_t permits);
 
-/* Takes a permit, waiting for one. May switch. Returns 0 and the codes above. */
+/* Takes a permit, waiting for one. May switch. Returns 0. Fails with WEALD_EBADF (also when it is
+ * closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int weald_semaphore_acquire(weald_semaphore s, int64_t deadline);
 
-/* Gives a permit back, or one more. Does not switch. Returns 0, WEALD_EOVERFLOW (a bounded one is
- * full) and the codes above. */
+/* Gives a permit back, or one more. Does not switch. Returns 0. Fails with WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EOVERFLOW (a bounded one is full; there are INT64_MAX). */
 int weald_semaphore_release(weald_semaphore s);
 
-/* How many permits are free. Does not switch. */
+/* How many permits are free. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int64_t weald_semaphore_count(weald_semaphore s);
 
-/* Makes a lock, owned by the greenlet that holds it. Close it. Does not switch. Returns
+/* Makes a lock, owned by the greenlet that holds it. Close it. Does not switch. Fails with
  * WEALD_ENOMEM. */
 weald_lock weald_lock_new(void);
 
-/* Makes a lock that its owner may take again; it must release it as often. Otherwise as
- * weald_lock_new. */
+/* Makes a lock that its owner may take again; it must release it as often. Close it. Does not
+ * switch. Fails with WEALD_ENOMEM. */
 weald_lock weald_rlock_new(void);
 
-/* Takes the lock, waiting for it. May switch. Returns 0, WEALD_EDEADLK (the caller holds it and it
- * is not reentrant; with WEALD_NOW WEALD_EAGAIN) and the codes above. */
+/* Takes the lock, waiting for it. May switch. Returns 0. Fails with WEALD_EBADF (also when it is
+ * closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK
+ * (also when it is free: a callback can not own it), WEALD_EDEADLK (also when the caller holds it
+ * and it is not reentrant), WEALD_ENOMEM. */
 int weald_lock_acquire(weald_lock l, int64_t deadline);
 
-/* Releases the lock and hands it to the next. Does not switch. Returns 0, WEALD_EPERM (the caller
- * does not hold it) and the codes above. */
+/* Releases the lock and hands it to the next. Does not switch. Returns 0. Fails with WEALD_EBADF,
+ * WEALD_EPERM (another thread's; the caller does not hold it). */
 int weald_lock_release(weald_lock l);
 
-/* 1 when somebody holds it, else 0. Does not switch. */
+/* 1 when somebody holds it, else 0. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_lock_held(weald_lock l);
 
-/* Makes a condition. Close it. Does not switch. Returns WEALD_ENOMEM. */
+/* Makes a condition. Close it. Does not switch. Fails with WEALD_ENOMEM. */
 weald_condition weald_condition_new(void);
 
 /* Releases the lock, waits to be notified, takes the lock again: it is held when this returns,
- * however the wait ended (only a lock that was closed is not). May switch. Returns 0, WEALD_EPERM
- * (the caller does not hold the lock) and the codes above. */
+ * however the wait ended, unless it was closed or nothing is left that could release it. May
+ * switch. Returns 0. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM
+ * (another thread's; the caller does not hold the lock; a hook forbids to wait), WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int weald_condition_wait(weald_condition c, weald_lock l, int64_t deadline);
 
-/* Notifies the first `n` who wait. Does not switch. Returns how many there were. */
+/* Notifies the first `n` who wait. Does not switch. Returns how many there were. Fails with
+ * WEALD_EBADF, WEALD_EPERM. */
 int weald_condition_notify(weald_condition c, size_t n);
 
-/* Notifies everybody who waits. Does not switch. Returns how many there were. */
+/* Notifies everybody who waits. Does not switch. Returns how many there were. Fails with
+ * WEALD_EBADF, WEALD_EPERM. */
 int weald_condition_notify_all(weald_condition c);
 
 /* Makes a lock for many readers or one writer. Readers and writers are served in the order they
- * came, so neither starves. Close it. Does not switch. Returns WEALD_ENOMEM. */
+ * came, so neither starves. Close it. Does not switch. Fails with WEALD_ENOMEM. */
 weald_rwlock weald_rwlock_new(void);
 
-/* Takes it for reading. May switch. Returns 0, WEALD_EDEADLK (the caller is its writer) and the
- * codes above. */
+/* Takes it for reading. May switch. Returns 0. Fails with WEALD_EBADF (also when it is closed
+ * meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK (also
+ * when it is free: a callback can not own it), WEALD_EDEADLK (also when the caller is its writer),
+ * WEALD_ENOMEM. */
 int weald_rwlock_read(weald_rwlock l, int64_t deadline);
 
-/* Takes it for writing. May switch. Returns 0, WEALD_EDEADLK (the caller holds it) and the codes
- * above. */
+/* Takes it for writing. May switch. Returns 0. Fails with WEALD_EBADF (also when it is closed
+ * meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK (also
+ * when it is free: a callback can not own it), WEALD_EDEADLK (also when the caller holds it),
+ * WEALD_ENOMEM. */
 int weald_rwlock_write(weald_rwlock l, int64_t deadline);
 
-/* Releases what the caller holds of it. Does not switch. Returns 0, WEALD_EPERM (it holds nothing)
- * and the codes above. */
+/* Releases what the caller holds of it. Does not switch. Returns 0. Fails with WEALD_EBADF,
+ * WEALD_EPERM (another thread's; the caller holds nothing of it). */
 int weald_rwlock_release(weald_rwlock l);
 
-/* Makes a barrier where `parties` greenlets meet, again and again. Close it. Does not switch.
- * Returns WEALD_EINVAL (0), WEALD_ENOMEM. */
+/* Makes a barrier where `parties` greenlets meet, again and again. Close it. Does not switch. Fails
+ * with WEALD_EINVAL (0), WEALD_ENOMEM. */
 weald_barrier weald_barrier_new(size_t parties);
 
 /* Waits until all parties are here: 1 for the last to arrive, 0 for the others. One that leaves
- * early (deadline, kill) breaks the barrier. May switch. Returns WEALD_EPIPE (broken or reset) and
- * the codes above. */
+ * early (deadline, kill) breaks the barrier; one that does not wait (WEALD_NOW) does not. May
+ * switch. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EPIPE
+ * (broken or reset), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_ENOMEM, WEALD_EDEADLK. */
 int weald_barrier_wait(weald_barrier b, int64_t deadline);
 
 /* Breaks the barrier: who waits or comes gets WEALD_EPIPE, until weald_barrier_reset. Does not
- * switch. Returns 0 and the codes above. */
+ * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_barrier_abort(weald_barrier b);
 
-/* Makes the barrier as new; who waits now gets WEALD_EPIPE. Does not switch. Returns 0 and the
- * codes above. */
+/* Makes the barrier as new; who waits now gets WEALD_EPIPE. Does not switch. Returns 0. Fails with
+ * WEALD_EBADF, WEALD_EPERM. */
 int weald_barrier_reset(weald_barrier b);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Waiting for several things.
- * ---------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 /* One thing to wait for: an object, or with `object` 0 a descriptor. */
 typedef struct weald_wait_item {
   /* A greenlet (has ended), event or result (is set), queue (has an item, or is shut), semaphore
-   * (has a permit), lock (is free), timer watcher (has fired since its start); or 0. */
+   * (has a permit), lock (is free), watcher (has fired since its start); or 0. */
   weald_handle object;
   /* With `object` 0: the descriptor, */
   int fd;
@@ -904,17 +1045,20 @@ typedef struct weald_wait_item {
   int ready;
 } weald_wait_item;
 
-/* Waits until `how_many` of the `n` items are ready (0: all of them) and says in their `ready`
- * which are; nothing is taken: get or acquire with WEALD_NOW, which succeeds because nothing runs
- * in between. (Another thread may be faster at a shared object.) May switch. Returns how many are
- * ready; WEALD_EINVAL (`how_many` above `n`, no such events), WEALD_EBADF (a handle that is bad,
- * of another kind or closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
+/* Waits until `how_many` of the `n` items are ready (0: all of them), says in their `ready` which
+ * are, and returns how many. Nothing is taken: get or acquire with WEALD_NOW, which succeeds
+ * because nothing runs in between. (Another thread may be faster at a shared object.) May switch.
+ * Fails with WEALD_EINVAL (`items` NULL; `how_many` above `n`; no such events), WEALD_EBADF (a
+ * handle of another kind, or closed meanwhile; no open descriptor), WEALD_EPERM, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int64_t weald_wait(weald_wait_item *items, size_t n, size_t how_many, int64_t deadline);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Groups and pools.
- * ---------------------------------------------------------------------------- */
+ *
+ * A group holds greenlets that are joined and killed together; a member leaves when it ends. A pool
+ * is a group of a certain size: spawning waits while it is full.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to a group or a pool. */
 typedef int64_t weald_group;
@@ -923,131 +1067,162 @@ typedef int64_t weald_group;
  * Runs in a greenlet. */
 typedef int (*weald_map_fn)(void *item, void **out, void *user);
 
-/* Gives the next item: 1 and `*item`, 0 at the end, or a negative code. Runs in a greenlet and may
- * block. */
+/* Gives the next item: 1 and `*item`, 0 at the end, or a negative code, which ends it as well. Runs
+ * in a greenlet and may block. */
 typedef int (*weald_next_fn)(void **item, void *source);
 
-/* Makes a group. Close it; its members live on. Does not switch. Returns WEALD_ENOMEM. */
+/* Makes a group. Close it; its members live on. Does not switch. Fails with WEALD_ENOMEM. */
 weald_group weald_group_new(void);
 
-/* Makes a pool of `size`: a group of at most so many. Close it. Does not switch. Returns
+/* Makes a pool of `size`: a group of at most so many. Close it. Does not switch. Fails with
  * WEALD_EINVAL (0), WEALD_ENOMEM. */
 weald_group weald_pool_new(size_t size);
 
 /* Adds a greenlet; one that has ended is not added, which is no error. A full pool makes it wait.
- * May switch. Returns 0 and the codes above. */
+ * May switch. Returns 0. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_EDEADLK. */
 int weald_group_add(weald_group grp, weald_greenlet g, int64_t deadline);
 
 /* Lets a greenlet leave the group; it runs on. One that is no member is no error. Does not switch.
- * Returns 0 and the codes above. */
+ * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_group_discard(weald_group grp, weald_greenlet g);
 
-/* Spawns a member; a full pool makes it wait. Close the handle. May switch. Returns WEALD_EINVAL
- * (`fn` NULL), WEALD_ENOMEM and the codes above. */
+/* Spawns a member that runs `f(arg)`; a full pool makes it wait. Close the handle. May switch.
+ * Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EINVAL (`f` NULL),
+ * WEALD_ETIMEDOUT (of a surrounding weald_timeout), WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK, WEALD_ENOMEM. */
 weald_greenlet weald_group_spawn(weald_group grp, weald_fn f, void *arg);
 
-/* As weald_group_spawn, but WEALD_EAGAIN when the pool is full. Does not switch. */
+/* As weald_group_spawn, but it does not wait for room. Close the handle. Does not switch. Fails
+ * with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` NULL), WEALD_EAGAIN (the pool is full),
+ * WEALD_ENOMEM. */
 weald_greenlet weald_pool_try_spawn(weald_group pool, weald_fn f, void *arg);
 
-/* Waits until no member is left. May switch. Returns 0, WEALD_EDEADLK (the caller is a member) and
- * the codes above. */
+/* Waits until no member is left. May switch. Returns 0. Fails with WEALD_EBADF (also when it is
+ * closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK (also when the caller is a member). */
 int weald_group_join(weald_group grp, int64_t deadline);
 
 /* Kills every member but the caller, and waits for their ends unless at WEALD_NOW. May switch.
- * Returns 0, WEALD_EINVAL (a positive reason) and the codes above. */
+ * Returns 0. Fails, and kills none, with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (a positive
+ * reason), WEALD_EWOULDBLOCK; and, when all have been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EDEADLK, WEALD_ENOMEM. */
 int weald_group_kill(weald_group grp, int reason, int64_t deadline);
 
-/* How many members there are. Does not switch. */
+/* How many members there are. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int64_t weald_group_len(weald_group grp);
 
-/* 1 when `g` is a member, else 0. Does not switch. */
+/* 1 when `g` is a member, else 0. Does not switch. Fails with WEALD_EBADF (either handle),
+ * WEALD_EPERM. */
 int weald_group_contains(weald_group grp, weald_greenlet g);
 
-/* How many more members fit; INT64_MAX in a group. Does not switch. */
+/* How many more members fit; INT64_MAX in a group. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM. */
 int64_t weald_pool_free_count(weald_group pool);
 
-/* Waits until a spawn would not wait. May switch. Returns 0 and the codes above. */
+/* Waits until a spawn would not wait. May switch. Returns 0. Fails with WEALD_EBADF (also when it
+ * is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int weald_pool_wait_available(weald_group pool, int64_t deadline);
 
-/* Works on `n` items in greenlets of the group and waits for all: `outs` gets the results in the
+/* Works on `n` items in greenlets of the group and waits for all. `outs` gets the results in the
  * order of the items (NULL for those that failed), `codes` (NULL: not wanted) 0 or each one's
  * failure; one that fails does not stop the others. When the wait itself fails nothing is written,
- * and greenlets may go on. May switch. Returns 0, or the first failure's code in the order of
- * items; WEALD_EINVAL and the codes above. */
+ * and greenlets may go on. May switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL
+ * (`f`, `items` or `outs` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_ENOMEM, WEALD_EDEADLK, or the first failure's code in the order of items. */
 int weald_group_map(weald_group grp, weald_map_fn f, void *user, void *const *items, size_t n,
                     void **outs, int *codes, int64_t deadline);
 
 /* Works on the items that `next(&item, source)` gives, in greenlets of the group, and returns an
  * iterator over the results in the order of the items. At most `maxsize` items are under way or
  * unread (0: no bound). `source` must stay until the iterator has ended or is closed and the loop
- * has run. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM and the codes above. */
+ * has run. Close it. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` or
+ * `next` NULL), WEALD_ENOMEM. */
 weald_handle weald_group_imap(weald_group grp, weald_map_fn f, void *user, weald_next_fn next,
                               void *source, size_t maxsize);
 
-/* As weald_group_imap, but the results come in the order in which they are done. */
+/* As weald_group_imap, but the results come in the order in which they are done. Close it. Does not
+ * switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` or `next` NULL), WEALD_ENOMEM. */
 weald_handle weald_group_imap_unordered(weald_group grp, weald_map_fn f, void *user,
                                         weald_next_fn next, void *source, size_t maxsize);
 
 /* Waits for the next result: 1 and `*out`; 0 at the end; or a negative code: that item's failure,
- * in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the wait.
- * Go on calling after an item's failure. May switch. Returns WEALD_EINVAL (`out` NULL) and the
- * codes above. */
+ * in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the wait. Go
+ * on calling after an item's failure. May switch. Fails with WEALD_EBADF (also when it is closed
+ * meanwhile), WEALD_EPERM, WEALD_EINVAL (`out` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK, or the item's failure. */
 int weald_imap_next(weald_handle it, void **out, int *item_code, int64_t deadline);
 
 /* Works on one item in a greenlet of the group and waits for its result in `*out` (NULL: not
- * wanted). May switch. Returns 0, the item's failure, WEALD_EINVAL and the codes above. */
+ * wanted). May switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` NULL),
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK,
+ * or the item's failure. */
 int weald_group_apply(weald_group grp, weald_map_fn f, void *user, void *item, void **out,
                       int64_t deadline);
 
-/* Works on one item in a greenlet of the group; a result that will be set. Never waits for room
- * itself. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM and the codes above. */
+/* Works on one item in a greenlet of the group, and returns a result that will be set. Never waits
+ * for room itself. Close it. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL
+ * (`f` NULL), WEALD_ENOMEM. */
 weald_result weald_group_apply_async(weald_group grp, weald_map_fn f, void *user, void *item);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Timeouts.
- * ---------------------------------------------------------------------------- */
+ *
+ * A timeout bounds everything its greenlet does until it is cancelled or closed: from its deadline
+ * on every blocking call returns WEALD_ETIMEDOUT. Timeouts nest, and each knows whether it was the
+ * one. They work on the greenlet that started them.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to a timeout. */
 typedef int64_t weald_timeout;
 
 /* Starts a timeout of `ns` nanoseconds for the current greenlet; negative: it has passed already,
- * INT64_MAX: never. Close it. Does not switch. Returns WEALD_ENOMEM, WEALD_EWOULDBLOCK (in a
- * callback). */
+ * INT64_MAX: never. Close it. Does not switch. Fails with WEALD_ENOMEM, WEALD_EWOULDBLOCK (in a
+ * callback: no greenlet). */
 weald_timeout weald_timeout_start(int64_t ns);
 
-/* 1 when a blocking call has failed because of this timeout, else 0. Does not switch. Returns
+/* 1 when a blocking call has failed because of this timeout, else 0. Does not switch. Fails with
  * WEALD_EBADF, WEALD_EPERM. */
 int weald_timeout_fired(weald_timeout t);
 
-/* Ends the timeout; weald_timeout_fired still tells. Does not switch. Returns 0, WEALD_EBADF,
- * WEALD_EPERM. */
+/* Ends the timeout; weald_timeout_fired still tells. Does not switch. Returns 0. Fails with
+ * WEALD_EBADF, WEALD_EPERM. */
 int weald_timeout_cancel(weald_timeout t);
 
-/* Starts it again with `ns` from now, whatever became of it. Only the greenlet that started it
- * may. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM. */
+/* Starts it again with `ns` from now, whatever became of it. Does not switch. Returns 0. Fails with
+ * WEALD_EBADF, WEALD_EPERM (another thread's; not the greenlet that started it). */
 int weald_timeout_restart(weald_timeout t, int64_t ns);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Greenlet-local values.
- * ---------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A key under which every greenlet has a value of its own. */
 typedef int64_t weald_local;
 
-/* Makes a key. `destroy` (NULL: none) gets each value that is not NULL when its greenlet ends,
- * when it is replaced, or when the key is closed. Close it. Does not switch. Returns WEALD_ENOMEM. */
+/* Makes a key. `destroy` (NULL: none) gets each value that is not NULL when its greenlet ends, when
+ * it is replaced, or when the key is closed. Close it. Does not switch. Fails with WEALD_ENOMEM. */
 weald_local weald_local_new(weald_destroy_fn destroy);
 
-/* Sets the current greenlet's value; the one it had is destroyed. Does not switch. Returns 0,
- * WEALD_EBADF, WEALD_EPERM, WEALD_EWOULDBLOCK (in a callback: no greenlet). */
+/* Sets the current greenlet's value; the one it had is destroyed. Does not switch. Returns 0. Fails
+ * with WEALD_EBADF, WEALD_EPERM, WEALD_EWOULDBLOCK (in a callback: no greenlet). */
 int weald_local_set(weald_local key, void *value);
 
-/* The current greenlet's value; NULL when it has none, or for a bad key. Does not switch. */
+/* The current greenlet's value; NULL when it has none, for a bad key, for another thread's, and in
+ * a callback. Does not switch. */
 void *weald_local_get(weald_local key);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Threads.
- * ---------------------------------------------------------------------------- */
+ *
+ * Two ways to use more than one thread. A thread pool runs functions that block while the greenlets
+ * of this thread go on; its jobs run outside any greenlet. Workers are threads with a hub each, to
+ * which greenlets are sent. Both kinds of object may be used from any thread, take no signals in
+ * their threads, and are empty in a forked child, which starts threads of its own when it needs
+ * them.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to a thread pool. */
 typedef int64_t weald_threadpool;
@@ -1058,120 +1233,127 @@ typedef int64_t weald_workers;
 /* Makes a pool of at most `max_threads` threads; 0: as many as the machine has cores, and four.
  * They start when they are needed and end when they have been idle for ten seconds. When no more
  * threads are to be had it works with those it has. Close it: then the jobs it has been given are
- * done, its threads end, and nobody waits for that; weald_threadpool_shutdown does. Does not
- * switch. Returns WEALD_ENOMEM. */
+ * done, its threads end, and nobody waits for that; weald_threadpool_shutdown does. From any
+ * thread; does not switch. Fails with WEALD_ENOMEM. */
 weald_threadpool weald_threadpool_new(size_t max_threads);
 
-/* Runs `fn(arg)` in a thread of `pool` (0: a pool of the library's, for everybody) while the
- * current greenlet waits; what it returned is in `*value` (NULL: not wanted). In the job every
- * function of the library may be called, for the hub of that thread; `return weald_fail(code,
- * message)` makes this call return `code`.
+/* Runs `f(arg)` in a thread of `pool` (0: a pool of the library's, for everybody) while the current
+ * greenlet waits; what it returned is in `*value` (NULL: not wanted). In the job every function of
+ * the library may be called, for the hub of that thread; `return weald_fail(code, message)` makes
+ * this call return that code.
  *
  * At the deadline, when the greenlet is killed, or when the wait is interrupted, the call returns
  * at once. A job that has not begun by then never will. One that runs goes on, and what it returns
  * is forgotten: `arg` must stay good until it has ended, and must not lie on the stack of a
- * greenlet that may be killed (or raise a weald_shield). A job must not wait for another one of
- * the same pool: all threads may come to wait so.
+ * greenlet that may be killed (or raise a weald_shield). A job must not wait for another one of the
+ * same pool: all threads may come to wait so.
  *
- * May switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (`fn` NULL), WEALD_EAGAIN (WEALD_NOW, or there
- * is no thread to be had: the job will not run), WEALD_ETIMEDOUT, WEALD_ECANCELED (also when the
- * pool was shut down before the job began), WEALD_EPIPE (the pool has been shut down),
- * WEALD_EPANIC (a panic in a job written in Rust; the error handler is told), WEALD_EWOULDBLOCK,
- * WEALD_EPERM, or the code that the job failed with. */
+ * May switch. Returns 0. Fails with WEALD_EBADF, WEALD_EINVAL (`f` NULL), WEALD_EPIPE (the pool has
+ * been shut down), WEALD_EPANIC (a panic in a job written in Rust; the error handler is told),
+ * WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or there is no thread to be had: the job will not run),
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED (also when the pool was shut down before the job began),
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
+ * or the code that the job failed with. */
 int weald_offload(weald_threadpool pool, weald_fn f, void *arg, void **value, int64_t deadline);
 
-/* Has `fn(arg)` run in a thread of `pool` (0: as above) and does not wait: a shared result, which
- * gets what it returned, or its failure. `destroy` (NULL: none) gets the value when the result is
- * closed. Close the result, at any time: the job runs all the same. `arg` must stay good until it
- * has. From any thread; does not switch. Returns WEALD_EBADF, WEALD_EINVAL (`fn` NULL),
+/* Has `f(arg)` run in a thread of `pool` (0: as above) and does not wait: returns a shared result,
+ * which gets what `f` returned, or its failure. `destroy` (NULL: none) gets the value when the
+ * result is closed. Close the result, at any time: the job runs all the same. `arg` must stay good
+ * until it has. From any thread; does not switch. Fails with WEALD_EBADF, WEALD_EINVAL (`f` NULL),
  * WEALD_EAGAIN (there is no thread to be had), WEALD_EPIPE (shut down), WEALD_ENOMEM. */
 weald_result weald_threadpool_submit(weald_threadpool pool, weald_fn f, void *arg,
                                      weald_destroy_fn destroy);
 
 /* Takes back a job that weald_threadpool_submit has given to `pool` (0: as above) and that has not
- * begun: it will not run, and its result fails with WEALD_ECANCELED. From any thread; does not
- * switch. Takes longer the more jobs wait. Returns 0, WEALD_EBADF, WEALD_EALREADY (it runs or has
- * run, or was never this pool's). */
+ * begun: it will not run, and its result fails with WEALD_ECANCELED. Takes longer the more jobs
+ * wait. From any thread; does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EALREADY (it
+ * runs or has run, or was never this pool's). */
 int weald_threadpool_cancel(weald_threadpool pool, weald_result result);
 
-/* How many threads `pool` (0: as above) has now. From any thread; does not switch. Returns
+/* How many threads `pool` (0: as above) has now. From any thread; does not switch. Fails with
  * WEALD_EBADF. */
 int64_t weald_threadpool_size(weald_threadpool pool);
 
 /* Sets how long a thread of `pool` waits for the next job before it ends; WEALD_FOREVER: it does
- * not. From any thread; does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (another negative
- * time). */
+ * not. From any thread; does not switch. Returns 0. Fails with WEALD_EBADF (also for 0: the
+ * library's own stays as it is), WEALD_EINVAL (another negative time). */
 int weald_threadpool_set_idle(weald_threadpool pool, int64_t ns);
 
-/* Shuts `pool` down: it takes no more jobs; those that have not begun never will, and whoever
- * waits for one gets WEALD_ECANCELED; then waits for those that run, and for the end of the
- * threads. Called again it goes on waiting. Close the pool afterwards. From any thread; may
- * switch. Returns 0, WEALD_EBADF, WEALD_EDEADLK (in a job of this pool), and when jobs still run
- * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED; WEALD_EWOULDBLOCK, WEALD_EPERM. */
+/* Shuts `pool` down: it takes no more jobs; those that have not begun never will, and whoever waits
+ * for one gets WEALD_ECANCELED; then waits for those that run, and for the end of the threads.
+ * Called again it goes on waiting. Close the pool afterwards. From any thread; may switch. Returns
+ * 0. Fails with WEALD_EBADF (also when it is closed meanwhile, and for 0: the library's own goes
+ * on), WEALD_EDEADLK (in a job of this pool; in a child that a callback has forked meanwhile),
+ * WEALD_EPERM, WEALD_EWOULDBLOCK; and, while jobs still run, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_ENOMEM. */
 int weald_threadpool_shutdown(weald_threadpool pool, int64_t deadline);
 
 /* Starts `n` threads with a hub each; 0: as many as the machine has cores. They run the greenlets
  * that are sent to them, and sleep without any, until they are joined or closed. All of them start
- * or none. Close it: without a join before, the workers end when their greenlets have, and nobody
- * waits for that. Does not switch; waits for the threads to have started. Returns WEALD_EINVAL
- * (1024 or more), WEALD_EAGAIN (no thread to be had), WEALD_ENOMEM, WEALD_EMFILE. */
+ * or none; the call waits until they have. Close it: without a join before, the workers end when
+ * their greenlets have, and nobody waits for that. From any thread; does not switch. Fails with
+ * WEALD_EINVAL (1024 or more), WEALD_EAGAIN (no thread to be had), WEALD_ENOMEM (also for more hubs
+ * than there may be), WEALD_EMFILE. */
 weald_workers weald_workers_start(size_t n);
 
-/* Starts a greenlet that runs `fn(arg)` in worker number `index`; SIZE_MAX: in the one after the
+/* Starts a greenlet that runs `f(arg)` in worker number `index`; SIZE_MAX: in the one after the
  * last that was given one. What is sent to one worker starts in the order in which it was sent.
- * There is no handle to it: shared results, events and queues tell what becomes of it; a failure
- * is told to the worker's error handler, and so is one to make it. Nothing holds the sender back:
- * a bounded queue does. From any thread; does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL
- * (`fn` NULL, no such worker), WEALD_EPIPE (they have been joined, or this is a forked child). */
+ * There is no handle to it: shared results, events and queues tell what becomes of it; a failure is
+ * told to the worker's error handler, and so is one to make it. Nothing holds the sender back: a
+ * bounded queue does. From any thread; does not switch. Returns 0. Fails with WEALD_EBADF,
+ * WEALD_EINVAL (`f` NULL; no such worker), WEALD_EPIPE (they have been joined, or this is a forked
+ * child). */
 int weald_workers_spawn(weald_workers w, size_t index, weald_fn f, void *arg);
 
 /* Has every worker end when its greenlets have (and what else keeps a weald_run going), and waits
  * until all of them and their threads have ended. No greenlets can be sent to them any more, even
  * if the wait fails. Called again it goes on waiting. A worker whose greenlets can not go on
- * reports a deadlock and ends. From any thread; may switch. Returns 0, WEALD_EBADF (also when
- * closed meanwhile), WEALD_EDEADLK (in one of these workers), WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EPERM. */
+ * reports a deadlock and ends. From any thread; may switch. Returns 0. Fails with WEALD_EBADF (also
+ * when it is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in one of these workers; in a child that a callback has forked
+ * meanwhile), WEALD_ENOMEM. */
 int weald_workers_join(weald_workers w, int64_t deadline);
 
 /* How many of the workers have not ended: all until they are joined, 0 in a forked child. From any
- * thread; does not switch. Returns WEALD_EBADF. */
+ * thread; does not switch. Fails with WEALD_EBADF. */
 int64_t weald_workers_count(weald_workers w);
 
-/* ----------------------------------------------------------------------------
- * Signals, waited for. Each interested thread gets a signal: all its watchers (see
- * weald_signal_watcher), and the first of its greenlets that waits. What was there before is
- * restored when nobody is interested any more, at the latest when the last hub ends; a
- * forked child begins with it.
- * ---------------------------------------------------------------------------- */
+/* ----------------------------------------------------------------------------------------------
+ * Signals, waited for.
+ *
+ * Each interested thread gets a signal: all its watchers (see weald_signal_watcher), and the first
+ * of its greenlets that waits. What was there before is restored when nobody is interested any
+ * more, at the latest when the last hub ends; a forked child begins with it.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* Waits until one of `n` signals comes, and returns its number. From the first call on these
  * signals are caught for this thread, whatever the call returns, until weald_signal_ignore or the
  * end of the hub: one that comes while nobody waits is given to the next who does; two of the same
- * number are then one. Call it once with WEALD_NOW to begin catching. May switch. Returns
- * WEALD_EINVAL (`n` 0; a number that is no signal, can not be caught, or that a fault raises:
- * SIGSEGV, SIGBUS, SIGFPE, SIGILL), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED (killed, or
- * weald_signal_ignore), WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EMFILE, WEALD_ENOMEM,
- * WEALD_ESHUTDOWN, WEALD_EDEADLK (only in a child that a callback has forked meanwhile). */
+ * number are then one. Call it once with WEALD_NOW to begin catching. May switch. Fails with
+ * WEALD_EINVAL (`signos` NULL; `n` 0; a number that is no signal, can not be caught, or that a
+ * fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED (killed, or weald_signal_ignore), WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child
+ * that a callback has forked meanwhile), WEALD_EMFILE, WEALD_ENOMEM. */
 int weald_signal_wait(const int *signos, size_t n, int64_t deadline);
 
-/* Ends what weald_signal_wait has begun in this thread for these signals: they do again
- * what they did before, if nobody else is interested; one that has come and was not
- * waited for is forgotten; greenlets that wait for one of them get WEALD_ECANCELED. Does
- * not switch. Returns 0, WEALD_EINVAL (as weald_signal_wait). */
+/* Ends what weald_signal_wait has begun in this thread for these signals: they do again what they
+ * did before, if nobody else is interested; one that has come and was not waited for is forgotten;
+ * greenlets that wait for one of them get WEALD_ECANCELED. Does not switch. Returns 0. Fails with
+ * WEALD_EINVAL (as weald_signal_wait). */
 int weald_signal_ignore(const int *signos, size_t n);
 
 /* For an orderly end: has `f(arg)` run once in the loop when the first of SIGINT, SIGTERM and
- * SIGQUIT comes. Let it set an event, kill a group or call weald_stop; it must not block. From
- * then on the three do again what they did before, so a second one ends a program that takes too
- * long. A loop that has not looked for a second since the first one does not stop the next from
- * ending the program either. It does not keep the loop running. Does not switch. Returns 0,
+ * SIGQUIT comes. Let it set an event, kill a group or call weald_stop; it must not block. From then
+ * on the three do again what they did before, so a second one ends a program that takes too long. A
+ * loop that has not looked for a second since the first one does not stop the next from ending the
+ * program either. It does not keep the loop running. Does not switch. Returns 0. Fails with
  * WEALD_EINVAL (`f` NULL), WEALD_EALREADY (this thread has one that has not run), WEALD_EMFILE,
  * WEALD_ENOMEM. */
 int weald_on_terminate(weald_callback f, void *arg);
 
-/* ----------------------------------------------------------------------------
+/* ----------------------------------------------------------------------------------------------
  * Insight, and hooks for bindings.
- * ---------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 /* Counters of this thread's hub. */
 typedef struct weald_stats {
@@ -1184,7 +1366,7 @@ typedef struct weald_stats {
   uint64_t alive;
   /* Greenlets ready to run. */
   uint64_t ready;
-  /* Times that a greenlet was resumed, in units of loop turns' budgets. */
+  /* About how many times greenlets were resumed: brought up to date once a turn. */
   uint64_t resumes;
   /* Turns of the loop, and times that it asked the kernel for events. */
   uint64_t turns;
@@ -1198,24 +1380,25 @@ typedef struct weald_stats {
   uint64_t stack_bytes;
 } weald_stats;
 
-/* Called at a switch, with the greenlet and its user word. It must not use the library but to look
- * things up. */
+/* Called with a greenlet and its user word (see weald_user). It must not use the library but to
+ * look things up. */
 typedef void (*weald_switch_hook)(weald_greenlet g, void *user);
 
 /* Hooks for a binding that must save its interpreter's state. Every one may be NULL. */
 typedef struct weald_hooks {
   /* sizeof(weald_hooks) */
   size_t size;
-  /* On its own stack, just before it suspends, and at its end. */
+  /* On its own stack, just before it suspends, and at its end. Main's as well. */
   weald_switch_hook leave;
-  /* On its own stack, after each resume and before it begins. */
+  /* On its own stack, after each resume and before it begins. Main's as well. */
   weald_switch_hook enter;
-  /* When it has been made (not by weald_go and such before the user word is set: the word is that
-   * of the options). */
+  /* When it has been made, before the call that makes it returns. The user word is that of the
+   * options; NULL without options. */
   weald_switch_hook created;
-  /* When it has ended, in the loop. */
+  /* When it has ended, not on its own stack: in the loop, or, if it had not begun, in the call that
+   * ended it. Greenlets that are abandoned do not finish. */
   weald_switch_hook finished;
-  /* Asked before suspending; 0 forbids it: the call returns WEALD_EPERM. */
+  /* Asked before each wait; 0 forbids it: the call fails with WEALD_EPERM. */
   int (*may_park)(void);
   /* Around the loop's sleep in the kernel; `interrupted` is 1 when a signal ended it. */
   void (*block_begin)(void);
@@ -1223,35 +1406,39 @@ typedef struct weald_hooks {
 } weald_hooks;
 
 /* Writes to `fd`, for every greenlet of this thread: its name, age, state, what it waits for and
- * how long, where it was spawned, how much of its stack it has touched. Does not switch. Returns
- * 0, or the code of a write that failed (WEALD_EBADF). */
+ * how long, where it was spawned, how much of its stack it has touched. Does not switch. Returns 0.
+ * Fails with WEALD_EBADF, WEALD_EAGAIN, WEALD_EPIPE, or whatever else write(2) fails with. */
 int weald_dump(int fd);
 
-/* Fills in the counters; set `stats->size` first. Does not switch. Returns 0, WEALD_EINVAL (NULL,
- * or a size that can not be). */
+/* Fills in the counters; set `stats->size` first. Does not switch. Returns 0. Fails with
+ * WEALD_EINVAL (NULL, or a size that can not be). */
 int weald_stats_get(weald_stats *stats);
 
-/* Writes the handles of this thread's greenlets (main first) to `out`, at most `n`; they are
- * borrowed. Does not switch. Returns how many there are, WEALD_EINVAL. */
+/* Writes the handles of this thread's greenlets (main first) to `out`, at most `n`, and returns how
+ * many there are; they are borrowed. Does not switch. Fails with WEALD_EINVAL (`out` NULL and `n`
+ * not 0). */
 int64_t weald_list(weald_greenlet *out, size_t n);
 
-/* The bounds of the stack of `g`, for conservative collectors: `*low` up to, not including,
- * `*high`. Does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (NULL), WEALD_ENOENT (main, or it
- * has no stack now: not begun, or ended). */
+/* Gets the bounds of the stack of `g`, for conservative collectors: `*low` up to, not including,
+ * `*high`. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (NULL),
+ * WEALD_ENOENT (main, or it has no stack now: not begun, or ended). */
 int weald_stack_bounds(weald_greenlet g, void **low, void **high);
 
 /* How many bytes of its stack `g` (or an earlier user of the same stack) has touched: a high-water
- * mark in pages. Does not switch. Returns as weald_stack_bounds. */
+ * mark in pages. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (main, or it
+ * has no stack now: not begun, or ended). */
 int64_t weald_stack_used(weald_greenlet g);
 
-/* Sets this thread's hooks; copied. NULL takes them away. Does not switch. Returns 0, WEALD_EINVAL
- * (a size that can not be). */
+/* Sets this thread's hooks; copied. NULL takes them away. Does not switch. Returns 0. Fails with
+ * WEALD_EINVAL (a size that can not be). */
 int weald_set_hooks(const weald_hooks *hooks);
 
-/* The user word of `g`; NULL if none was set, or for a bad handle. Does not switch. */
+/* The user word of `g`; NULL if none was set, for a bad handle, and for another thread's. Does not
+ * switch. */
 void *weald_user(weald_greenlet g);
 
-/* Sets the user word of `g`, which hooks get. Does not switch. Returns 0, WEALD_EBADF. */
+/* Sets the user word of `g`, which hooks get. Does not switch. Returns 0. Fails with WEALD_EBADF,
+ * WEALD_EPERM. */
 int weald_set_user(weald_greenlet g, void *user);
 
 #ifdef __cplusplus

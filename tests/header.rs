@@ -1,14 +1,13 @@
 //! include/weald.h is what src/ffi says: generated section by section, committed, and compared here.
 //!
 //! The order of the sections is the order of the `pub mod` lines in src/ffi/mod.rs. Each section is one run of cbindgen
-//! over one file, under a heading made of the first paragraph of that file's `//!` text; cbindgen.toml holds the
-//! settings and what stands before and after the sections. `make header` (WEALD_WRITE_HEADER=1) writes the file.
+//! over one file, under a heading made of that file's `//!` text; cbindgen.toml holds the settings and what stands
+//! before and after the sections. `make header` (WEALD_WRITE_HEADER=1) writes the file.
 
 use std::env;
 use std::fs;
 use std::path::PathBuf;
 
-const HEADING_RULE: &str = "----------------------------------------------------------------------------";
 const WIDTH: usize = 100;
 
 #[test]
@@ -62,10 +61,33 @@ fn a_long_prototype_goes_on_under_its_first_argument() {
 }
 
 #[test]
-fn a_wide_comment_is_broken_anew() {
+fn a_comment_is_broken_anew_at_the_header_s_width() {
     let raw = format!("/*\n {}\n b\n */\nint f;\n", "a ".repeat(60));
-    let kept = format!("/* {}\n * {}b */\nint f;\n", "a ".repeat(48).trim_end(), "a ".repeat(12));
+    let kept = format!("/* {}\n * {}b */\nint f;\n", "a ".repeat(49).trim_end(), "a ".repeat(11));
     assert_eq!(tidy(&raw), kept);
+    assert_eq!(tidy("/*\n Waits\n for it.\n */\nint f;\n"), "/* Waits for it. */\nint f;\n");
+}
+
+#[test]
+fn the_end_of_a_comment_stays_within_the_width() {
+    for long in 88..95 {
+        let raw = format!("/*\n a {}\n */\nint f;\n", "b".repeat(long));
+        assert!(tidy(&raw).lines().all(|line| line.len() <= WIDTH), "{}", tidy(&raw));
+    }
+}
+
+#[test]
+fn a_list_in_a_comment_keeps_its_lines() {
+    let raw = "/*\n What is there:\n\n - one\n   more\n - two\n */\nint f;\n";
+    assert_eq!(tidy(raw), "/* What is there:\n *\n * - one\n *   more\n * - two */\nint f;\n");
+}
+
+#[test]
+fn a_section_opens_with_all_that_its_file_says_of_it() {
+    let source = "//! Events.\n//!\n//! A flag that\n//! is waited for.\n\nuse x;\n";
+    let rule = "-".repeat(94);
+    let kept = format!("/* {rule}\n * Events.\n *\n * A flag that is waited for.\n * {rule} */");
+    assert_eq!(heading(&about(source)), kept);
 }
 
 #[test]
@@ -115,10 +137,9 @@ fn section(config: &cbindgen::Config, module: &str) -> String {
         return String::new();
     }
     let source = fs::read_to_string(&path).expect("cbindgen has just read it");
-    let title = first_paragraph(&source);
-    assert!(!title.is_empty(), "{} needs a //! text: it becomes the section's heading", path.display());
-    let heading = title.iter().map(|line| format!(" * {line}\n")).collect::<String>();
-    format!("\n/* {HEADING_RULE}\n{heading} * {HEADING_RULE} */\n\n{}\n", body.trim())
+    let about = about(&source);
+    assert!(!about.is_empty(), "{} needs a //! text: it becomes the section's heading", path.display());
+    format!("\n{}\n\n{}\n", heading(&about), body.trim())
 }
 
 fn source_of(module: &str) -> PathBuf {
@@ -127,14 +148,15 @@ fn source_of(module: &str) -> PathBuf {
     if file.exists() { file } else { folder.join(module).join("mod.rs") }
 }
 
-/// The first paragraph of a file's `//!` text.
-fn first_paragraph(source: &str) -> Vec<&str> {
-    source
-        .lines()
-        .map_while(|line| line.strip_prefix("//!"))
-        .map(str::trim)
-        .take_while(|line| !line.is_empty())
-        .collect()
+/// A file's `//!` text.
+fn about(source: &str) -> Vec<&str> {
+    source.lines().map_while(|line| line.strip_prefix("//!")).collect()
+}
+
+/// A comment between two rules.
+fn heading(about: &[&str]) -> String {
+    let rule = "-".repeat(WIDTH - "/*  */".len());
+    format!("/* {rule}\n{}\n * {rule} */", starred("", about))
 }
 
 /// cbindgen gives every comment the lines `/*`, ` text`, ` */`, leaves negative numbers bare, is generous with empty
@@ -190,25 +212,36 @@ fn wrapped(line: &str) -> String {
 
 fn comment(indent: &str, text: &[&str]) -> String {
     let text: Vec<&str> = text.iter().map(|line| line.strip_prefix(indent).unwrap_or(line).trim_end()).collect();
-    let starred: Vec<String> = text
-        .split(|line| line.is_empty())
-        .map(|paragraph| refilled(paragraph, WIDTH - indent.len() - 3))
-        .map(|lines| lines.iter().map(|line| format!("{indent} *{line}")).collect::<Vec<_>>().join("\n"))
-        .collect();
-    let block = starred.join(&format!("\n{indent} *\n"));
+    let block = starred(indent, &text);
     assert!(!block.contains("*/"), "a comment in src/ffi ends itself: {block}");
     format!("{indent}/{} */", block.trim_start())
 }
 
-/// A paragraph that is too wide for the header, broken anew; lists, tables and code stay as they are.
+/// Paragraphs, each line behind a star.
+fn starred(indent: &str, text: &[&str]) -> String {
+    let paragraphs: Vec<String> = text
+        .split(|line| line.is_empty())
+        .map(|paragraph| refilled(paragraph, WIDTH - indent.len() - " *".len()))
+        .map(|lines| lines.iter().map(|line| format!("{indent} *{line}")).collect::<Vec<_>>().join("\n"))
+        .collect();
+    paragraphs.join(&format!("\n{indent} *\n"))
+}
+
+/// A paragraph broken anew at the header's width; lists, tables and code stay as they are. The last line leaves room
+/// for what ends a comment.
 fn refilled(paragraph: &[&str], width: usize) -> Vec<String> {
-    let plain = paragraph.iter().all(|line| line.starts_with(' ') && !line[1..].starts_with([' ', '-', '*', '|', '`']));
-    if !plain || paragraph.iter().all(|line| line.len() <= width) {
+    let is_plain = |line: &&str| {
+        let text = line.strip_prefix(' ').unwrap_or("\t");
+        !text.starts_with([' ', '\t', '|']) && !["- ", "* ", "```"].iter().any(|mark| text.starts_with(mark))
+    };
+    if !paragraph.iter().all(is_plain) {
         return paragraph.iter().map(|line| line.to_string()).collect();
     }
+    let words: Vec<&str> = paragraph.iter().flat_map(|line| line.split_whitespace()).collect();
     let mut lines = vec![String::new()];
-    for word in paragraph.iter().flat_map(|line| line.split_whitespace()) {
-        if lines.last().is_some_and(|line| line.len() + 1 + word.len() > width) {
+    for (i, word) in words.iter().enumerate() {
+        let room = if i + 1 == words.len() { width - " */".len() } else { width };
+        if lines.last().is_some_and(|line| !line.is_empty() && line.len() + 1 + word.len() > room) {
             lines.push(String::new());
         }
         let line = lines.last_mut().expect("there is one");

@@ -4,7 +4,7 @@
     tests/run.py                    every suite that a change must pass
     tests/run.py c                  one suite
     tests/run.py c:queue rust:timer some of its cases: those whose name contains the word
-    tests/run.py asan valgrind      the slower ones, which .ci/run runs as well
+    tests/run.py codes asan valgrind the slower ones, which .ci/run runs as well
 
 It builds and stages the library first, installs what it needs where it may (as root, with apt-get), counts as skipped
 what it cannot run, and ends with one line: N passed, N failed, N skipped. Exit status 1 if anything failed.
@@ -17,22 +17,24 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import build, ctests, examples, faults, headers, install, loom, noise, rust  # noqa: E402
+from harness import build, codes, ctests, docs, examples, faults, headers, install, loom, noise, rust  # noqa: E402
 from harness.report import Report, indent, say, stop  # noqa: E402
 
 SUITES = {
     "rust": rust.run,
     "header": headers.run,
+    "docs": docs.run,
     "install": install.run,
     "c": ctests.run,
     "examples": examples.run,
     "noise": noise.run,
     "fault": faults.run,
+    "codes": codes.run,
     "asan": ctests.run_asan,
     "valgrind": ctests.run_valgrind,
     "loom": loom.run,
 }
-SLOW = ("asan", "valgrind", "loom")
+SLOW = ("codes", "asan", "valgrind", "loom")
 NEED_NO_STAGE = ("rust", "loom")
 
 

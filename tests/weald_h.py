@@ -8,13 +8,14 @@ from collections import namedtuple
 
 Function = namedtuple("Function", "name returns params comment")
 Param = namedtuple("Param", "type name")
-Header = namedtuple("Header", "functions handles callbacks structs macros function_macros")
+Header = namedtuple("Header", "functions handles callbacks structs macros function_macros codes")
 
 BLOCK_COMMENT = re.compile(r"/\*.*?\*/", re.S)
 PROTOTYPE = re.compile(r"^(?P<returns>[A-Za-z_][\w\s\*]*?[\s\*])(?P<name>weald_\w+)\((?P<params>[^;{}]*)\);", re.M)
 CALLBACK = re.compile(r"^typedef (?P<returns>[\w\s\*]+?)\(\*(?P<name>weald_\w+)\)\((?P<params>[^;]*)\);", re.M)
 HANDLE = re.compile(r"^typedef (?P<base>\w+) (?P<name>weald_\w+);", re.M)
 STRUCT = re.compile(r"^typedef struct (?:\w+ )?\{(?P<body>.*?)^\} (?P<name>weald_\w+);", re.M | re.S)
+CODE = re.compile(r"WEALD_E[A-Z]+")
 MACRO = re.compile(r"^#define (?P<name>WEALD_\w+)(?P<params>\([^)]*\))? (?P<value>.+)$", re.M)
 
 
@@ -34,6 +35,7 @@ def parse(text):
         structs={m["name"]: _fields(m["body"]) for m in STRUCT.finditer(bare)},
         macros=[m["name"] for m in macros if m["params"] is None],
         function_macros=[m["name"] for m in macros if m["params"] is not None],
+        codes={m["name"]: int(m["value"].strip("()")) for m in macros if CODE.fullmatch(m["name"])},
     )
 
 

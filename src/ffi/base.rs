@@ -1,7 +1,11 @@
 //! Codes, time, handles.
 //!
-//! Every function returns 0 or more for success and one of these negative codes for
-//! failure; a failed call changes nothing and writes no output. errno is not used.
+//! The codes are negated errno values where errno has one; those of our own are below -2000. A
+//! number is never reused. errno itself is not used: each greenlet has its own, saved and restored
+//! over a switch.
+//!
+//! A handle is good in the thread that made it, and gives WEALD_EPERM in others. Any thread may use
+//! the handles of hubs, thread pools, workers, and of what was made with WEALD_SHARED.
 
 #![allow(non_camel_case_types)]
 
@@ -11,22 +15,23 @@ use crate::handle::{self, Kind};
 use crate::{registry, time};
 use std::ffi::{c_char, c_int};
 
-/// Not permitted: the handle belongs to another thread, the caller is not the owner,
-/// or a binding has forbidden to suspend now.
+/// Not permitted: the handle belongs to another thread, the caller is not the owner, the call is
+/// for main alone, or a binding's hook forbids to wait now.
 pub const WEALD_EPERM: c_int = -1;
 /// No such thing: a link, a path.
 pub const WEALD_ENOENT: c_int = -2;
-/// Interrupted.
+/// Interrupted. Given by bindings to weald_interrupt, and never by the library itself.
 pub const WEALD_EINTR: c_int = -4;
 /// A bad handle or descriptor: stale, closed, of another kind, or no handle at all.
 pub const WEALD_EBADF: c_int = -9;
-/// No such child process: it was reaped by somebody else.
+/// No such child process: it was reaped by somebody else. Told to the callback of a child watcher.
 pub const WEALD_ECHILD: c_int = -10;
-/// Not ready, and the deadline was WEALD_NOW.
+/// Not ready, and the deadline was WEALD_NOW; or no thread is to be had.
 pub const WEALD_EAGAIN: c_int = -11;
 /// Out of memory, mappings or handles.
 pub const WEALD_ENOMEM: c_int = -12;
-/// Busy: somebody waits for this already, or the target of a switch is not waiting for one.
+/// Busy: another greenlet waits for this descriptor, or the target of a switch does not wait for
+/// one.
 pub const WEALD_EBUSY: c_int = -16;
 /// An invalid argument: a NULL callback or output, a number out of range.
 pub const WEALD_EINVAL: c_int = -22;
@@ -34,7 +39,8 @@ pub const WEALD_EINVAL: c_int = -22;
 pub const WEALD_EMFILE: c_int = -24;
 /// Closed: the queue takes no more, or the barrier is broken.
 pub const WEALD_EPIPE: c_int = -32;
-/// A deadlock: nothing is left that could end this wait, or it waits for itself.
+/// A deadlock: the caller waits for itself; or, in main, nothing is left in this thread that could
+/// end its wait.
 pub const WEALD_EDEADLK: c_int = -35;
 /// Not available on this system.
 pub const WEALD_ENOSYS: c_int = -38;
@@ -48,7 +54,7 @@ pub const WEALD_ETIMEDOUT: c_int = -110;
 pub const WEALD_EALREADY: c_int = -114;
 /// The greenlet was killed, or its wait called off.
 pub const WEALD_ECANCELED: c_int = -125;
-/// A blocking call in a loop callback, which must not block: spawn a greenlet there instead.
+/// The call would have to wait, in a loop callback, which must not: spawn a greenlet there instead.
 pub const WEALD_EWOULDBLOCK: c_int = -2001;
 /// A panic was caught at the library's edge: in a callback written in Rust, or a defect of ours.
 pub const WEALD_EPANIC: c_int = -2002;
@@ -58,7 +64,7 @@ pub const WEALD_FOREVER: i64 = -1;
 /// The deadline of a call that is not to wait.
 pub const WEALD_NOW: i64 = 0;
 
-/// Given to the functions that make an event, result or queue: every thread may use it.
+/// A flag for the functions that make an event, result or queue: every thread may use it.
 pub const WEALD_SHARED: c_int = 65536;
 
 /// A handle to any kind of object: positive, never used again when it is closed.
@@ -83,55 +89,53 @@ pub const WEALD_KIND_THREADPOOL: c_int = 16;
 pub const WEALD_KIND_WORKERS: c_int = 17;
 pub const WEALD_KIND_IMAP: c_int = 18;
 
-/// The text of a code, for people: "the deadline has passed". Never NULL, never freed.
-/// A positive number is taken as an errno. From any thread; does not switch.
+/// The text of a code, for people: "the deadline has passed". A positive number is taken as an
+/// errno. Never NULL, never freed. From any thread; does not switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_strerror(code: c_int) -> *const c_char {
     error::text(code).as_ptr()
 }
 
-/// The short name of a code: "ETIMEDOUT"; "UNKNOWN" for a number that is none. Never
-/// NULL, never freed. From any thread; does not switch.
+/// The short name of a code: "ETIMEDOUT"; "UNKNOWN" for a number that is none. Never NULL, never
+/// freed. From any thread; does not switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_strcode(code: c_int) -> *const c_char {
     error::name(code).as_ptr()
 }
 
-/// The library's version, "0.1.0". From any thread; does not switch.
+/// The library's version, "0.1.0". Never fails. From any thread; does not switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_version() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
     VERSION.as_ptr().cast()
 }
 
-/// The version of this ABI. It grows when something is added; the number in the
-/// library's soname changes when something is taken away. From any thread; does not
-/// switch.
+/// The version of this ABI. It grows when something is added; the number in the library's soname
+/// changes when something is taken away. Never fails. From any thread; does not switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_abi_version() -> c_int {
     1
 }
 
-/// Nanoseconds on the monotonic clock. Setting the wall clock does not touch it. From
+/// Nanoseconds on the monotonic clock. Setting the wall clock does not touch it. Never fails. From
 /// any thread; does not switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_now() -> i64 {
     time::now()
 }
 
-/// The deadline `ns` nanoseconds from now. Saturates: INT64_MAX is never, a negative
-/// number is a deadline that has passed. From any thread; does not switch.
+/// The deadline `ns` nanoseconds from now. Saturates: INT64_MAX is never, a negative number is a
+/// deadline that has passed. Never fails. From any thread; does not switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_after(ns: i64) -> i64 {
     time::after(ns)
 }
 
-/// Drops one reference to the object behind `handle`; with the last one the object is
-/// closed: whoever waits for it gets WEALD_EBADF, what it holds is destroyed, a
-/// watcher or timeout ends. A greenlet is not killed by it: it runs on by itself, and
-/// one that was never started ends. Shared objects and hub handles: from any thread;
-/// others: from the thread that made them. Does not switch. Returns 0, WEALD_EBADF,
-/// WEALD_EPERM (another thread's).
+/// Drops one reference to the object behind `handle`. With the last one the object is closed:
+/// whoever waits for it gets WEALD_EBADF, what it holds is destroyed, a watcher or timeout ends. A
+/// greenlet is not killed by it: it runs on by itself, and one that was never started ends. Does
+/// not switch. Returns 0. Fails with WEALD_EBADF (also for a handle that nobody has to close:
+/// main's, or a detached greenlet's), WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_close(handle: weald_handle) -> c_int {
     if handle::kind_of(handle) == Kind::Greenlet as u8 {
@@ -152,9 +156,9 @@ fn close_other(handle: i64) -> c_int {
     })
 }
 
-/// Adds a reference to the object behind `handle`, to be dropped by a weald_close of
-/// its own, and returns the handle. Threads as for weald_close. Does not switch.
-/// Returns WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW.
+/// Adds a reference to the object behind `handle`, to be dropped by a weald_close of its own, and
+/// returns the handle. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW (four
+/// thousand million of them).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_dup(handle: weald_handle) -> weald_handle {
     if handle > 0 && handle::hub_of(handle) == 0 {
@@ -166,8 +170,7 @@ pub extern "C" fn weald_dup(handle: weald_handle) -> weald_handle {
     })
 }
 
-/// What `handle` stands for: WEALD_KIND_... Threads as for weald_close. Does not
-/// switch. Returns WEALD_EBADF, WEALD_EPERM.
+/// What `handle` stands for: WEALD_KIND_... Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_kind(handle: weald_handle) -> c_int {
     if registry::is_shared(handle) {

@@ -1,9 +1,9 @@
 //! Coroutines: raw switching.
 //!
-//! A coroutine runs when somebody switches to it, and only then: what `greenlet` is to
-//! gevent. No loop is needed; but a coroutine may also block in any function of the
-//! library, then the loop runs others. Greenlets and main can be switched to as well,
-//! while they wait in a switch themselves.
+//! A coroutine runs when somebody switches to it, and only then: what `greenlet` is to gevent. No
+//! loop is needed; but a coroutine may also block in any function of the library, then the loop
+//! runs others. Greenlets and main can be switched to as well, while they wait in a switch
+//! themselves.
 
 #![allow(non_camel_case_types)]
 
@@ -43,9 +43,13 @@ extern "C" fn coro_at(
     handle
 }
 
-/// Makes a coroutine that will run `fn(first value, arg)` when it is first switched to, and returns to `parent` (0: the
-/// current greenlet) when it ends; a parent that can not be switched to then is replaced by main. Close the handle. Options as for
-/// weald_spawn_with (NULL: none). Does not switch. Returns WEALD_EINVAL, WEALD_EBADF (the parent), WEALD_ENOMEM.
+/// Makes a coroutine that will run `f(first value, arg)` when it is first switched to, and returns
+/// to `parent` (0: the current greenlet) when it ends; a parent that can not be switched to then is
+/// replaced by main. Close the handle. Options as for weald_greenlet_new (NULL: none). May switch,
+/// as weald_spawn_with. Fails with WEALD_EINVAL (`f` NULL; an option out of range; detached; a name
+/// that is not UTF-8; a size that can not be), WEALD_EBADF (the parent, or a group), WEALD_EPERM
+/// (another thread's), WEALD_ENOMEM; and in a full pool WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_coro_new(
@@ -57,10 +61,14 @@ pub extern "C" fn weald_coro_new(
     jump_with_site!(4, coro_at)
 }
 
-/// Switches to `to`, handing it `value`: its own switch returns it there, or its function gets it. Returns when somebody
-/// switches back: 0 and what was handed to us in `*received` (NULL: not wanted), or the code that was thrown. Switches. Returns
-/// WEALD_EBADF, WEALD_EALREADY (it has ended), WEALD_EINVAL (a greenlet that has not begun: start it), WEALD_EBUSY (it waits for something else, or is ready to run), WEALD_EWOULDBLOCK,
-/// WEALD_EPERM, WEALD_EDEADLK, WEALD_ECANCELED, WEALD_ENOMEM (no stack for one that has not begun, which may be tried again).
+/// Switches to `to`, handing it `value`: its own switch returns it there, or its function gets it.
+/// Returns when somebody switches back: 0 and what was handed to us in `*received` (NULL: not
+/// wanted), or the code that was thrown. Switching to oneself returns at once. Fails with
+/// WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (it has ended), WEALD_EINVAL (a greenlet that has not
+/// begun: start it), WEALD_EBUSY (it waits for something else, or is ready to run), WEALD_ETIMEDOUT
+/// (of a surrounding weald_timeout, before it switches), WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+/// WEALD_EDEADLK, WEALD_ENOMEM (no stack for one that has not begun; it may be tried again). May
+/// switch.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_switch(to: weald_greenlet, value: *mut c_void, received: *mut *mut c_void) -> c_int {
@@ -76,8 +84,12 @@ extern "C" fn switch(to: weald_greenlet, value: *mut c_void, received: *mut *mut
     })
 }
 
-/// Switches to `into`, whose switch returns `code`. One that has not begun never will: it ends with `code`, which goes on to
-/// its parent. Returns as weald_switch, and WEALD_EINVAL (`code` not negative).
+/// Switches to `into`, whose switch returns `code`. One that has not begun never will: it ends with
+/// `code`, which goes on to its parent. May switch. Returns as weald_switch does; thrown to
+/// oneself, `code`. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (it has ended),
+/// WEALD_EINVAL (`code` not negative; a greenlet that has not begun: kill it), WEALD_EBUSY (it
+/// waits for something else, or is ready to run), WEALD_ETIMEDOUT (of a surrounding weald_timeout,
+/// before it switches), WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_throw(into: weald_greenlet, code: c_int, received: *mut *mut c_void) -> c_int {
     quick(|hub| {
@@ -92,19 +104,21 @@ pub extern "C" fn weald_throw(into: weald_greenlet, code: c_int, received: *mut 
     })
 }
 
-/// The greenlet or coroutine that runs; the same as weald_self. Borrowed. Does not switch. Returns as weald_self.
+/// The greenlet or coroutine that runs; the same as weald_self. Borrowed. 0 in a loop callback.
+/// Does not switch. Fails with the hub's codes alone.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_current() -> weald_greenlet {
     quick64(|hub| Ok(hub.current().handle.get()))
 }
 
-/// The thread's own greenlet. Borrowed. Does not switch. Returns as weald_self.
+/// The thread's own greenlet. Borrowed. Does not switch. Fails with the hub's codes alone.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_main() -> weald_greenlet {
     quick64(|hub| Ok(hub.main.handle.get()))
 }
 
-/// 1 when the coroutine or greenlet has ended, else 0. Does not switch. Returns WEALD_EBADF.
+/// 1 when the coroutine or greenlet has ended, else 0. Does not switch. Fails with WEALD_EBADF,
+/// WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_dead(g: weald_greenlet) -> c_int {
     fence(|hub| Ok(hub.greenlet(g)?.is_done()))

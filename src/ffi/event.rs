@@ -1,7 +1,7 @@
 //! Events.
 //!
-//! A flag that greenlets wait for. Made with WEALD_SHARED it may be used from every
-//! thread, and waiting for it is never taken for a deadlock.
+//! A flag that greenlets wait for. Made with WEALD_SHARED it may be used from every thread, and
+//! waiting for it is never taken for a deadlock.
 
 #![allow(non_camel_case_types)]
 
@@ -30,13 +30,15 @@ pub(super) fn wants_shared(flags: c_int) -> Result<bool> {
     if flags & !WEALD_SHARED != 0 { Err(Error::INVAL) } else { Ok(flags & WEALD_SHARED != 0) }
 }
 
-/// Makes an event, not set. `flags`: 0 or WEALD_SHARED. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM.
+/// Makes an event, not set. `flags`: 0 or WEALD_SHARED. Close it. Does not switch. Fails with
+/// WEALD_EINVAL (other flags), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_event_new(flags: c_int) -> weald_event {
     fence64(|hub| if wants_shared(flags)? { SharedEvent::create() } else { Event::create(hub) })
 }
 
-/// Sets the event: everybody who waits goes on, in the order they came. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM.
+/// Sets the event: everybody who waits goes on, in the order they came. Does not switch. Returns 0.
+/// Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_event_set(e: weald_event) -> c_int {
     if is_shared(e) {
@@ -45,7 +47,7 @@ pub extern "C" fn weald_event_set(e: weald_event) -> c_int {
     quick(|hub| object::get::<Event>(hub, e).map(|e| e.set(hub)))
 }
 
-/// Takes the flag back. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM.
+/// Takes the flag back. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_event_clear(e: weald_event) -> c_int {
     if is_shared(e) {
@@ -54,7 +56,7 @@ pub extern "C" fn weald_event_clear(e: weald_event) -> c_int {
     quick(|hub| object::get::<Event>(hub, e).map(|e| e.clear()))
 }
 
-/// 1 when it is set, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM.
+/// 1 when it is set, else 0. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_event_is_set(e: weald_event) -> c_int {
     if is_shared(e) {
@@ -63,8 +65,9 @@ pub extern "C" fn weald_event_is_set(e: weald_event) -> c_int {
     quick(|hub| object::get::<Event>(hub, e).map(|e| e.is_set()))
 }
 
-/// Waits until the event is set. May switch. Returns 0, WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
-/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK.
+/// Waits until the event is set. May switch. Returns 0. Fails with WEALD_EBADF (also when it is
+/// closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_event_wait(e: weald_event, deadline: i64) -> c_int {
     let deadline = Deadline::from_raw(deadline);

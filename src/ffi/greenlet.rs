@@ -1,11 +1,9 @@
 //! Greenlets.
 //!
-//! A greenlet is a function that runs on a stack of its own until it blocks in a
-//! function of this library; then others run. All greenlets of a thread share that
-//! thread, so nothing else runs between two blocking calls. Functions here work on
-//! greenlets of the calling thread, WEALD_EPERM otherwise; all of them return
-//! WEALD_EBADF for a handle that is none of a greenlet, and those that may be a
-//! thread's first call WEALD_ENOMEM, WEALD_EMFILE or WEALD_ESHUTDOWN.
+//! A greenlet is a function that runs on a stack of its own until it blocks in a function of this
+//! library; then others run. All greenlets of a thread share that thread, so nothing else runs
+//! between two blocking calls. The thread's own stack is a greenlet as well, called main, which can
+//! not be killed.
 
 #![allow(non_camel_case_types)]
 
@@ -28,14 +26,14 @@ pub type weald_greenlet = i64;
 pub type weald_fn = Option<extern "C-unwind" fn(arg: *mut c_void) -> *mut c_void>;
 /// Destroys a value or an argument.
 pub type weald_destroy_fn = Option<extern "C-unwind" fn(value: *mut c_void)>;
-/// Called when a greenlet (or result) has ended, in the loop: it must not block.
+/// Called in the loop when a greenlet or result has ended: it must not block.
 pub type weald_link_fn = Option<extern "C-unwind" fn(ended: weald_handle, arg: *mut c_void)>;
 
 /// For `weald_spawn_options.flags`: no handle is given out, 0 is returned.
 pub const WEALD_SPAWN_DETACHED: c_int = 1;
 
-/// How to make a greenlet. Set `size` to sizeof(weald_spawn_options) and what you do
-/// not need to zero.
+/// How to make a greenlet. Set `size` to sizeof(weald_spawn_options) and what you do not need to
+/// zero.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct weald_spawn_options {
@@ -147,18 +145,20 @@ macro_rules! jump_with_site {
 }
 pub(super) use jump_with_site;
 
-/// Makes a greenlet that will run `fn(arg)`, behind everything that is ready now. The
-/// handle is the caller's to close; closing it does not end the greenlet. Does not
-/// switch. Returns WEALD_EINVAL (`fn` NULL), WEALD_ENOMEM, WEALD_EMFILE, WEALD_ESHUTDOWN.
+/// Makes a greenlet that will run `f(arg)`, behind everything that is ready now. The handle is the
+/// caller's to close; closing it does not end the greenlet. Does not switch. Fails with
+/// WEALD_EINVAL (`f` NULL), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_spawn(f: weald_fn, arg: *mut c_void) -> weald_greenlet {
     jump_with_site!(2, spawn)
 }
 
-/// As weald_spawn, with options (NULL: none). Joining a pool that is full waits: then it
-/// may switch, and may return WEALD_ECANCELED and the like. Returns WEALD_EINVAL (`fn` NULL, an
-/// option out of range, a name that is not UTF-8), WEALD_EBADF (the group) and those of weald_spawn.
+/// As weald_spawn, with options (NULL: none). May switch, but only to wait for room in a pool.
+/// Returns a handle, or 0 for a detached one. Fails with WEALD_EINVAL (`f` NULL; an option out of
+/// range; a name that is not UTF-8; a size that can not be), WEALD_ENOMEM; with a group,
+/// WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM; and in a full pool WEALD_ETIMEDOUT,
+/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_spawn_with(
@@ -169,15 +169,20 @@ pub extern "C" fn weald_spawn_with(
     jump_with_site!(3, spawn_with)
 }
 
-/// Fire and forget: as weald_spawn, but there is no handle to close. Returns 0 or as weald_spawn.
+/// Fire and forget: as weald_spawn, but there is no handle to close. Does not switch. Returns 0.
+/// Fails with WEALD_EINVAL (`f` NULL), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_go(f: weald_fn, arg: *mut c_void) -> c_int {
     jump_with_site!(2, go)
 }
 
-/// As weald_spawn_with, but not started. Closing the handle of one that was never started
-/// destroys its argument. Does not switch. Returns as weald_spawn_with.
+/// As weald_spawn_with, but not started: `delay_ns` is not looked at, and it can not be detached.
+/// Closing the handle of one that was never started destroys its argument. May switch, as
+/// weald_spawn_with. Fails with WEALD_EINVAL (`f` NULL; an option out of range; detached; a name
+/// that is not UTF-8; a size that can not be), WEALD_ENOMEM; with a group, WEALD_EBADF (also when
+/// it is closed meanwhile), WEALD_EPERM; and in a full pool WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_greenlet_new(
@@ -197,8 +202,9 @@ fn startable(hub: &Hub, g: i64) -> Result<&crate::greenlet::Greenlet> {
     }
 }
 
-/// Starts a greenlet made by weald_greenlet_new, behind everything that is ready. Does not
-/// switch. Returns 0, WEALD_EBADF, WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine).
+/// Starts a greenlet made by weald_greenlet_new, behind everything that is ready. Does not switch.
+/// Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before), WEALD_EINVAL (a
+/// coroutine).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_start(g: weald_greenlet) -> c_int {
     fence(|hub| {
@@ -208,7 +214,8 @@ pub extern "C" fn weald_start(g: weald_greenlet) -> c_int {
 }
 
 /// Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Does not
-/// switch. Returns as weald_start, and WEALD_EINVAL for a negative delay.
+/// switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before),
+/// WEALD_EINVAL (a coroutine; a negative delay), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_start_later(g: weald_greenlet, delay_ns: i64) -> c_int {
     fence(|hub| {
@@ -220,8 +227,9 @@ pub extern "C" fn weald_start_later(g: weald_greenlet, delay_ns: i64) -> c_int {
     })
 }
 
-/// Waits until `g` has ended, however it ended. May switch. Returns 0, WEALD_EBADF, WEALD_EDEADLK
-/// (joining oneself, or nothing is left that could end it), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED.
+/// Waits until `g` has ended, however it ended. May switch. Returns 0. Fails with WEALD_EBADF,
+/// WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+/// WEALD_EDEADLK (also for oneself).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_join(g: weald_greenlet, deadline: i64) -> c_int {
     match existing::<Greenlet>(g) {
@@ -243,9 +251,11 @@ extern "C" fn join_by_waiting(g: &Greenlet, hub: &Hub, deadline: i64) -> c_int {
 /// For weald_joinall: return the first failure's code at once.
 pub const WEALD_JOIN_RAISE: c_int = 1;
 
-/// Waits until `count` of the `n` greenlets have ended (0: all of them). Returns how many have; with
-/// WEALD_JOIN_RAISE in `flags` the code of the first that failed as soon as it has. May switch. Returns
-/// WEALD_EBADF, WEALD_EINVAL, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK.
+/// Waits until `count` of the `n` greenlets have ended (0: all of them), and returns how many have.
+/// With WEALD_JOIN_RAISE in `flags` it returns the code of the first that failed, as soon as it
+/// has. May switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`gs` NULL; `count` above
+/// `n`; other flags), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+/// WEALD_ENOMEM, WEALD_EDEADLK, and with WEALD_JOIN_RAISE a greenlet's own code.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_joinall(gs: *const weald_greenlet, n: usize, count: usize, flags: c_int, deadline: i64) -> i64 {
     fence64(|hub| {
@@ -258,8 +268,9 @@ pub extern "C" fn weald_joinall(gs: *const weald_greenlet, n: usize, count: usiz
     })
 }
 
-/// Waits until one of the `n` greenlets has ended; its index. May switch. Returns WEALD_EBADF,
-/// WEALD_EINVAL (`n` is 0), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK.
+/// Waits until one of the `n` greenlets has ended, and returns its index. May switch. Fails with
+/// WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`gs` NULL; `n` 0), WEALD_EAGAIN, WEALD_ETIMEDOUT,
+/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_join_any(gs: *const weald_greenlet, n: usize, deadline: i64) -> i64 {
     fence64(|hub| {
@@ -277,8 +288,8 @@ pub extern "C" fn weald_join_any(gs: *const weald_greenlet, n: usize, deadline: 
     })
 }
 
-/// An iterator over the `n` greenlets in the order in which they end; close it. Does not switch.
-/// Returns WEALD_EBADF, WEALD_EINVAL, WEALD_ENOMEM.
+/// Makes an iterator over the `n` greenlets, in the order in which they end; close it. Does not
+/// switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`gs` NULL), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_iwait(gs: *const weald_greenlet, n: usize) -> weald_handle {
     fence64(|hub| {
@@ -287,8 +298,10 @@ pub extern "C" fn weald_iwait(gs: *const weald_greenlet, n: usize) -> weald_hand
     })
 }
 
-/// Waits for the next greenlet to end: 1 and its handle in `*g`, or 0 when all have been returned.
-/// May switch. Returns WEALD_EBADF, WEALD_EINVAL (`g` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK.
+/// Waits for the next greenlet to end: 1 and its handle, borrowed, in `*g`; or 0 when all have been
+/// returned. May switch. Fails with WEALD_EBADF (also when the iterator is closed meanwhile),
+/// WEALD_EPERM, WEALD_EINVAL (`g` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_iwait_next(it: weald_handle, g: *mut weald_greenlet, deadline: i64) -> c_int {
     fence(|hub| {
@@ -303,8 +316,11 @@ pub extern "C" fn weald_iwait_next(it: weald_handle, g: *mut weald_greenlet, dea
     })
 }
 
-/// Waits for the end of `g` and gets its value into `*value` (NULL: not wanted). If it failed, returns the
-/// failure's code: weald_error tells that from a failure of the wait. May switch. Returns 0 and as weald_join.
+/// Waits for the end of `g` and gets its value into `*value` (NULL: not wanted). If it failed,
+/// returns the failure's code; weald_error tells that from a failure of the wait. May switch.
+/// Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK (also for oneself), or the code that `g` failed
+/// with.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_get(g: weald_greenlet, value: *mut *mut c_void, deadline: i64) -> c_int {
     quick(|hub| {
@@ -318,9 +334,11 @@ pub extern "C" fn weald_get(g: weald_greenlet, value: *mut *mut c_void, deadline
     })
 }
 
-/// Marks the current greenlet as failed, with a negative code and a message (NULL: none), and returns NULL,
-/// so that a body ends with `return weald_fail(WEALD_EPIPE, "peer gone");`. The message is copied. In a job of a
-/// thread pool it marks the job; elsewhere outside a greenlet it does nothing. Does not switch.
+/// Marks the current greenlet as failed, with a negative code (another counts as WEALD_EINVAL) and
+/// a message, which is copied (NULL, or not UTF-8: none), and returns NULL, so that a body ends
+/// with `return weald_fail(WEALD_EPIPE, "peer gone");`. It does not end the greenlet by itself;
+/// whatever its function returns is not its value any more. In a job of a thread pool it marks the
+/// job; in main and in callbacks it does nothing. Never fails. Does not switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_fail(code: c_int, message: *const c_char) -> *mut c_void {
     // SAFETY: NULL or a C string, by the caller.
@@ -334,8 +352,9 @@ pub extern "C" fn weald_fail(code: c_int, message: *const c_char) -> *mut c_void
     std::ptr::null_mut()
 }
 
-/// The message that `g` failed with; "" if there is none, or for a bad handle. Never NULL; good until the
-/// handle is closed. Does not switch.
+/// The message that `g` failed with; "" if there is none, for a bad handle, and for another
+/// thread's. Never NULL; good until the handle is closed or weald_fail called again. Does not
+/// switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_error_message(g: weald_greenlet) -> *const c_char {
     let find = || -> Option<*const c_char> {
@@ -345,11 +364,13 @@ pub extern "C" fn weald_error_message(g: weald_greenlet) -> *const c_char {
     find().unwrap_or(c"".as_ptr())
 }
 
-/// Kills `g`: its current and every later blocking call returns WEALD_ECANCELED, until it ends. One that has not
-/// begun never will; its argument is destroyed. `reason` is kept (0: WEALD_ECANCELED). With WEALD_NOW it is only
-/// marked, and 0 returned; with any other deadline the call waits for its end, unless `g` is the caller. May switch.
-/// Returns 0 (also when it had ended before), WEALD_EBADF, WEALD_EPERM (main, or another thread's), WEALD_EINVAL (a positive
-/// reason), WEALD_EWOULDBLOCK, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK.
+/// Kills `g`: its current and every later blocking call returns WEALD_ECANCELED, until it ends. One
+/// that has not begun never will; its argument is destroyed. `reason` is kept (0: WEALD_ECANCELED).
+/// With WEALD_NOW it is only marked; with any other deadline the call waits for its end, unless `g`
+/// is the caller. May switch. Returns 0, also when it had ended before. Fails with WEALD_EBADF,
+/// WEALD_EPERM (main; another thread's; a hook forbids to wait), WEALD_EINVAL (a positive reason),
+/// WEALD_EWOULDBLOCK; and, when it has been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EDEADLK, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_kill(g: weald_greenlet, reason: c_int, deadline: i64) -> c_int {
     fence(|hub| {
@@ -370,7 +391,10 @@ pub extern "C" fn weald_kill(g: weald_greenlet, reason: c_int, deadline: i64) ->
     })
 }
 
-/// Kills all `n` greenlets, then waits for their ends as weald_kill does. Returns as weald_kill; on WEALD_EBADF none is killed.
+/// Kills all `n` greenlets, then waits for their ends as weald_kill does. May switch. Returns 0.
+/// Fails, and kills none, with WEALD_EBADF, WEALD_EPERM (main; another thread's; a hook forbids to
+/// wait), WEALD_EINVAL (`gs` NULL; a positive reason), WEALD_EWOULDBLOCK; and, when all have been
+/// marked, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_killall(gs: *const weald_greenlet, n: usize, reason: c_int, deadline: i64) -> c_int {
     fence(|hub| {
@@ -399,9 +423,9 @@ pub extern "C" fn weald_killall(gs: *const weald_greenlet, n: usize, reason: c_i
     })
 }
 
-/// Makes the current (or, if it is not blocked, the next) blocking call of `g` return `code`, once. For bindings,
-/// which raise an exception of theirs there. Does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (`code` not negative),
-/// WEALD_EALREADY (it has ended).
+/// Makes the current (or, if it is not blocked, the next) blocking call of `g` return `code`, once.
+/// For bindings, which raise an exception of theirs there. Does not switch. Returns 0. Fails with
+/// WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`code` not negative), WEALD_EALREADY (it has ended).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_interrupt(g: weald_greenlet, code: c_int) -> c_int {
     fence(|hub| {
@@ -417,21 +441,23 @@ pub extern "C" fn weald_interrupt(g: weald_greenlet, code: c_int) -> c_int {
     })
 }
 
-/// The reason that `g` was killed with, 0 if it was not. Does not switch. Returns WEALD_EBADF.
+/// The reason that `g` was killed with, a negative number; 0 if it was not. Does not switch. Fails
+/// with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_kill_reason(g: weald_greenlet) -> c_int {
     fence(|hub| Ok(hub.greenlet(g)?.kill_reason.get()))
 }
 
-/// Holds back killing from the current greenlet (1), so that cleanup code may block; 0 takes one level back, and a
-/// kill that came meanwhile works from then on. Does not switch. Returns 0, WEALD_EINVAL (more taken back than given),
-/// WEALD_EWOULDBLOCK (in a callback: no greenlet).
+/// Holds back killing from the current greenlet (1), so that cleanup code may block; 0 takes one
+/// level back, and a kill that came meanwhile works from then on. Does not switch. Returns 0. Fails
+/// with WEALD_EINVAL (more taken back than given), WEALD_EWOULDBLOCK (in a callback: no greenlet).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_shield(on: c_int) -> c_int {
     fence(|hub| hub.shield(on != 0))
 }
 
-/// WEALD_ECANCELED when the current greenlet has been killed and is not shielded, else 0. Does not switch.
+/// Whether the current greenlet has been killed and is not shielded. Does not switch. Returns 0 if
+/// not. Fails with WEALD_ECANCELED if so.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_cancelled() -> c_int {
     fence(|hub| {
@@ -447,8 +473,9 @@ pub const WEALD_LINK_VALUE: c_int = 1;
 /// ... only when it failed or was killed before it began.
 pub const WEALD_LINK_ERROR: c_int = 2;
 
-/// Has `fn(g, arg)` run in the loop when `g` ends; in the next turn if it has ended. Does not switch. Returns the
-/// link's number, above 0, for weald_unlink; or WEALD_EBADF, WEALD_EINVAL.
+/// Has `f(g, arg)` run in the loop when `g` ends; in the next turn if it has ended. `when`:
+/// WEALD_LINK_... Does not switch. Returns the link's number, above 0, for weald_unlink. Fails with
+/// WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` NULL; no such `when`).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_link(g: weald_greenlet, f: weald_link_fn, arg: *mut c_void, when: c_int) -> i64 {
     fence64(|hub| {
@@ -464,7 +491,8 @@ pub extern "C" fn weald_link(g: weald_greenlet, f: weald_link_fn, arg: *mut c_vo
     })
 }
 
-/// Takes a link back. Does not switch. Returns 0, WEALD_EBADF, WEALD_ENOENT (no such link, or it has fired).
+/// Takes a link back. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT
+/// (no such link, or it has fired).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_unlink(g: weald_greenlet, link: i64) -> c_int {
     fence(|hub| hub.unlink(hub.greenlet(g)?, link))
@@ -477,32 +505,34 @@ pub const WEALD_STATE_PARKED: c_int = 3;
 pub const WEALD_STATE_SWITCHED: c_int = 4;
 pub const WEALD_STATE_DONE: c_int = 5;
 
-/// What `g` does: WEALD_STATE_... Does not switch. Returns WEALD_EBADF.
+/// What `g` does: WEALD_STATE_... Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_state(g: weald_greenlet) -> c_int {
     fence(|hub| Ok(hub.greenlet(g)?.state.get() as i32))
 }
 
-/// 1 when `g` has been started (and perhaps ended), else 0. Does not switch. Returns WEALD_EBADF.
+/// 1 when `g` has been started (and perhaps ended), else 0. Does not switch. Fails with
+/// WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_started(g: weald_greenlet) -> c_int {
     fence(|hub| Ok(hub.greenlet(g)?.state.get() != State::New))
 }
 
-/// 1 when `g` has ended, else 0. Does not switch. Returns WEALD_EBADF.
+/// 1 when `g` has ended, else 0. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_ready(g: weald_greenlet) -> c_int {
     fence(|hub| Ok(hub.greenlet(g)?.is_done()))
 }
 
-/// 1 when `g` has ended with a value, else 0. Does not switch. Returns WEALD_EBADF.
+/// 1 when `g` has ended with a value, else 0. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_successful(g: weald_greenlet) -> c_int {
     fence(|hub| Ok(hub.greenlet(g)?.is_successful()))
 }
 
-/// The value of a greenlet that has ended well. Does not wait or switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (`value`
-/// NULL), WEALD_EAGAIN (not ended), or the failure's code.
+/// Gets the value of a greenlet that has ended well, without waiting. Does not switch. Returns 0.
+/// Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`value` NULL), WEALD_EAGAIN (not ended), or
+/// the code that `g` failed with.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_value(g: weald_greenlet, value: *mut *mut c_void) -> c_int {
     fence(|hub| {
@@ -518,22 +548,22 @@ pub extern "C" fn weald_value(g: weald_greenlet, value: *mut *mut c_void) -> c_i
     })
 }
 
-/// The code that `g` failed with, 0 if it has not (yet); WEALD_ECANCELED when it was killed before it began. Does not
-/// switch. Returns WEALD_EBADF.
+/// The code that `g` failed with, 0 if it has not (yet); WEALD_ECANCELED when it was killed before
+/// it began. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_error(g: weald_greenlet) -> c_int {
     fence(|hub| Ok(hub.greenlet(g)?.error.get()))
 }
 
-/// The greenlet that runs: borrowed, do not close it. 0 in a loop callback. Does not switch. Returns WEALD_ENOMEM,
-/// WEALD_EMFILE, WEALD_ESHUTDOWN.
+/// The greenlet that runs: borrowed, do not close it. 0 in a loop callback. Does not switch. Fails
+/// with the hub's codes alone.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_self() -> weald_greenlet {
     quick64(|hub| Ok(hub.current().handle.get()))
 }
 
-/// The greenlet that spawned `g`, borrowed; 0 if it is gone, or for main. Of a coroutine: who it returns to. Does not
-/// switch. Returns WEALD_EBADF.
+/// The greenlet that spawned `g`, borrowed; 0 if it is gone, and for main. Of a coroutine: who it
+/// returns to. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_parent(g: weald_greenlet) -> weald_greenlet {
     fence64(|hub| {
@@ -542,13 +572,15 @@ pub extern "C" fn weald_parent(g: weald_greenlet) -> weald_greenlet {
     })
 }
 
-/// A small number for people, not used twice in one hub; main is 0. Does not switch. Returns WEALD_EBADF.
+/// A small number for people, not used twice in one hub; main is 0. Does not switch. Fails with
+/// WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_id(g: weald_greenlet) -> i64 {
     fence64(|hub| Ok(hub.greenlet(g)?.id.get()))
 }
 
-/// Names `g` for reports; copied, NULL takes the name away. Does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (not UTF-8).
+/// Names `g` for reports; copied, NULL takes the name away. Does not switch. Returns 0. Fails with
+/// WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (not UTF-8).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_set_name(g: weald_greenlet, name: *const c_char) -> c_int {
     fence(|hub| {
@@ -560,8 +592,9 @@ pub extern "C" fn weald_set_name(g: weald_greenlet, name: *const c_char) -> c_in
     })
 }
 
-/// Writes the name of `g` to `buf` as snprintf would, cut to `len` bytes with a NUL; returns its whole length, 0 if it
-/// has none. Does not switch. Returns WEALD_EBADF, WEALD_EINVAL (`buf` NULL and `len` not 0).
+/// Writes the name of `g` to `buf` as snprintf would, cut to `len` bytes with a NUL, and returns
+/// its whole length, 0 if it has none. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM,
+/// WEALD_EINVAL (`buf` NULL and `len` not 0).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_name(g: weald_greenlet, buf: *mut c_char, len: usize) -> c_int {
     fence(|hub| {
@@ -577,27 +610,34 @@ pub extern "C" fn weald_name(g: weald_greenlet, buf: *mut c_char, len: usize) ->
     })
 }
 
-/// Where `g` was spawned: the return address of the call, for dladdr or addr2line. NULL for main and bad handles. Does not switch.
+/// Where `g` was spawned: the return address of the call, for dladdr or addr2line. NULL for main,
+/// for a bad handle, and for another thread's. Does not switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_spawn_site(g: weald_greenlet) -> *mut c_void {
     let site = Hub::existing().and_then(|hub| hub.greenlet(g).ok()).map_or(0, |g| g.site.get());
     site as *mut c_void
 }
 
-/// Sleeps for `ns` nanoseconds; 0 or less is one weald_yield. May switch. Returns 0, WEALD_ECANCELED, WEALD_ETIMEDOUT (of a
-/// surrounding weald_timeout), WEALD_EWOULDBLOCK, WEALD_EPERM.
+/// Sleeps for `ns` nanoseconds; 0 or less is one weald_yield, INT64_MAX sleeps until it is killed
+/// or interrupted. May switch. Returns 0. Fails with WEALD_EPERM, WEALD_ETIMEDOUT (of a surrounding
+/// weald_timeout), WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (INT64_MAX), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_sleep(ns: i64) -> c_int {
     quick(|hub| if ns <= 0 { hub.yield_now() } else { hub.sleep_until(Deadline::after(ns)) })
 }
 
-/// Sleeps until `deadline`; WEALD_FOREVER until it is killed or interrupted. May switch. Returns as weald_sleep, and WEALD_EDEADLK.
+/// Sleeps until `deadline`; one that has passed and WEALD_NOW are one weald_yield, WEALD_FOREVER
+/// sleeps until it is killed or interrupted. May switch. Returns 0. Fails with WEALD_EPERM,
+/// WEALD_ETIMEDOUT (of a surrounding weald_timeout), WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+/// WEALD_EDEADLK (WEALD_FOREVER), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_sleep_until(deadline: i64) -> c_int {
     quick(|hub| hub.sleep_until(Deadline::from_raw(deadline)))
 }
 
-/// Lets everything run that is ready now, then goes on. May switch. Returns as weald_sleep.
+/// Lets everything run that is ready now, then goes on. May switch. Returns 0. Fails with
+/// WEALD_EPERM, WEALD_ETIMEDOUT (of a surrounding weald_timeout), WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_yield() -> c_int {
@@ -608,7 +648,9 @@ extern "C" fn yield_now() -> c_int {
     quick(|hub| hub.yield_now())
 }
 
-/// Goes on when nothing else is ready; among those who wait so, a higher priority first. May switch. Returns as weald_sleep.
+/// Goes on when nothing else is ready; among those who wait so, a higher priority first. May
+/// switch. Returns 0. Fails with WEALD_EPERM, WEALD_ETIMEDOUT (of a surrounding weald_timeout),
+/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_idle(priority: c_int) -> c_int {
     quick(|hub| hub.idle(priority))

@@ -1,10 +1,7 @@
 //! Groups and pools.
 //!
-//! A group holds greenlets that are joined and killed together; a member leaves when it
-//! ends. A pool is a group of a certain size: spawning waits while it is full. All of
-//! these functions return WEALD_EBADF for a bad handle and WEALD_EPERM for another
-//! thread's; those that wait also WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
-//! WEALD_EWOULDBLOCK, WEALD_EDEADLK.
+//! A group holds greenlets that are joined and killed together; a member leaves when it ends. A
+//! pool is a group of a certain size: spawning waits while it is full.
 
 #![allow(non_camel_case_types)]
 
@@ -29,25 +26,29 @@ fn group(hub: &Hub, g: i64) -> Result<&Group> {
     object::get(hub, g)
 }
 
-/// Makes a group. Close it; its members live on. Does not switch. Returns WEALD_ENOMEM.
+/// Makes a group. Close it; its members live on. Does not switch. Fails with WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_new() -> weald_group {
     fence64(|hub| Group::create(hub, None))
 }
 
-/// Makes a pool of `size`: a group of at most so many. Close it. Does not switch. Returns WEALD_EINVAL (0), WEALD_ENOMEM.
+/// Makes a pool of `size`: a group of at most so many. Close it. Does not switch. Fails with
+/// WEALD_EINVAL (0), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_pool_new(size: usize) -> weald_group {
     fence64(|hub| Group::create(hub, Some(size)))
 }
 
-/// Adds a greenlet; one that has ended is not added, which is no error. A full pool makes it wait. May switch. Returns 0 and the codes above.
+/// Adds a greenlet; one that has ended is not added, which is no error. A full pool makes it wait.
+/// May switch. Returns 0. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM,
+/// WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_add(grp: weald_group, g: weald_greenlet, deadline: i64) -> c_int {
     fence(|hub| group(hub, grp)?.add(hub, g, Deadline::from_raw(deadline)))
 }
 
-/// Lets a greenlet leave the group; it runs on. One that is no member is no error. Does not switch. Returns 0 and the codes above.
+/// Lets a greenlet leave the group; it runs on. One that is no member is no error. Does not switch.
+/// Returns 0. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_discard(grp: weald_group, g: weald_greenlet) -> c_int {
     fence(|hub| group(hub, grp)?.discard(hub, g))
@@ -68,27 +69,37 @@ extern "C" fn try_spawn(grp: i64, f: weald_fn, arg: *mut c_void, site: usize) ->
     spawn_in(grp, f, arg, site, Deadline::NOW)
 }
 
-/// Spawns a member; a full pool makes it wait. Close the handle. May switch. Returns WEALD_EINVAL (`fn` NULL), WEALD_ENOMEM and the codes above.
+/// Spawns a member that runs `f(arg)`; a full pool makes it wait. Close the handle. May switch.
+/// Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EINVAL (`f` NULL),
+/// WEALD_ETIMEDOUT (of a surrounding weald_timeout), WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+/// WEALD_EDEADLK, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_group_spawn(grp: weald_group, f: weald_fn, arg: *mut c_void) -> weald_greenlet {
     jump_with_site!(3, group_spawn)
 }
 
-/// As weald_group_spawn, but WEALD_EAGAIN when the pool is full. Does not switch.
+/// As weald_group_spawn, but it does not wait for room. Close the handle. Does not switch. Fails
+/// with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` NULL), WEALD_EAGAIN (the pool is full),
+/// WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_pool_try_spawn(pool: weald_group, f: weald_fn, arg: *mut c_void) -> weald_greenlet {
     jump_with_site!(3, try_spawn)
 }
 
-/// Waits until no member is left. May switch. Returns 0, WEALD_EDEADLK (the caller is a member) and the codes above.
+/// Waits until no member is left. May switch. Returns 0. Fails with WEALD_EBADF (also when it is
+/// closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK (also when the caller is a member).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_join(grp: weald_group, deadline: i64) -> c_int {
     fence(|hub| group(hub, grp)?.join(hub, Deadline::from_raw(deadline)))
 }
 
-/// Kills every member but the caller, and waits for their ends unless at WEALD_NOW. May switch. Returns 0, WEALD_EINVAL (a positive reason) and the codes above.
+/// Kills every member but the caller, and waits for their ends unless at WEALD_NOW. May switch.
+/// Returns 0. Fails, and kills none, with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (a positive
+/// reason), WEALD_EWOULDBLOCK; and, when all have been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EDEADLK, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_kill(grp: weald_group, reason: c_int, deadline: i64) -> c_int {
     fence(|hub| {
@@ -100,13 +111,14 @@ pub extern "C" fn weald_group_kill(grp: weald_group, reason: c_int, deadline: i6
     })
 }
 
-/// How many members there are. Does not switch.
+/// How many members there are. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_len(grp: weald_group) -> i64 {
     fence64(|hub| Ok(group(hub, grp)?.len()))
 }
 
-/// 1 when `g` is a member, else 0. Does not switch.
+/// 1 when `g` is a member, else 0. Does not switch. Fails with WEALD_EBADF (either handle),
+/// WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_contains(grp: weald_group, g: weald_greenlet) -> c_int {
     fence(|hub| {
@@ -115,27 +127,36 @@ pub extern "C" fn weald_group_contains(grp: weald_group, g: weald_greenlet) -> c
     })
 }
 
-/// How many more members fit; INT64_MAX in a group. Does not switch.
+/// How many more members fit; INT64_MAX in a group. Does not switch. Fails with WEALD_EBADF,
+/// WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_pool_free_count(pool: weald_group) -> i64 {
     fence64(|hub| Ok(group(hub, pool)?.free_count()))
 }
 
-/// Waits until a spawn would not wait. May switch. Returns 0 and the codes above.
+/// Waits until a spawn would not wait. May switch. Returns 0. Fails with WEALD_EBADF (also when it
+/// is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_pool_wait_available(pool: weald_group, deadline: i64) -> c_int {
     fence(|hub| group(hub, pool)?.wait_available(hub, Deadline::from_raw(deadline)))
 }
 
-/// Works on one item: puts a result in `*out` and returns 0 or more, or returns a negative code. Runs in a greenlet.
+/// Works on one item: puts a result in `*out` and returns 0 or more, or returns a negative code.
+/// Runs in a greenlet.
 pub type weald_map_fn =
     Option<extern "C-unwind" fn(item: *mut c_void, out: *mut *mut c_void, user: *mut c_void) -> c_int>;
-/// Gives the next item: 1 and `*item`, 0 at the end, or a negative code. Runs in a greenlet and may block.
+/// Gives the next item: 1 and `*item`, 0 at the end, or a negative code, which ends it as well.
+/// Runs in a greenlet and may block.
 pub type weald_next_fn = Option<extern "C-unwind" fn(item: *mut *mut c_void, source: *mut c_void) -> c_int>;
 
-/// Works on `n` items in greenlets of the group and waits for all: `outs` gets the results in the order of the items (NULL for those that failed), `codes` (NULL: not wanted) 0 or
-/// each one's failure; one that fails does not stop the others. When the wait itself fails nothing is written, and greenlets may go on. May switch. Returns 0, or the first failure's code in the order
-/// of items; WEALD_EINVAL and the codes above.
+/// Works on `n` items in greenlets of the group and waits for all. `outs` gets the results in the
+/// order of the items (NULL for those that failed), `codes` (NULL: not wanted) 0 or each one's
+/// failure; one that fails does not stop the others. When the wait itself fails nothing is written,
+/// and greenlets may go on. May switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM,
+/// WEALD_EINVAL (`f`, `items` or `outs` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK, or the first failure's code in the order of
+/// items.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_map(
     grp: weald_group,
@@ -187,8 +208,11 @@ fn imap(
     })
 }
 
-/// Works on the items that `next(&item, source)` gives, in greenlets of the group, and returns an iterator over the results in the order of the items. At most `maxsize` items are under
-/// way or unread (0: no bound). `source` must stay until the iterator has ended or is closed and the loop has run. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM and the codes above.
+/// Works on the items that `next(&item, source)` gives, in greenlets of the group, and returns an
+/// iterator over the results in the order of the items. At most `maxsize` items are under way or
+/// unread (0: no bound). `source` must stay until the iterator has ended or is closed and the loop
+/// has run. Close it. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` or
+/// `next` NULL), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_imap(
     grp: weald_group,
@@ -201,7 +225,9 @@ pub extern "C" fn weald_group_imap(
     imap(grp, f, user, (next, source), maxsize, true)
 }
 
-/// As weald_group_imap, but the results come in the order in which they are done.
+/// As weald_group_imap, but the results come in the order in which they are done. Close it. Does
+/// not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` or `next` NULL),
+/// WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_imap_unordered(
     grp: weald_group,
@@ -214,8 +240,11 @@ pub extern "C" fn weald_group_imap_unordered(
     imap(grp, f, user, (next, source), maxsize, false)
 }
 
-/// Waits for the next result: 1 and `*out`; 0 at the end; or a negative code: that item's failure, in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the
-/// wait. Go on calling after an item's failure. May switch. Returns WEALD_EINVAL (`out` NULL) and the codes above.
+/// Waits for the next result: 1 and `*out`; 0 at the end; or a negative code: that item's failure,
+/// in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the wait.
+/// Go on calling after an item's failure. May switch. Fails with WEALD_EBADF (also when it is
+/// closed meanwhile), WEALD_EPERM, WEALD_EINVAL (`out` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT,
+/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK, or the item's failure.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_imap_next(
     it: weald_handle,
@@ -242,7 +271,10 @@ pub extern "C" fn weald_imap_next(
     })
 }
 
-/// Works on one item in a greenlet of the group and waits for its result in `*out` (NULL: not wanted). May switch. Returns 0, the item's failure, WEALD_EINVAL and the codes above.
+/// Works on one item in a greenlet of the group and waits for its result in `*out` (NULL: not
+/// wanted). May switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` NULL),
+/// WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK,
+/// or the item's failure.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_apply(
     grp: weald_group,
@@ -266,7 +298,9 @@ pub extern "C" fn weald_group_apply(
     })
 }
 
-/// Works on one item in a greenlet of the group; a result that will be set. Never waits for room itself. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM and the codes above.
+/// Works on one item in a greenlet of the group, and returns a result that will be set. Never waits
+/// for room itself. Close it. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL
+/// (`f` NULL), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_apply_async(
     grp: weald_group,

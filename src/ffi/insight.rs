@@ -10,8 +10,9 @@ use crate::hub::Hub;
 use crate::sys;
 use std::ffi::{c_int, c_void};
 
-/// Writes to `fd`, for every greenlet of this thread: its name, age, state, what it waits for and how long, where it was spawned, how much of its stack it has touched. Does
-/// not switch. Returns 0, or the code of a write that failed (WEALD_EBADF).
+/// Writes to `fd`, for every greenlet of this thread: its name, age, state, what it waits for and
+/// how long, where it was spawned, how much of its stack it has touched. Does not switch. Returns
+/// 0. Fails with WEALD_EBADF, WEALD_EAGAIN, WEALD_EPIPE, or whatever else write(2) fails with.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_dump(fd: c_int) -> c_int {
     fence(|hub| sys::write_all(fd, hub.dump().as_bytes()))
@@ -30,7 +31,7 @@ pub struct weald_stats {
     pub alive: u64,
     /// Greenlets ready to run.
     pub ready: u64,
-    /// Times that a greenlet was resumed, in units of loop turns' budgets.
+    /// About how many times greenlets were resumed: brought up to date once a turn.
     pub resumes: u64,
     /// Turns of the loop, and times that it asked the kernel for events.
     pub turns: u64,
@@ -51,7 +52,8 @@ impl Default for weald_stats {
     }
 }
 
-/// Fills in the counters; set `stats->size` first. Does not switch. Returns 0, WEALD_EINVAL (NULL, or a size that can not be).
+/// Fills in the counters; set `stats->size` first. Does not switch. Returns 0. Fails with
+/// WEALD_EINVAL (NULL, or a size that can not be).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_stats_get(stats: *mut weald_stats) -> c_int {
     fence(|hub| {
@@ -80,7 +82,9 @@ pub extern "C" fn weald_stats_get(stats: *mut weald_stats) -> c_int {
     })
 }
 
-/// Writes the handles of this thread's greenlets (main first) to `out`, at most `n`; they are borrowed. Does not switch. Returns how many there are, WEALD_EINVAL.
+/// Writes the handles of this thread's greenlets (main first) to `out`, at most `n`, and returns
+/// how many there are; they are borrowed. Does not switch. Fails with WEALD_EINVAL (`out` NULL and
+/// `n` not 0).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_list(out: *mut weald_greenlet, n: usize) -> i64 {
     fence64(|hub| {
@@ -94,8 +98,9 @@ pub extern "C" fn weald_list(out: *mut weald_greenlet, n: usize) -> i64 {
     })
 }
 
-/// The bounds of the stack of `g`, for conservative collectors: `*low` up to, not including, `*high`. Does not switch. Returns 0, WEALD_EBADF, WEALD_EINVAL (NULL), WEALD_ENOENT
-/// (main, or it has no stack now: not begun, or ended).
+/// Gets the bounds of the stack of `g`, for conservative collectors: `*low` up to, not including,
+/// `*high`. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (NULL),
+/// WEALD_ENOENT (main, or it has no stack now: not begun, or ended).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_stack_bounds(g: weald_greenlet, low: *mut *mut c_void, high: *mut *mut c_void) -> c_int {
     fence(|hub| {
@@ -112,7 +117,9 @@ pub extern "C" fn weald_stack_bounds(g: weald_greenlet, low: *mut *mut c_void, h
     })
 }
 
-/// How many bytes of its stack `g` (or an earlier user of the same stack) has touched: a high-water mark in pages. Does not switch. Returns as weald_stack_bounds.
+/// How many bytes of its stack `g` (or an earlier user of the same stack) has touched: a high-water
+/// mark in pages. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (main, or it
+/// has no stack now: not begun, or ended).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_stack_used(g: weald_greenlet) -> i64 {
     fence64(|hub| {
@@ -121,7 +128,8 @@ pub extern "C" fn weald_stack_used(g: weald_greenlet) -> i64 {
     })
 }
 
-/// Called at a switch, with the greenlet and its user word. It must not use the library but to look things up.
+/// Called with a greenlet and its user word (see weald_user). It must not use the library but to
+/// look things up.
 pub type weald_switch_hook = Option<extern "C-unwind" fn(g: weald_greenlet, user: *mut c_void)>;
 
 /// Hooks for a binding that must save its interpreter's state. Every one may be NULL.
@@ -130,15 +138,17 @@ pub type weald_switch_hook = Option<extern "C-unwind" fn(g: weald_greenlet, user
 pub struct weald_hooks {
     /// sizeof(weald_hooks)
     pub size: usize,
-    /// On its own stack, just before it suspends, and at its end.
+    /// On its own stack, just before it suspends, and at its end. Main's as well.
     pub leave: weald_switch_hook,
-    /// On its own stack, after each resume and before it begins.
+    /// On its own stack, after each resume and before it begins. Main's as well.
     pub enter: weald_switch_hook,
-    /// When it has been made (not by weald_go and such before the user word is set: the word is that of the options).
+    /// When it has been made, before the call that makes it returns. The user word is that of the
+    /// options; NULL without options.
     pub created: weald_switch_hook,
-    /// When it has ended, in the loop.
+    /// When it has ended, not on its own stack: in the loop, or, if it had not begun, in the call
+    /// that ended it. Greenlets that are abandoned do not finish.
     pub finished: weald_switch_hook,
-    /// Asked before suspending; 0 forbids it: the call returns WEALD_EPERM.
+    /// Asked before each wait; 0 forbids it: the call fails with WEALD_EPERM.
     pub may_park: Option<extern "C-unwind" fn() -> c_int>,
     /// Around the loop's sleep in the kernel; `interrupted` is 1 when a signal ended it.
     pub block_begin: Option<extern "C-unwind" fn()>,
@@ -152,7 +162,8 @@ impl Default for weald_hooks {
     }
 }
 
-/// Sets this thread's hooks; copied. NULL takes them away. Does not switch. Returns 0, WEALD_EINVAL (a size that can not be).
+/// Sets this thread's hooks; copied. NULL takes them away. Does not switch. Returns 0. Fails with
+/// WEALD_EINVAL (a size that can not be).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_set_hooks(hooks: *const weald_hooks) -> c_int {
     fence(|hub| {
@@ -175,14 +186,16 @@ pub extern "C" fn weald_set_hooks(hooks: *const weald_hooks) -> c_int {
     })
 }
 
-/// The user word of `g`; NULL if none was set, or for a bad handle. Does not switch.
+/// The user word of `g`; NULL if none was set, for a bad handle, and for another thread's. Does not
+/// switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_user(g: weald_greenlet) -> *mut c_void {
     let g = Hub::existing().and_then(|hub| hub.greenlet(g).ok());
     g.map_or(std::ptr::null_mut(), |g| g.user.get())
 }
 
-/// Sets the user word of `g`, which hooks get. Does not switch. Returns 0, WEALD_EBADF.
+/// Sets the user word of `g`, which hooks get. Does not switch. Returns 0. Fails with WEALD_EBADF,
+/// WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_set_user(g: weald_greenlet, user: *mut c_void) -> c_int {
     fence(|hub| {

@@ -1,10 +1,10 @@
 //! Waiting for descriptors.
 //!
-//! Level-triggered in meaning: a wait returns at once while there is something to read
-//! or room to write, so a partial read followed by another wait does not hang. The
-//! descriptor stays the caller's and need not be non-blocking. At most one greenlet
-//! may wait for a direction of a descriptor (WEALD_EBUSY); weald_poll and io watchers
-//! may look at it as well. Regular files and devices that never block are always ready.
+//! Level-triggered in meaning: a wait returns at once while there is something to read or room to
+//! write, so a partial read followed by another wait does not hang. The descriptor stays the
+//! caller's and need not be non-blocking. At most one greenlet may wait for a direction of a
+//! descriptor (WEALD_EBUSY); weald_poll and io watchers may look at it as well. Regular files and
+//! devices that never block are always ready.
 
 #![allow(non_camel_case_types)]
 
@@ -23,36 +23,49 @@ pub const WEALD_HUP: c_int = 4;
 /// Reported only: an error is pending on the descriptor.
 pub const WEALD_ERROR: c_int = 8;
 
-/// Waits until `fd` is readable (data, end of file, an error, a connection to accept). May switch. Returns 0, WEALD_EBADF (no open
-/// descriptor, or closed while we waited), WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED (killed, or weald_cancel_wait), WEALD_EWOULDBLOCK,
-/// WEALD_EPERM, WEALD_EDEADLK, WEALD_ENOMEM.
+/// Waits until `fd` is readable (data, end of file, an error, a connection to accept). May switch.
+/// Returns 0. Fails with WEALD_EBADF (no open descriptor, or closed while we waited), WEALD_EPERM,
+/// WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED (killed, or weald_cancel_wait),
+/// WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile),
+/// WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_wait_read(fd: c_int, deadline: i64) -> c_int {
     quick(|hub| hub.wait_fd(fd, READ, Deadline::from_raw(deadline)).map(drop))
 }
 
-/// Waits until `fd` is writable. May switch. Returns as weald_wait_read.
+/// Waits until `fd` is writable (room, an error, a connection made or refused). May switch. Returns
+/// 0. Fails with WEALD_EBADF (no open descriptor, or closed while we waited), WEALD_EPERM,
+/// WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED (killed, or weald_cancel_wait),
+/// WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile),
+/// WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_wait_write(fd: c_int, deadline: i64) -> c_int {
     quick(|hub| hub.wait_fd(fd, WRITE, Deadline::from_raw(deadline)).map(drop))
 }
 
-/// Waits for any of `events` (WEALD_READ, WEALD_WRITE) on `fd`; what came, perhaps with WEALD_HUP and WEALD_ERROR. May switch. Returns as
-/// weald_wait_read, and WEALD_EINVAL (other bits, or none).
+/// Waits for any of `events` (WEALD_READ, WEALD_WRITE) on `fd`, and returns what came, perhaps with
+/// WEALD_HUP and WEALD_ERROR. May switch. Fails with WEALD_EINVAL (other bits, or none),
+/// WEALD_EBADF (no open descriptor, or closed while we waited), WEALD_EPERM, WEALD_EBUSY,
+/// WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED (killed, or weald_cancel_wait),
+/// WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile),
+/// WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_wait_fd(fd: c_int, events: c_int, deadline: i64) -> c_int {
     quick(|hub| hub.wait_fd(fd, events as u32, Deadline::from_raw(deadline)))
 }
 
-/// Ends all waits of this thread's greenlets for `fd` with WEALD_ECANCELED; call it before closing a descriptor that somebody may wait for.
-/// Does not switch. Returns how many there were.
+/// Ends all waits of this thread's greenlets for `fd` with WEALD_ECANCELED; call it before closing
+/// a descriptor that somebody may wait for. Does not switch. Returns how many there were. Fails
+/// with the hub's codes alone.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_cancel_wait(fd: c_int) -> c_int {
     fence(|hub| Ok(hub.cancel_wait(fd)))
 }
 
-/// poll(2) that parks this greenlet alone: fills in `revents`, returns how many are not 0; 0 when the deadline passed. May switch. Returns
-/// WEALD_EINVAL, WEALD_ENOMEM, WEALD_ETIMEDOUT (of a surrounding weald_timeout), WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EPERM, WEALD_EDEADLK.
+/// poll(2) that parks this greenlet alone: fills in `revents` and returns how many are not 0; 0
+/// when the deadline passed. May switch. Fails with WEALD_EINVAL (`fds` NULL; more of them than the
+/// process may open), WEALD_EPERM, WEALD_ETIMEDOUT (of a surrounding weald_timeout),
+/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_poll(fds: *mut pollfd, n: usize, deadline: i64) -> c_int {
     fence(|hub| {
@@ -61,8 +74,10 @@ pub extern "C" fn weald_poll(fds: *mut pollfd, n: usize, deadline: i64) -> c_int
     })
 }
 
-/// select(2) that parks this greenlet alone; each set may be NULL. Returns how many bits are set; 0 when the deadline passed. May switch.
-/// Returns WEALD_EINVAL (`nfds` out of range), WEALD_EBADF (a closed descriptor in a set) and as weald_poll.
+/// select(2) that parks this greenlet alone; each set may be NULL. Returns how many bits are set;
+/// 0, and the sets empty, when the deadline passed. May switch. Fails with WEALD_EINVAL (`nfds` out
+/// of range), WEALD_EBADF (a closed descriptor in a set), WEALD_EPERM, WEALD_ETIMEDOUT (of a
+/// surrounding weald_timeout), WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_select(
     nfds: c_int,

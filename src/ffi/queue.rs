@@ -1,10 +1,10 @@
 //! Queues.
 //!
-//! Queues of pointers: first in first out, last in first out, by priority; bounded,
-//! unbounded, or with capacity 0 a rendezvous, where each put waits for its get. An
-//! item belongs to the queue from put to get. A put that fails leaves it with the
-//! caller; a getter that is killed after an item was handed to it gives it back to the
-//! front. Made with WEALD_SHARED a queue may be used from every thread.
+//! Queues of pointers: first in first out, last in first out, by priority; bounded, unbounded, or
+//! with capacity 0 a rendezvous, where each put waits for its get. An item belongs to the queue
+//! from put to get. A put that fails leaves it with the caller; a getter that is killed after an
+//! item was handed to it gives it back to the front. Made with WEALD_SHARED a queue may be used
+//! from every thread, and waiting for it is never taken for a deadlock.
 
 #![allow(non_camel_case_types)]
 
@@ -39,8 +39,9 @@ fn create(hub: &Hub, order: Order, flags: c_int, capacity: usize, destroy: weald
     }
 }
 
-/// Makes a queue. `flags`: WEALD_FIFO or WEALD_LIFO, perhaps with WEALD_SHARED. `capacity`: 0 for a rendezvous, WEALD_UNBOUNDED. `destroy` (NULL: none) gets
-/// what is still in the queue when it is closed. Close it. Does not switch. Returns WEALD_EINVAL, WEALD_ENOMEM.
+/// Makes a queue. `flags`: WEALD_FIFO or WEALD_LIFO, perhaps with WEALD_SHARED. `capacity`: 0 for a
+/// rendezvous, WEALD_UNBOUNDED. `destroy` (NULL: none) gets what is still in the queue when it is
+/// closed. Close it. Does not switch. Fails with WEALD_EINVAL (other flags), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_new(flags: c_int, capacity: usize, destroy: weald_destroy_fn) -> weald_queue {
     fence64(|hub| {
@@ -53,8 +54,9 @@ pub extern "C" fn weald_queue_new(flags: c_int, capacity: usize, destroy: weald_
     })
 }
 
-/// Makes a queue from which the least item by `compare` leaves first, equal ones in the order they came. `flags`: 0 or WEALD_SHARED. Otherwise as
-/// weald_queue_new.
+/// Makes a queue from which the least item by `compare` leaves first, equal ones in the order they
+/// came. `flags`: 0 or WEALD_SHARED. Otherwise as weald_queue_new. Does not switch. Fails with
+/// WEALD_EINVAL (other flags; `compare` NULL), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_priority_queue_new(
     flags: c_int,
@@ -90,8 +92,10 @@ fn get_shared(q: weald_queue, item: *mut *mut c_void, deadline: Deadline) -> c_i
     })
 }
 
-/// Puts an item, waiting for room (or, in a rendezvous, for its getter). May switch. Returns 0, WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM,
-/// WEALD_EPIPE (shut), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK, WEALD_ENOMEM.
+/// Puts an item, waiting for room (or, in a rendezvous, for its getter). May switch. Returns 0.
+/// Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EPIPE (shut,
+/// perhaps meanwhile), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+/// WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_put(q: weald_queue, item: *mut c_void, deadline: i64) -> c_int {
     match existing::<Queue>(q) {
@@ -116,7 +120,10 @@ extern "C" fn put_elsewhere(q: weald_queue, item: *mut c_void, deadline: i64) ->
     if is_shared(q) { put_shared(q, item, Deadline::from_raw(deadline)) } else { no_object::<Queue>(q) }
 }
 
-/// Gets the next item into `*item`, waiting for one. May switch. Returns 0, WEALD_EINVAL (`item` NULL), WEALD_EPIPE (shut and drained) and as weald_queue_put.
+/// Gets the next item into `*item`, waiting for one. May switch. Returns 0. Fails with WEALD_EBADF
+/// (also when it is closed meanwhile), WEALD_EPERM, WEALD_EINVAL (`item` NULL), WEALD_EPIPE (shut
+/// and drained), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+/// WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_get(q: weald_queue, item: *mut *mut c_void, deadline: i64) -> c_int {
     match existing::<Queue>(q) {
@@ -154,8 +161,11 @@ extern "C" fn get_elsewhere(q: weald_queue, item: *mut *mut c_void, deadline: i6
     fence(|hub| object::get::<Queue>(hub, q).and_then(|_| wanted(item)))
 }
 
-/// Shows the next item in `*item` and leaves it in the queue, waiting for one. A shared queue is looked at without waiting, whatever the deadline: WEALD_EAGAIN if it is
-/// empty. May switch. Returns as weald_queue_get.
+/// Shows the next item in `*item` and leaves it in the queue, waiting for one. A shared queue is
+/// looked at without waiting, whatever the deadline: WEALD_EAGAIN if it is empty. May switch.
+/// Returns 0. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EINVAL
+/// (`item` NULL), WEALD_EPIPE (shut and drained), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_peek(q: weald_queue, item: *mut *mut c_void, deadline: i64) -> c_int {
     fence(|hub| {
@@ -170,7 +180,7 @@ pub extern "C" fn weald_queue_peek(q: weald_queue, item: *mut *mut c_void, deadl
     })
 }
 
-/// How many items are in it. Does not switch. Returns WEALD_EBADF, WEALD_EPERM.
+/// How many items are in it. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_len(q: weald_queue) -> i64 {
     if is_shared(q) {
@@ -179,7 +189,8 @@ pub extern "C" fn weald_queue_len(q: weald_queue) -> i64 {
     fence64(|hub| Ok(object::get::<Queue>(hub, q)?.len()))
 }
 
-/// 1 when a put would wait, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM.
+/// 1 when there is no room in it (in a rendezvous always), else 0. Does not switch. Fails with
+/// WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_full(q: weald_queue) -> c_int {
     if is_shared(q) {
@@ -188,7 +199,8 @@ pub extern "C" fn weald_queue_full(q: weald_queue) -> c_int {
     fence(|hub| Ok(object::get::<Queue>(hub, q)?.is_full()))
 }
 
-/// 1 when a get would wait, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM.
+/// 1 when there is nothing to get, from the queue or from who waits to put, else 0. Does not
+/// switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_empty(q: weald_queue) -> c_int {
     if is_shared(q) {
@@ -197,8 +209,8 @@ pub extern "C" fn weald_queue_empty(q: weald_queue) -> c_int {
     fence(|hub| Ok(object::get::<Queue>(hub, q)?.is_empty()))
 }
 
-/// Shuts the queue for puts: they fail with WEALD_EPIPE, those that wait as well; gets drain it and then fail with WEALD_EPIPE. Does not switch. Returns 0,
-/// WEALD_EBADF, WEALD_EPERM.
+/// Shuts the queue for puts: they fail with WEALD_EPIPE, those that wait as well; gets drain it and
+/// then fail with WEALD_EPIPE. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_shut(q: weald_queue) -> c_int {
     if is_shared(q) {
@@ -207,7 +219,8 @@ pub extern "C" fn weald_queue_shut(q: weald_queue) -> c_int {
     fence(|hub| object::get::<Queue>(hub, q).map(|q| q.shut(hub)))
 }
 
-/// Says that one item that was got has been dealt with, for weald_queue_join. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW (more often than put).
+/// Says that one item that was got has been dealt with, for weald_queue_join. Does not switch.
+/// Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW (more often than put).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_task_done(q: weald_queue) -> c_int {
     if is_shared(q) {
@@ -216,8 +229,9 @@ pub extern "C" fn weald_queue_task_done(q: weald_queue) -> c_int {
     fence(|hub| object::get::<Queue>(hub, q)?.task_done(hub))
 }
 
-/// Waits until every item that was put has been dealt with. May switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
-/// WEALD_EWOULDBLOCK, WEALD_EDEADLK.
+/// Waits until every item that was put has been dealt with. May switch. Returns 0. Fails with
+/// WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_join(q: weald_queue, deadline: i64) -> c_int {
     fence(|hub| {

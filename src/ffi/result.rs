@@ -1,7 +1,7 @@
 //! Results.
 //!
-//! A value or a failure that is set once and waited for by many: a promise. Made with
-//! WEALD_SHARED it may be used from every thread.
+//! A value or a failure that is set once and waited for by many: a promise. Made with WEALD_SHARED
+//! it may be used from every thread, and waiting for it is never taken for a deadlock.
 
 #![allow(non_camel_case_types)]
 
@@ -20,8 +20,9 @@ use std::ffi::{c_char, c_int, c_void};
 /// A handle to a result.
 pub type weald_result = i64;
 
-/// Makes a result, not set. `flags`: 0 or WEALD_SHARED. `destroy` (NULL: none) gets the value when the result is closed. Close it. Does not
-/// switch. Returns WEALD_EINVAL, WEALD_ENOMEM.
+/// Makes a result, not set. `flags`: 0 or WEALD_SHARED. `destroy` (NULL: none) gets the value when
+/// the result is closed. Close it. Does not switch. Fails with WEALD_EINVAL (other flags),
+/// WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_result_new(flags: c_int, destroy: weald_destroy_fn) -> weald_result {
     fence64(|hub| match wants_shared(flags)? {
@@ -37,15 +38,17 @@ fn settle(r: i64, outcome: Outcome) -> c_int {
     fence(|hub| object::get::<AsyncResult>(hub, r)?.set(hub, outcome))
 }
 
-/// Sets the value, which belongs to the result from then on, and wakes who waits. Does not switch. Returns 0, WEALD_EALREADY (set before: the
-/// value stays the caller's), WEALD_EBADF, WEALD_EPERM.
+/// Sets the value, which belongs to the result from then on, and wakes who waits. Does not switch.
+/// Returns 0. Fails with WEALD_EALREADY (set before: the value stays the caller's), WEALD_EBADF,
+/// WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_result_set(r: weald_result, value: *mut c_void) -> c_int {
     settle(r, Outcome::value(value))
 }
 
-/// Sets a failure: a negative code and a message (NULL: none), which is copied. Does not switch. Returns as weald_result_set, and WEALD_EINVAL (`code` not
-/// negative, message not UTF-8).
+/// Sets a failure: a negative code and a message (NULL: none), which is copied. Does not switch.
+/// Returns 0. Fails with WEALD_EALREADY (set before), WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL
+/// (`code` not negative; message not UTF-8).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_result_fail(r: weald_result, code: c_int, message: *const c_char) -> c_int {
     // SAFETY: NULL or a C string, by the caller.
@@ -56,8 +59,10 @@ pub extern "C" fn weald_result_fail(r: weald_result, code: c_int, message: *cons
     settle(r, shared::failure(code, message))
 }
 
-/// Waits until it is set; the value in `*value` (NULL: not wanted), or the failure's code. The value stays the result's. May switch. Returns 0, WEALD_EBADF,
-/// WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK.
+/// Waits until it is set, and gets the value into `*value` (NULL: not wanted); it stays the
+/// result's. If a failure was set, returns its code. May switch. Returns 0. Fails with WEALD_EBADF
+/// (also when it is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK, or the failure's code.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_result_get(r: weald_result, value: *mut *mut c_void, deadline: i64) -> c_int {
     fence(|hub| {
@@ -72,7 +77,9 @@ pub extern "C" fn weald_result_get(r: weald_result, value: *mut *mut c_void, dea
     })
 }
 
-/// Waits until it is set, whatever to: 0. May switch. Returns as weald_result_get, without the failure's code.
+/// Waits until it is set, whatever to. May switch. Returns 0. Fails with WEALD_EBADF (also when it
+/// is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_result_wait(r: weald_result, deadline: i64) -> c_int {
     fence(|hub| {
@@ -84,7 +91,7 @@ pub extern "C" fn weald_result_wait(r: weald_result, deadline: i64) -> c_int {
     })
 }
 
-/// 1 when it is set, else 0. Does not switch. Returns WEALD_EBADF, WEALD_EPERM.
+/// 1 when it is set, else 0. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_result_ready(r: weald_result) -> c_int {
     if is_shared(r) {
@@ -93,7 +100,8 @@ pub extern "C" fn weald_result_ready(r: weald_result) -> c_int {
     fence(|hub| object::get::<AsyncResult>(hub, r).map(|r| r.is_set()))
 }
 
-/// The message of the failure; "" if there is none, or for a bad handle. Never NULL; good until the result is closed. Does not switch.
+/// The message of the failure; "" if there is none, for a bad handle, and for another thread's.
+/// Never NULL; good until the result is closed. Does not switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_result_message(r: weald_result) -> *const c_char {
     let find = || -> Result<*const c_char> {
@@ -106,8 +114,9 @@ pub extern "C" fn weald_result_message(r: weald_result) -> *const c_char {
     find().unwrap_or(c"".as_ptr())
 }
 
-/// Has `fn(r, arg)` run in this thread's loop when the result is set; in the next turn if it is. Does not switch. Returns the link's number, above 0, or
-/// WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL.
+/// Has `f(r, arg)` run in this thread's loop when the result is set; in the next turn if it is.
+/// Does not switch. Returns the link's number, above 0. Fails with WEALD_EBADF, WEALD_EPERM,
+/// WEALD_EINVAL (`f` NULL).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_result_link(r: weald_result, f: weald_link_fn, arg: *mut c_void) -> i64 {
     fence64(|hub| {
@@ -119,7 +128,8 @@ pub extern "C" fn weald_result_link(r: weald_result, f: weald_link_fn, arg: *mut
     })
 }
 
-/// Takes a link back. Does not switch. Returns 0, WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such link, or it has fired).
+/// Takes back a link of this thread. Does not switch. Returns 0. Fails with WEALD_EBADF,
+/// WEALD_EPERM, WEALD_ENOENT (no such link, or it has fired).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_result_unlink(r: weald_result, link: i64) -> c_int {
     fence(|hub| match is_shared(r) {

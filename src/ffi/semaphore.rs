@@ -1,11 +1,7 @@
 //! Semaphores, locks, conditions, barriers.
 //!
-//! Waiters are served in the order they came; a permit or lock is handed to the next
-//! one in the same step. One that is killed after it was handed something hands it on.
-//! All of these functions return WEALD_EBADF for a bad handle and WEALD_EPERM for
-//! another thread's; those that wait also WEALD_EBADF when the object is closed
-//! meanwhile, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
-//! WEALD_EDEADLK.
+//! Waiters are served in the order they came; a permit or lock is handed to the next one in the
+//! same step. One that is killed after it was handed something hands it on.
 
 #![allow(non_camel_case_types)]
 
@@ -26,19 +22,23 @@ pub type weald_condition = i64;
 pub type weald_rwlock = i64;
 pub type weald_barrier = i64;
 
-/// Makes a semaphore with so many permits. Close it. Does not switch. Returns WEALD_EINVAL (negative), WEALD_ENOMEM.
+/// Makes a semaphore with so many permits. Close it. Does not switch. Fails with WEALD_EINVAL (a
+/// negative number), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_semaphore_new(permits: i64) -> weald_semaphore {
     fence64(|hub| Semaphore::create(hub, permits, false))
 }
 
-/// Makes a semaphore that never has more permits than it began with. Otherwise as weald_semaphore_new.
+/// Makes a semaphore that never has more permits than it began with. Close it. Does not switch.
+/// Fails with WEALD_EINVAL (a negative number), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_bounded_semaphore_new(permits: i64) -> weald_semaphore {
     fence64(|hub| Semaphore::create(hub, permits, true))
 }
 
-/// Takes a permit, waiting for one. May switch. Returns 0 and the codes above.
+/// Takes a permit, waiting for one. May switch. Returns 0. Fails with WEALD_EBADF (also when it is
+/// closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_semaphore_acquire(s: weald_semaphore, deadline: i64) -> c_int {
     match existing::<Semaphore>(s) {
@@ -57,31 +57,37 @@ extern "C" fn acquire_by_waiting(s: &Semaphore, hub: &Hub, deadline: i64) -> c_i
     code(s.acquire(hub, Deadline::from_raw(deadline)))
 }
 
-/// Gives a permit back, or one more. Does not switch. Returns 0, WEALD_EOVERFLOW (a bounded one is full) and the codes above.
+/// Gives a permit back, or one more. Does not switch. Returns 0. Fails with WEALD_EBADF,
+/// WEALD_EPERM, WEALD_EOVERFLOW (a bounded one is full; there are INT64_MAX).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_semaphore_release(s: weald_semaphore) -> c_int {
     quick(|hub| object::get::<Semaphore>(hub, s)?.release(hub))
 }
 
-/// How many permits are free. Does not switch.
+/// How many permits are free. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_semaphore_count(s: weald_semaphore) -> i64 {
     fence64(|hub| Ok(object::get::<Semaphore>(hub, s)?.count()))
 }
 
-/// Makes a lock, owned by the greenlet that holds it. Close it. Does not switch. Returns WEALD_ENOMEM.
+/// Makes a lock, owned by the greenlet that holds it. Close it. Does not switch. Fails with
+/// WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_lock_new() -> weald_lock {
     fence64(|hub| Lock::create(hub, false))
 }
 
-/// Makes a lock that its owner may take again; it must release it as often. Otherwise as weald_lock_new.
+/// Makes a lock that its owner may take again; it must release it as often. Close it. Does not
+/// switch. Fails with WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_rlock_new() -> weald_lock {
     fence64(|hub| Lock::create(hub, true))
 }
 
-/// Takes the lock, waiting for it. May switch. Returns 0, WEALD_EDEADLK (the caller holds it and it is not reentrant; with WEALD_NOW WEALD_EAGAIN) and the codes above.
+/// Takes the lock, waiting for it. May switch. Returns 0. Fails with WEALD_EBADF (also when it is
+/// closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK (also when it is free: a callback can not own it), WEALD_EDEADLK (also when
+/// the caller holds it and it is not reentrant), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_lock_acquire(l: weald_lock, deadline: i64) -> c_int {
     match existing::<Lock>(l) {
@@ -100,26 +106,30 @@ extern "C" fn lock_by_waiting(l: &Lock, hub: &Hub, deadline: i64) -> c_int {
     code(l.acquire(hub, Deadline::from_raw(deadline)))
 }
 
-/// Releases the lock and hands it to the next. Does not switch. Returns 0, WEALD_EPERM (the caller does not hold it) and the codes above.
+/// Releases the lock and hands it to the next. Does not switch. Returns 0. Fails with WEALD_EBADF,
+/// WEALD_EPERM (another thread's; the caller does not hold it).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_lock_release(l: weald_lock) -> c_int {
     quick(|hub| object::get::<Lock>(hub, l)?.release(hub))
 }
 
-/// 1 when somebody holds it, else 0. Does not switch.
+/// 1 when somebody holds it, else 0. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_lock_held(l: weald_lock) -> c_int {
     fence(|hub| Ok(object::get::<Lock>(hub, l)?.is_held()))
 }
 
-/// Makes a condition. Close it. Does not switch. Returns WEALD_ENOMEM.
+/// Makes a condition. Close it. Does not switch. Fails with WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_condition_new() -> weald_condition {
     fence64(Condition::create)
 }
 
-/// Releases the lock, waits to be notified, takes the lock again: it is held when this returns, however the wait ended (only a lock that was closed is not). May switch.
-/// Returns 0, WEALD_EPERM (the caller does not hold the lock) and the codes above.
+/// Releases the lock, waits to be notified, takes the lock again: it is held when this returns,
+/// however the wait ended, unless it was closed or nothing is left that could release it. May
+/// switch. Returns 0. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM
+/// (another thread's; the caller does not hold the lock; a hook forbids to wait), WEALD_EAGAIN,
+/// WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_condition_wait(c: weald_condition, l: weald_lock, deadline: i64) -> c_int {
     fence(|hub| {
@@ -128,62 +138,78 @@ pub extern "C" fn weald_condition_wait(c: weald_condition, l: weald_lock, deadli
     })
 }
 
-/// Notifies the first `n` who wait. Does not switch. Returns how many there were.
+/// Notifies the first `n` who wait. Does not switch. Returns how many there were. Fails with
+/// WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_condition_notify(c: weald_condition, n: usize) -> c_int {
     fence(|hub| Ok(object::get::<Condition>(hub, c)?.notify(hub, n)))
 }
 
-/// Notifies everybody who waits. Does not switch. Returns how many there were.
+/// Notifies everybody who waits. Does not switch. Returns how many there were. Fails with
+/// WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_condition_notify_all(c: weald_condition) -> c_int {
     weald_condition_notify(c, usize::MAX)
 }
 
-/// Makes a lock for many readers or one writer. Readers and writers are served in the order they came, so neither starves. Close it. Does not switch. Returns WEALD_ENOMEM.
+/// Makes a lock for many readers or one writer. Readers and writers are served in the order they
+/// came, so neither starves. Close it. Does not switch. Fails with WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_rwlock_new() -> weald_rwlock {
     fence64(RwLock::create)
 }
 
-/// Takes it for reading. May switch. Returns 0, WEALD_EDEADLK (the caller is its writer) and the codes above.
+/// Takes it for reading. May switch. Returns 0. Fails with WEALD_EBADF (also when it is closed
+/// meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK (also
+/// when it is free: a callback can not own it), WEALD_EDEADLK (also when the caller is its writer),
+/// WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_rwlock_read(l: weald_rwlock, deadline: i64) -> c_int {
     quick(|hub| object::get::<RwLock>(hub, l)?.read(hub, Deadline::from_raw(deadline)))
 }
 
-/// Takes it for writing. May switch. Returns 0, WEALD_EDEADLK (the caller holds it) and the codes above.
+/// Takes it for writing. May switch. Returns 0. Fails with WEALD_EBADF (also when it is closed
+/// meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK (also
+/// when it is free: a callback can not own it), WEALD_EDEADLK (also when the caller holds it),
+/// WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_rwlock_write(l: weald_rwlock, deadline: i64) -> c_int {
     quick(|hub| object::get::<RwLock>(hub, l)?.write(hub, Deadline::from_raw(deadline)))
 }
 
-/// Releases what the caller holds of it. Does not switch. Returns 0, WEALD_EPERM (it holds nothing) and the codes above.
+/// Releases what the caller holds of it. Does not switch. Returns 0. Fails with WEALD_EBADF,
+/// WEALD_EPERM (another thread's; the caller holds nothing of it).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_rwlock_release(l: weald_rwlock) -> c_int {
     quick(|hub| object::get::<RwLock>(hub, l)?.release(hub))
 }
 
-/// Makes a barrier where `parties` greenlets meet, again and again. Close it. Does not switch. Returns WEALD_EINVAL (0), WEALD_ENOMEM.
+/// Makes a barrier where `parties` greenlets meet, again and again. Close it. Does not switch.
+/// Fails with WEALD_EINVAL (0), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_barrier_new(parties: usize) -> weald_barrier {
     fence64(|hub| Barrier::create(hub, parties))
 }
 
-/// Waits until all parties are here: 1 for the last to arrive, 0 for the others. One that leaves early (deadline, kill) breaks the barrier. May switch. Returns WEALD_EPIPE
-/// (broken or reset) and the codes above.
+/// Waits until all parties are here: 1 for the last to arrive, 0 for the others. One that leaves
+/// early (deadline, kill) breaks the barrier; one that does not wait (WEALD_NOW) does not. May
+/// switch. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EPIPE
+/// (broken or reset), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+/// WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_barrier_wait(b: weald_barrier, deadline: i64) -> c_int {
     fence(|hub| object::get::<Barrier>(hub, b)?.wait(hub, Deadline::from_raw(deadline)))
 }
 
-/// Breaks the barrier: who waits or comes gets WEALD_EPIPE, until weald_barrier_reset. Does not switch. Returns 0 and the codes above.
+/// Breaks the barrier: who waits or comes gets WEALD_EPIPE, until weald_barrier_reset. Does not
+/// switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_barrier_abort(b: weald_barrier) -> c_int {
     fence(|hub| object::get::<Barrier>(hub, b).map(|b| b.abort(hub)))
 }
 
-/// Makes the barrier as new; who waits now gets WEALD_EPIPE. Does not switch. Returns 0 and the codes above.
+/// Makes the barrier as new; who waits now gets WEALD_EPIPE. Does not switch. Returns 0. Fails with
+/// WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_barrier_reset(b: weald_barrier) -> c_int {
     fence(|hub| object::get::<Barrier>(hub, b).map(|b| b.reset(hub)))

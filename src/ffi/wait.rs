@@ -14,8 +14,8 @@ use std::ffi::c_int;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct weald_wait_item {
-    /// A greenlet (has ended), event or result (is set), queue (has an item, or is shut), semaphore (has a permit), lock (is free), timer watcher (has
-    /// fired since its start); or 0.
+    /// A greenlet (has ended), event or result (is set), queue (has an item, or is shut), semaphore
+    /// (has a permit), lock (is free), watcher (has fired since its start); or 0.
     pub object: weald_handle,
     /// With `object` 0: the descriptor,
     pub fd: c_int,
@@ -25,9 +25,12 @@ pub struct weald_wait_item {
     pub ready: c_int,
 }
 
-/// Waits until `how_many` of the `n` items are ready (0: all of them) and says in their `ready` which are; nothing is taken: get or acquire with WEALD_NOW, which succeeds
-/// because nothing runs in between. (Another thread may be faster at a shared object.) May switch. Returns how many are ready; WEALD_EINVAL (`how_many` above `n`, no such
-/// events), WEALD_EBADF (a handle that is bad, of another kind or closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK.
+/// Waits until `how_many` of the `n` items are ready (0: all of them), says in their `ready` which
+/// are, and returns how many. Nothing is taken: get or acquire with WEALD_NOW, which succeeds
+/// because nothing runs in between. (Another thread may be faster at a shared object.) May switch.
+/// Fails with WEALD_EINVAL (`items` NULL; `how_many` above `n`; no such events), WEALD_EBADF (a
+/// handle of another kind, or closed meanwhile; no open descriptor), WEALD_EPERM, WEALD_EAGAIN,
+/// WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_wait(items: *mut weald_wait_item, n: usize, how_many: usize, deadline: i64) -> i64 {
     fence64(|hub| {

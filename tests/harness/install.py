@@ -2,6 +2,7 @@
 import os
 import shutil
 
+import weald_h
 from . import build, process, tools
 
 SOURCE = build.ROOT / "tests" / "install"
@@ -24,6 +25,19 @@ def _layout(group):
     left = [str(path) for path in build.STAGE.rglob("*") if path.suffix in (".pc", ".cmake")
             and "@" in path.read_text(encoding="utf-8")]
     group.check("no placeholder is left", not left, "\n".join(left))
+
+
+def _man_pages(group, man):
+    pages = {path.stem for path in (man / "man3").glob("*.3")}
+    functions = {function.name for function in weald_h.read(build.header()).functions}
+    group.check("every function has a man page, and nothing else", pages == functions, str(sorted(pages ^ functions)))
+    group.check("weald(7) is there", (man / "man7" / "weald.7").is_file())
+    reason = tools.missing("groff")
+    if reason:
+        group.skipped("man pages", reason)
+        return
+    read = process.run(["groff", "-man", "-ww", "-z", "-Tutf8", *sorted(man.glob("man*/*"))], 60)
+    group.check("groff finds nothing to say of them", read.status == 0 and not read.output.strip(), read.output)
 
 
 def _pkg_config(group):
@@ -84,6 +98,7 @@ def _destdir_and_uninstall(group):
     env = {"CARGO_TARGET_DIR": build.TARGET}
     done = process.run(["make", "install", *words], build.BUILD_LIMIT, env, build.ROOT)
     group.ran("make install takes PREFIX, LIBDIR and DESTDIR", done)
+    _man_pages(group, root / "opt/wood/share/man")
     text = (root / "opt/wood/lib64/pkgconfig/weald.pc")
     group.check("weald.pc names the final place", text.is_file() and str(root) not in text.read_text(encoding="utf-8"))
     group.ran("make uninstall", process.run(["make", "uninstall", *words], 60, env, build.ROOT))

@@ -12,6 +12,7 @@ PACKAGES = {
     "valgrind": "valgrind",
     "nm": "binutils",
     "readelf": "binutils",
+    "groff": "groff-base",
 }
 
 _updated = False

@@ -1,0 +1,96 @@
+/* A process without memory, for claims about WEALD_ENOMEM: what the library keeps in one piece is filled to the brim
+ * first (its timers, and its tables of handles), and then there is no memory left to make it larger. Small things still
+ * find room in what was given back before. `feed` ends it; call it before the test does. */
+#ifndef WEALD_TEST_STARVE_H
+#define WEALD_TEST_STARVE_H
+
+#include "test.h"
+#include <sys/resource.h>
+
+/* Each is kept in an array whose length is a power of two. */
+enum { STARVE_TIMERS = 1 << 15, STARVE_HANDLES = 1 << 16, STARVE_SHARED = 1 << 15 };
+
+/* What is left, in small pieces that do not touch. */
+enum { STARVE_PIECE = 2048, STARVE_LEFT = 16 };
+
+static struct rlimit starve_before;
+static void *starve_pieces;
+
+static void starve_never(weald_watcher w, int what, void *user)
+{
+    (void)w, (void)what, (void)user;
+    CHECK(!"a timer that is due in an hour");
+}
+
+static weald_stats starve_stats(void)
+{
+    weald_stats stats = {.size = sizeof stats};
+    CHECK_EQ(weald_stats_get(&stats), 0);
+    return stats;
+}
+
+/* The next timer, or the next handle of this thread or of all threads, needs a larger array. */
+static void starve_fill(void)
+{
+    weald_handle last = 0;
+
+    while (starve_stats().timers < STARVE_TIMERS) {
+        weald_watcher w = weald_timer_watcher(WEALD_SEC(3600), 0, starve_never, NULL);
+        CHECK_GT(w, 0);
+        CHECK_EQ(weald_watcher_unref(w), 0);
+        CHECK_EQ(weald_watcher_start(w), 0);
+    }
+    while (starve_stats().handles < STARVE_HANDLES)
+        CHECK_GT(weald_event_new(0), 0);
+    /* The place of a handle in its table is in its lowest 22 bits. */
+    while ((last & 0x3fffff) != STARVE_SHARED - 1)
+        CHECK_GT(last = weald_event_new(WEALD_SHARED), 0);
+}
+
+/* Takes all that malloc still has in pieces of `size`, and keeps them in a list. */
+static void starve_eat(size_t size)
+{
+    void **piece;
+    while ((piece = malloc(size))) {
+        *piece = starve_pieces;
+        starve_pieces = piece;
+    }
+}
+
+/* Skips where a checker has memory of its own. */
+static TEST_UNUSED void starve(void)
+{
+    struct rlimit none;
+
+    LEAKS("what fills the tables is not closed");
+    if (*test_under())
+        SKIP("the checker needs memory of its own");
+    starve_fill();
+    CHECK_EQ(getrlimit(RLIMIT_AS, &starve_before), 0);
+    none = starve_before;
+    none.rlim_cur = 1 << 20; /* less than there is already: nothing can be added */
+    CHECK_EQ(setrlimit(RLIMIT_AS, &none), 0);
+    for (size_t size = 1 << 20; size >= STARVE_PIECE; size /= 2)
+        starve_eat(size);
+    void **kept = (void **)starve_pieces;
+    for (int i = 0; i < STARVE_LEFT && kept && *kept; i++, kept = (void **)*kept) {
+        void *gone = *kept;
+        *kept = *(void **)gone;
+        free(gone);
+    }
+}
+
+static TEST_UNUSED void feed(void)
+{
+    CHECK_EQ(setrlimit(RLIMIT_AS, &starve_before), 0);
+    while (starve_pieces) {
+        void *next = *(void **)starve_pieces;
+        free(starve_pieces);
+        starve_pieces = next;
+    }
+}
+
+/* A moment to wait for: only such a wait needs a timer. */
+static TEST_UNUSED int64_t soon(void) { return weald_after(WEALD_SEC(1)); }
+
+#endif /* WEALD_TEST_STARVE_H */

@@ -1,0 +1,78 @@
+"""Suite `codes`: the C tests provoke every code that weald.h lists, and meet no other.
+
+tests/codes.py writes a library that stands between the tests and weald and notes each code that is returned. The tests
+themselves are judged by suite `c`; here they only run, all of them, whatever word was given.
+"""
+import sys
+
+import codes
+import weald_h
+from . import build, ctests, process, tools
+
+sys.path.insert(0, str(build.ROOT / "docs"))
+
+import comments  # noqa: E402
+import header as book  # noqa: E402
+
+FOLDER = build.BUILT / "codes"
+GENERATOR = build.ROOT / "tests" / "codes.py"
+
+# What no C test can provoke, and why.
+NOT_IN_C = {
+    ("weald_dup", "WEALD_EOVERFLOW"): "it takes four thousand million references",
+    ("weald_offload", "WEALD_EPANIC"): "it takes a job written in Rust; see src/threadpool.rs",
+}
+# Functions whose value may be a negative number although they have not failed.
+TELL_NUMBERS = {"weald_kill_reason", "weald_error", "weald_value", "weald_hub_next_deadline"}
+
+
+def run(report, options):
+    with report.group("codes") as group:
+        preload, noted = FOLDER / "codes.so", FOLDER / "noted"
+        kinds = (".c",) if tools.missing("g++") else (".c", ".cpp")
+        tests = sorted(path for path in ctests.FOLDER.iterdir() if path.suffix in kinds)
+        programs = [build.BUILT / "c" / path.stem for path in tests]
+        for built in (_build(preload), *_compiled(options, tests, programs)):
+            if built.status != 0:
+                group.failed("compiles", built.output)
+                return
+        header = weald_h.read(build.header())
+        noted.write_bytes(bytes(len(codes.functions(header)) * codes.PLACES))
+        env = {"LD_PRELOAD": preload, "WEALD_CODES": noted}
+        cases = [case for program in programs for case in _cases(program)]
+        process.in_parallel(options.jobs, lambda case: process.run(case, options.limit, env, build.ROOT), cases)
+        _compare(group, codes.read(header, noted.read_bytes()))
+
+
+def _compiled(options, tests, programs):
+    return process.in_parallel(options.jobs, lambda pair: build.compile_program(*pair), list(zip(tests, programs)))
+
+
+def _build(preload):
+    preload.parent.mkdir(parents=True, exist_ok=True)
+    source = preload.with_suffix(".c")
+    made = process.run([sys.executable, GENERATOR, build.header(), source], 60)
+    if made.status != 0:
+        return made
+    return process.run([build.CC, "-std=gnu11", *build.WARNINGS, "-O1", "-g", "-shared", "-fPIC",
+                        f"-I{build.STAGE / 'include'}", source, "-ldl", "-o", preload], 120)
+
+
+def _cases(program):
+    listed = process.run([program, "--list"], 60)
+    return [[program, line.split()[0]] for line in listed.output.splitlines() if line.strip()]
+
+
+def _compare(group, seen):
+    for item in comments.functions(book.read()):
+        if comments.returns_pointer(item):
+            continue
+        listed = comments.codes_of(item)
+        excused = {code for name, code in NOT_IN_C if name == item.name}
+        never = sorted(listed - seen[item.name] - excused)
+        group.check(f"{item.name} is seen to fail with what it lists", not never, "never: " + " ".join(never))
+        # One that waits may return any code that it was interrupted with.
+        if not comments.may_switch(item) and item.name not in TELL_NUMBERS:
+            hub = set(comments.HUB_CODES if comments.needs_hub(item) else [])
+            more = sorted(seen[item.name] - listed - hub)
+            group.check(f"{item.name} is seen to fail with nothing else", not more, "not listed: " + " ".join(more))
