@@ -622,6 +622,7 @@ impl Hub {
             if self.poller().has_unverified() {
                 self.poller().verify(true);
             }
+            self.poller().verify_lazy(i64::MAX);
             self.remote.mailbox.may_sleep();
             Ok(!self.nothing_left())
         })
@@ -726,6 +727,7 @@ impl Hub {
         if poller.has_unverified() {
             poller.verify(false);
         }
+        poller.verify_old(now);
         if poller.sweep_due().is_some_and(|at| now >= at) {
             poller.sweep(now);
         }
@@ -784,6 +786,7 @@ impl Hub {
                 poller.verify(true);
             }
         }
+        poller.verify_old(now);
         if poller.sweep_due().is_some_and(|at| now >= at) {
             poller.sweep(now);
         }
@@ -824,7 +827,8 @@ impl Hub {
         let idle = self.stacks.has_idle() || self.records_freed.get() >= MANY_RECORDS;
         let trim = idle.then(|| self.trim_at.get());
         let sweep = self.poller().sweep_due();
-        let until = [self.timers.next_due(), limit, trim, sweep].into_iter().flatten().min()?;
+        let lazy = self.poller().lazy_due();
+        let until = [self.timers.next_due(), limit, trim, sweep, lazy].into_iter().flatten().min()?;
         (until != i64::MAX).then(|| (until - now).max(0))
     }
 

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::greenlet::{Greenlet, KILLED, Waiting};
 use crate::hub::Hub;
-use crate::poller::{Added, ERROR, FdNode, GONE, HUP, PRI, RDHUP, READ, WRITE, wake_code};
+use crate::poller::{Added, ERROR, FdNode, GONE, HUP, PRI, RDHUP, READ, Trust, WRITE, wake_code};
 use crate::sys;
 use crate::time::Deadline;
 use std::os::fd::RawFd;
@@ -69,6 +69,27 @@ impl Hub {
             return Err(Error::CANCELED);
         }
         Ok(node.got.get())
+    }
+
+    /// As `wait_fd`, for a call that tries by itself, before and after: there is no "now",
+    /// and what came is not told. The caller has called `check`.
+    #[inline(always)]
+    pub fn wait_to_try(&self, fd: RawFd, wanted: u32, deadline: Deadline) -> Result<Added> {
+        self.may_park()?;
+        let g = self.current();
+        let life = self.poller().life(fd);
+        let trust = Trust::Lazy(g.id.get(), self.now.get());
+        if self.poller().add_trusting(&g.fd_node, fd, wanted, trust)? == Added::AlwaysReady {
+            return Ok(Added::AlwaysReady);
+        }
+        let result = self.park(deadline, Waiting::Fd(fd, wanted));
+        self.poller().remove(&g.fd_node);
+        result?;
+        if g.attention.get() & KILLED != 0 {
+            return Err(Error::CANCELED);
+        }
+        // Closed when this greenlet was ready and had not run.
+        if self.poller().life(fd) != life { Err(Error::BADF) } else { Ok(Added::Waiting) }
     }
 
     /// Everybody who waits for `fd` fails with ECANCELED; how many.

@@ -13,6 +13,14 @@
 //! or after some turns if the poller never sleeps. All waits are swept once a second
 //! while the hub is active, which finds descriptors that were closed while waited for.
 //!
+//! A greenlet that goes on reading from a descriptor, as a server does, is trusted
+//! longer: its waits are *lazy*, and verified when nothing has come for a while. That
+//! while grows as long as such trust proves right, and is short again when it did not.
+//!
+//! The calls that read and write themselves leave word here of what they found: that a
+//! descriptor is empty, so that the next read need not try first, and whether it is a
+//! socket. All that is a hint: a wrong one costs a system call.
+//!
 //! An event carries descriptor and generation; events of an older generation (a
 //! dup'ed description that lives on) are dropped.
 
@@ -61,6 +69,8 @@ const SWEEP_STEP: usize = 128;
 const SWEEP_EVERY_NS: i64 = 1_000_000_000;
 /// How soon to try again when there is no descriptor for an epoll.
 const NAP_NS: i64 = 1_000_000;
+/// How long a lazy wait is taken on trust, at least and at most.
+const PATIENCE_NS: (i64, i64) = (1_000_000, 128_000_000);
 
 pub type NotifyFn = unsafe fn(*const FdNode);
 
@@ -123,10 +133,57 @@ struct Slot {
     armed: u32,
     registered: bool,
     unverified: bool,
+    /// What `reader` read last was all there was.
+    drained: bool,
+    nature: Nature,
     generation: u32,
+    /// How often this number has been closed or given out by calls of ours.
+    life: u32,
+    /// The greenlet (`Greenlet::id`) whose read was served last, 0: nobody.
+    reader: i64,
+    /// When the lazy wait began that is going on, 0: there is none.
+    lazy_since: i64,
 }
 
-const EMPTY: Slot = Slot { first: std::ptr::null(), armed: 0, registered: false, unverified: false, generation: 0 };
+const EMPTY: Slot = Slot {
+    first: std::ptr::null(),
+    armed: 0,
+    registered: false,
+    unverified: false,
+    drained: false,
+    nature: Nature::Unknown,
+    generation: 0,
+    life: 0,
+    reader: 0,
+    lazy_since: 0,
+};
+
+/// How a descriptor is read and written without blocking.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Nature {
+    /// Perhaps a socket: each call can be told not to wait.
+    Unknown,
+    /// A pipe or the like, or a file: RWF_NOWAIT does it.
+    NoWait,
+    /// Something that can only be waited for before it is read or written.
+    Plain,
+}
+
+/// What a call is to do first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Advice {
+    Try,
+    Wait,
+}
+
+/// How a wait may rely on an older registration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trust {
+    /// It is verified before the hub sleeps.
+    Strict,
+    /// By this greenlet, at this moment: if it was the last reader, it is verified later.
+    Lazy(i64, i64),
+}
 
 /// Walks the nodes of a slot; the next pointer is read before a node is handed out.
 struct Nodes(*const FdNode);
@@ -153,6 +210,7 @@ impl Slot {
     /// The registration is what it was taken for.
     fn trust_proved(&mut self) {
         self.unverified = false;
+        self.lazy_since = 0;
         self.nodes().for_each(|n| n.trusting.set(false));
     }
 
@@ -256,6 +314,10 @@ pub struct Poller {
     linked: Cell<usize>,
     events: UnsafeCell<Vec<libc::epoll_event>>,
     unverified: UnsafeCell<VecDeque<RawFd>>,
+    /// Lazy waits, the oldest first, and when they began; one that has ended since stays
+    /// until it is its turn.
+    lazy: UnsafeCell<VecDeque<(RawFd, i64)>>,
+    patience: Cell<i64>,
     sweep_at: Cell<i64>,
     sweep_from: Cell<usize>,
     active_since_sweep: Cell<bool>,
@@ -318,6 +380,8 @@ impl Poller {
             linked: Cell::new(0),
             events: UnsafeCell::new(vec![libc::epoll_event { events: 0, u64: 0 }; BATCH]),
             unverified: UnsafeCell::new(VecDeque::new()),
+            lazy: UnsafeCell::new(VecDeque::new()),
+            patience: Cell::new(PATIENCE_NS.0),
             sweep_at: Cell::new(0),
             sweep_from: Cell::new(0),
             active_since_sweep: Cell::new(false),
@@ -376,6 +440,18 @@ impl Poller {
         unsafe { &mut *self.unverified.get() }
     }
 
+    #[allow(clippy::mut_from_ref)]
+    fn lazy(&self) -> &mut VecDeque<(RawFd, i64)> {
+        // SAFETY: as for `slots`.
+        unsafe { &mut *self.lazy.get() }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    fn slot(&self, fd: RawFd) -> Option<&mut Slot> {
+        self.slots().get_mut(usize::try_from(fd).ok()?)
+    }
+
     fn control(&self, op: i32, fd: RawFd, wanted: u32) -> Result<()> {
         let generation = self.slots()[fd as usize].generation;
         let data = (u64::from(generation) << 32) | fd as u64;
@@ -401,6 +477,11 @@ impl Poller {
 
     /// Begins to wait for `wanted` on `fd`. EBADF, EBUSY, ENOMEM.
     pub fn add(&self, node: &FdNode, fd: RawFd, wanted: u32) -> Result<Added> {
+        self.add_trusting(node, fd, wanted, Trust::Strict)
+    }
+
+    /// As `add`, for a greenlet that may be trusted with what it waits for.
+    pub fn add_trusting(&self, node: &FdNode, fd: RawFd, wanted: u32, trust: Trust) -> Result<Added> {
         debug_assert!(!node.is_linked());
         node.fd.set(fd);
         node.wanted.set(wanted);
@@ -419,9 +500,16 @@ impl Poller {
         // A watcher has a wait of its own in what never blocks: it must know at once.
         let trusting = slot.registered && all & !slot.armed == 0 && !node.persistent.get();
         if trusting {
-            if !slot.unverified {
-                slot.unverified = true;
-                self.unverified().push_back(fd);
+            match trust {
+                Trust::Lazy(reader, now) if slot.reader == reader => {
+                    slot.lazy_since = now;
+                    self.lazy().push_back((fd, now));
+                }
+                _ if !slot.unverified => {
+                    slot.unverified = true;
+                    self.unverified().push_back(fd);
+                }
+                _ => {}
             }
         } else if self.rearm(fd, all)? == Added::AlwaysReady {
             return Ok(Added::AlwaysReady);
@@ -441,11 +529,68 @@ impl Poller {
         }
     }
 
+    /// What `greenlet` does first that wants to read or write `fd`.
+    #[inline(always)]
+    pub fn advice(&self, fd: RawFd, wanted: u32, greenlet: i64) -> Advice {
+        let Some(slot) = self.slot(fd) else { return Advice::Try };
+        let is_empty = wanted == READ && slot.drained && slot.reader == greenlet && slot.registered;
+        // Who comes while another waits is told so when it waits as well.
+        let is_taken = !slot.first.is_null() && slot.nodes().any(|n| n.exclusive.get() && n.wanted.get() & wanted != 0);
+        if is_empty || is_taken { Advice::Wait } else { Advice::Try }
+    }
+
+    /// `greenlet` has read from `fd`; whether that was all there was.
+    #[inline(always)]
+    pub fn has_read(&self, fd: RawFd, greenlet: i64, all: bool) {
+        if let Some(slot) = self.slot(fd).filter(|s| s.registered) {
+            (slot.drained, slot.reader) = (all, greenlet);
+        }
+    }
+
+    #[inline(always)]
+    pub fn nature(&self, fd: RawFd) -> Nature {
+        self.slot(fd).map_or(Nature::Unknown, |s| s.nature)
+    }
+
+    /// EBADF, ENOMEM.
+    pub fn set_nature(&self, fd: RawFd, nature: Nature) -> Result<()> {
+        self.slot_for(fd)?.nature = nature;
+        Ok(())
+    }
+
+    /// Changes when the number is closed or given out by a call of ours. A greenlet that
+    /// was woken for `fd` sees by it whether that is still what it waited for.
+    #[inline(always)]
+    pub fn life(&self, fd: RawFd) -> u32 {
+        self.slot(fd).map_or(0, |s| s.life)
+    }
+
+    /// The kernel has just given out this number: what is known of it is of another file.
+    pub fn is_new(&self, fd: RawFd) {
+        let Some(slot) = self.slot(fd) else { return };
+        slot.life = slot.life.wrapping_add(1);
+        slot.nature = Nature::Unknown;
+        slot.nodes().for_each(|node| self.tell(node, GONE));
+        self.is_unarmed(fd);
+    }
+
+    /// The owner of `fd` is about to close it: everybody who waits for it fails with
+    /// EBADF, watchers too; how many.
+    pub fn closes(&self, fd: RawFd) -> usize {
+        let Some(slot) = self.slot(fd) else { return 0 };
+        slot.life = slot.life.wrapping_add(1);
+        slot.nature = Nature::Unknown;
+        let told = slot.nodes().map(|node| self.tell(node, GONE)).count();
+        self.forget(fd);
+        told
+    }
+
     /// Before its owner closes `fd`, which nobody waits for any more: takes back the
     /// registration, which would live on with a copy of `fd` in a forked child.
     pub fn forget(&self, fd: RawFd) {
         let slot = &mut self.slots()[fd as usize];
         slot.unverified = false;
+        (slot.drained, slot.reader, slot.lazy_since) = (false, 0, 0);
         slot.armed = 0;
         if std::mem::take(&mut slot.registered) {
             let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
@@ -501,12 +646,14 @@ impl Poller {
     fn is_unarmed(&self, fd: RawFd) {
         let slot = &mut self.slots()[fd as usize];
         (slot.registered, slot.armed, slot.unverified) = (false, 0, false);
+        (slot.drained, slot.reader, slot.lazy_since) = (false, 0, 0);
     }
 
     /// The description that `fd` named is gone, and who waits for it is told. Who began
     /// to wait since it was last seen means the new one.
     fn tell_gone(&self, fd: RawFd) {
         self.is_unarmed(fd);
+        self.slots()[fd as usize].nature = Nature::Unknown;
         let waits = self.slots()[fd as usize].nodes().filter(|n| !n.trusting.get());
         waits.for_each(|node| self.tell(node, GONE));
     }
@@ -594,6 +741,7 @@ impl Poller {
         // Hang-up and error can not be masked, only deregistered.
         if wanted == 0 && got & (HUP | ERROR) != 0 {
             (slot.registered, slot.armed) = (false, 0);
+            slot.drained = false;
             self.must(self.control(libc::EPOLL_CTL_DEL, fd, 0));
         } else if wanted != slot.armed {
             slot.armed = wanted;
@@ -666,6 +814,52 @@ impl Poller {
         }
     }
 
+    /// When lazy waits want to be verified.
+    #[inline]
+    pub fn lazy_due(&self) -> Option<i64> {
+        loop {
+            let &(fd, since) = self.lazy().front()?;
+            if self.is_lazy(fd, since) {
+                return Some(since + self.patience.get());
+            }
+            self.lazy().pop_front();
+        }
+    }
+
+    fn is_lazy(&self, fd: RawFd, since: i64) -> bool {
+        self.slot(fd).is_some_and(|s| s.lazy_since == since && !s.first.is_null())
+    }
+
+    /// Verifies the lazy waits that nothing has come for, those of before `before`.
+    #[cold]
+    pub fn verify_lazy(&self, before: i64) {
+        let (mut some, mut all_good) = (false, true);
+        while let Some(&(fd, since)) = self.lazy().front()
+            && since <= before
+        {
+            self.lazy().pop_front();
+            if self.is_lazy(fd, since) {
+                let generation = self.slots()[fd as usize].generation;
+                self.slots()[fd as usize].lazy_since = 0;
+                self.look_again(fd);
+                some = true;
+                all_good &= self.slots()[fd as usize].generation == generation;
+            }
+        }
+        if some {
+            let (least, most) = PATIENCE_NS;
+            self.patience.set(if all_good { (2 * self.patience.get()).min(most) } else { least });
+        }
+    }
+
+    /// As `verify_lazy`, for those that have waited long enough.
+    #[inline]
+    pub fn verify_old(&self, now: i64) {
+        if self.lazy_due().is_some_and(|at| at <= now) {
+            self.verify_lazy(now - self.patience.get());
+        }
+    }
+
     /// Whether those who wait for `fd` still may; `rearm` tells those who may not.
     fn look_again(&self, fd: RawFd) {
         let slot = &self.slots()[fd as usize];
@@ -725,6 +919,7 @@ impl Poller {
         }
         // Whatever comes of the new one, the parent's registrations are not ours.
         self.slots().clear();
+        self.lazy().clear();
         self.waiting.set(0);
         self.linked.set(0);
         self.epoll_fd.set(NONE);
