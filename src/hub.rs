@@ -49,6 +49,10 @@ const SLICES: u32 = 64;
 const POLL_EVERY: u32 = 256;
 /// ... and at least so often.
 const POLL_EVERY_NS: i64 = 1_000_000;
+/// Before a sleep, waits that rely on an old registration are verified, with a system call
+/// each; but first the events that prove it for nothing get so much time to come. In a
+/// dialogue they do, and each wait is spared two calls.
+const GRACE_NS: i64 = 1_000_000;
 /// Records freed before malloc is told to give memory back.
 const MANY_RECORDS: usize = 4096;
 const TRIM_EVERY_NS: i64 = 100_000_000;
@@ -777,20 +781,21 @@ impl Hub {
         // As in `round`: its watchers may stop the loop, or end what it runs for.
         let ended = prepared && (self.stop.get() || (was_left && self.nothing_left()));
         let poller = self.poller();
-        let mut events = 0;
-        if poller.has_unverified() {
-            events = self.ask(Some(0)).unwrap_or(0);
-            if events == 0 {
-                poller.verify(true);
-            }
-        }
         if poller.sweep_due().is_some_and(|at| now >= at) {
             poller.sweep(now);
         }
-        if events == 0 {
-            let idle = !self.idlers.is_empty() || self.phase_counts[Phase::Idle as usize].get() > 0;
-            let busy = idle || ended || !self.ready.is_empty() || !self.callbacks().is_empty();
-            self.wait(if busy { Some(0) } else { self.time_to_sleep(now, limit) });
+        let idle = !self.idlers.is_empty() || self.phase_counts[Phase::Idle as usize].get() > 0;
+        let is_busy = || idle || ended || !self.ready.is_empty() || !self.callbacks().is_empty();
+        let timeout = if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) };
+        if !poller.has_unverified() {
+            self.wait(timeout);
+        } else if timeout.is_some_and(|t| t <= GRACE_NS) {
+            poller.verify(false);
+            self.wait(if is_busy() { Some(0) } else { timeout });
+        } else if !self.wait(Some(GRACE_NS)) {
+            poller.verify(true);
+            let now = sys::monotonic_ns();
+            self.wait(if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) });
         }
         let now = sys::monotonic_ns();
         self.now.set(now);
@@ -836,7 +841,9 @@ impl Hub {
         outcome
     }
 
-    fn wait(&self, timeout: Option<i64>) {
+    /// Polls, and sleeps up to `timeout`, unless somebody has posted something. False when
+    /// the time has passed and nothing has come.
+    fn wait(&self, timeout: Option<i64>) -> bool {
         let timeout = if self.remote.mailbox.may_sleep() { timeout } else { Some(0) };
         let sleeps = timeout != Some(0);
         let hooks = self.hooks.get().filter(|_| sleeps);
@@ -849,6 +856,7 @@ impl Hub {
         if let Some(end) = hooks.and_then(|h| h.block_end) {
             end(c_int::from(outcome == Err(Error::INTR)));
         }
+        !sleeps || outcome != Ok(0)
     }
 
     // ---- switching -------------------------------------------------------------
