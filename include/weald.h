@@ -354,7 +354,8 @@ int weald_kill_reason(weald_greenlet g);
 
 /* Holds back killing from the current greenlet (1), so that cleanup code may block; 0 takes one
  * level back, and a kill that came meanwhile works from then on. Does not switch. Returns 0. Fails
- * with WEALD_EINVAL (more taken back than given). */
+ * with WEALD_EINVAL (more taken back than given), WEALD_EWOULDBLOCK (in a callback: no
+ * greenlet). */
 int weald_shield(int on);
 
 /* Whether the current greenlet has been killed and is not shielded. Does not switch. Returns 0 if
@@ -467,7 +468,8 @@ weald_greenlet weald_coro_new(weald_coro_fn f, void *arg, weald_greenlet parent,
  * WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (it has ended), WEALD_EINVAL (a greenlet that has not
  * begun: start it), WEALD_EBUSY (it waits for something else, or is ready to run), WEALD_ETIMEDOUT
  * (of a surrounding weald_timeout, before it switches), WEALD_ECANCELED, WEALD_EWOULDBLOCK,
- * WEALD_EDEADLK. May switch. */
+ * WEALD_EDEADLK, WEALD_ENOMEM (no stack for one that has not begun; it may be tried again). May
+ * switch. */
 int weald_switch(weald_greenlet to, void *value, void **received);
 
 /* Switches to `into`, whose switch returns `code`. One that has not begun never will: it ends with

@@ -7,13 +7,25 @@
 //!
 //! When the kept greenlet is not main and its body returns, the child exits with
 //! status 0: main, and whoever waited for it, are the parent's.
+//!
+//! What threads share is changed in *sections*. A fork waits until no other thread is in
+//! one, and lets none begin one meanwhile, so that the child finds every lock free and
+//! what it guards whole:
+//!
+//! ```text
+//! a thread:   I am in one; is somebody forking?   yes: out again, and wait
+//! who forks:  I am forking; who is in one?        somebody: wait
+//! ```
+//! Both raise their own flag before they look at the other's. The threads' flags are
+//! counters on cache lines of their own, so that sections cost no traffic between cores.
 
-use crate::greenlet::State;
+use crate::greenlet::{Greenlet, State};
 use crate::hub::Hub;
 use crate::registry;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 static ONCE: Once = Once::new();
 
@@ -25,6 +37,120 @@ static GENERATION: AtomicU64 = AtomicU64::new(0);
 pub fn generation() -> u64 {
     GENERATION.load(SeqCst)
 }
+
+/// In a child: the handle of the greenlet that went on there, 0 for a thread without one.
+static KEPT: AtomicI64 = AtomicI64::new(0);
+
+/// Whether `greenlet`, which was there in generation `then`, is there now.
+pub fn has_survived(then: u64, greenlet: i64) -> bool {
+    then == generation() || greenlet == KEPT.load(SeqCst)
+}
+
+// ---- sections -----------------------------------------------------------------------
+
+/// More threads than that share counters, which costs them time alone.
+const COUNTERS: usize = 64;
+
+#[repr(align(128))]
+struct Counter(AtomicUsize);
+
+static IN_SECTIONS: [Counter; COUNTERS] = [const { Counter(AtomicUsize::new(0)) }; COUNTERS];
+static FORKING: AtomicBool = AtomicBool::new(false);
+
+/// A thread's part in it.
+struct Me {
+    /// How many sections it is in, one in the other.
+    depth: Cell<u32>,
+    /// Its counter, once it has one.
+    counter: Cell<usize>,
+}
+
+impl Me {
+    fn counter(&self) -> &'static AtomicUsize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        if self.counter.get() == usize::MAX {
+            self.counter.set(NEXT.fetch_add(1, Relaxed) % COUNTERS);
+        }
+        &IN_SECTIONS[self.counter.get()].0
+    }
+
+    #[cold]
+    fn step_aside(&self) {
+        self.counter().fetch_sub(1, SeqCst);
+        while FORKING.load(SeqCst) {
+            std::thread::yield_now();
+        }
+        self.counter().fetch_add(1, SeqCst);
+    }
+}
+
+thread_local! {
+    static ME: Me = const { Me { depth: Cell::new(0), counter: Cell::new(usize::MAX) } };
+}
+
+/// While it lives no other thread forks. For the time that a lock is held which a forked
+/// child may want.
+pub struct Section(PhantomData<*const ()>);
+
+impl Section {
+    pub fn enter() -> Section {
+        ME.with(|me| {
+            let depth = me.depth.get();
+            me.depth.set(depth + 1);
+            if depth == 0 {
+                me.counter().fetch_add(1, SeqCst);
+                while FORKING.load(SeqCst) {
+                    me.step_aside();
+                }
+            }
+        });
+        Section(PhantomData)
+    }
+}
+
+impl Drop for Section {
+    fn drop(&mut self) {
+        ME.with(|me| {
+            me.depth.set(me.depth.get() - 1);
+            if me.depth.get() == 0 {
+                me.counter().fetch_sub(1, SeqCst);
+            }
+        });
+    }
+}
+
+/// Waits until no thread but this one is in a section.
+fn close_sections() {
+    while FORKING.swap(true, SeqCst) {
+        std::thread::yield_now(); // another thread forks as well
+    }
+    let ours = sections_of_ours();
+    for counter in &IN_SECTIONS {
+        while counter.0.load(SeqCst) > usize::from(ours.is_some_and(|ours| std::ptr::eq(ours, &counter.0))) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The counter that this thread is in, if a function of the user's forks that was called
+/// in a section.
+fn sections_of_ours() -> Option<&'static AtomicUsize> {
+    ME.with(|me| (me.depth.get() > 0).then(|| me.counter()))
+}
+
+fn open_sections() {
+    FORKING.store(false, SeqCst);
+}
+
+/// In the child: those who waited for the fork to be over are not there.
+fn forget_sections_of_others() {
+    IN_SECTIONS.iter().for_each(|counter| counter.0.store(0, SeqCst));
+    if let Some(ours) = sections_of_ours() {
+        ours.store(1, SeqCst);
+    }
+}
+
+// ---- the handlers -------------------------------------------------------------------
 
 thread_local! {
     static GUARD: RefCell<Option<registry::ForkGuard>> = const { RefCell::new(None) };
@@ -38,32 +164,41 @@ pub fn install() {
 }
 
 extern "C" fn prepare() {
+    close_sections();
     let guard = registry::lock_for_fork();
     let _ = GUARD.try_with(|g| *g.borrow_mut() = Some(guard));
 }
 
 extern "C" fn parent() {
     let _ = GUARD.try_with(|g| g.borrow_mut().take());
+    open_sections();
 }
 
 extern "C" fn child() {
     GENERATION.fetch_add(1, SeqCst);
     let _ = GUARD.try_with(|g| g.borrow_mut().take());
     let hub = Hub::existing();
+    KEPT.store(hub.map_or(0, |hub| hub.kept().handle.get()), SeqCst);
     registry::forget_others(hub.map(|h| h.remote.number));
+    forget_sections_of_others();
+    open_sections();
     if let Some(hub) = hub {
         hub.after_fork();
     }
 }
 
 impl Hub {
+    /// Who goes on in a child. A callback runs on main's stack: it is main.
+    fn kept(&self) -> &Greenlet {
+        if self.in_callback() { &self.main } else { self.current() }
+    }
+
     fn after_fork(&self) {
-        // A callback runs on main's stack: it is main that goes on.
-        let kept = if self.in_callback() { &*self.main } else { self.current() };
+        let kept = self.kept();
         let main_due = self.timers.deadline(&self.main.timer).filter(|_| self.is_main(kept));
         // SAFETY: the only thread of the child, and nothing polls.
         if unsafe { (*self.poller_mut()).reopen() }.is_err() {
-            eprintln!("weald: no poller in the forked child; waiting for descriptors will fail");
+            eprintln!("weald: no epoll for the forked child; it will try again");
         }
         self.remote.mailbox.reset(self.poller().waker());
         self.timers.clear();
@@ -71,7 +206,9 @@ impl Hub {
         self.forget_callbacks();
         self.abandon_all();
         self.fork_extensions();
-        if let Some(due) = main_due {
+        if let Some(due) = main_due
+            && self.main.state.get() == State::Parked
+        {
             // There is room: there were more timers a moment ago.
             let _ = self.timers.set(&self.main.timer, due);
         }

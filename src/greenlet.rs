@@ -17,7 +17,7 @@
 use crate::error::Error;
 use crate::fiber::Fiber;
 use crate::poller::{FdNode, NotifyFn};
-use crate::stack::Class;
+use crate::stack::{Class, Stack};
 use crate::timer::{FireFn, TimerNode};
 use crate::waitlist::{WaitList, WaitNode};
 use std::any::Any;
@@ -71,6 +71,8 @@ pub enum Waiting {
 pub const KILLED: u8 = 1;
 pub const INTERRUPTED: u8 = 2;
 pub const SCOPED: u8 = 4;
+/// Never goes away: it stands for the loop, which must not block at all.
+pub const LOOPING: u8 = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
@@ -119,11 +121,10 @@ pub struct Extra {
     pub many: Option<Box<dyn Any>>,
 }
 
+#[repr(C, align(64))]
 pub struct Greenlet {
-    // First the fields that every switch touches.
-    pub fiber: UnsafeCell<Option<Fiber>>,
-    /// About where its frames begin while it is suspended, for prefetching.
-    pub sp: Cell<usize>,
+    // The first cache line: what every switch and every hand-over touches.
+    pub fiber: Fiber,
     pub state: Cell<State>,
     pub attention: Cell<u8>,
     pub started: Cell<bool>,
@@ -131,41 +132,54 @@ pub struct Greenlet {
     /// so nobody waits for what it returns.
     pub orphan: Cell<bool>,
     pub wake_code: Cell<i32>,
+    pub node: WaitNode,
+    // The second and third: what a life touches.
+    pub handle: Cell<i64>,
     pub refs: Cell<u32>,
     pub class: Cell<Class>,
-    pub node: WaitNode,
-    pub timer: TimerNode,
-    /// For a wait for one descriptor.
-    pub fd_node: FdNode,
-    pub waiting: Cell<Waiting>,
-    pub since: Cell<i64>,
-    /// The deadline of its own that a parked greenlet in a scope has.
-    pub own_deadline: Cell<i64>,
-    pub handle: Cell<i64>,
-
+    /// The last reference to its handle was dropped while it had not ended.
+    pub is_let_go: Cell<bool>,
+    /// Something in the fourth line must be put in order before the record is used again.
+    pub is_dirty: Cell<bool>,
+    pub stack: Cell<Option<Stack>>,
     pub body: Cell<Body>,
     pub arg: Cell<*mut c_void>,
-    pub destroy: Cell<Option<DestroyFn>>,
     /// The result; for a coroutine also the value in transit.
     pub value: Cell<*mut c_void>,
     pub error: Cell<i32>,
     pub kill_reason: Cell<i32>,
-    pub interrupt: Cell<i32>,
-    pub shield: Cell<u32>,
+
     pub joiners: WaitList,
+    pub destroy: Cell<Option<DestroyFn>>,
     pub parent: Cell<i64>,
     pub id: Cell<i64>,
     pub site: Cell<usize>,
     pub born: Cell<i64>,
-    pub user: Cell<*mut c_void>,
     extra: UnsafeCell<Option<Box<Extra>>>,
+    // The fourth: what a wait touches besides the first.
+    pub timer: TimerNode,
+    pub waiting: Cell<Waiting>,
+    pub since: Cell<i64>,
+    /// The deadline of its own that a parked greenlet in a scope has.
+    pub own_deadline: Cell<i64>,
+    pub user: Cell<*mut c_void>,
+    pub interrupt: Cell<i32>,
+    pub shield: Cell<u32>,
+    /// For a wait for one descriptor.
+    pub fd_node: FdNode,
 }
 
 impl Greenlet {
-    pub fn new(id: i64, class: Class, fire: FireFn, notify: NotifyFn) -> Greenlet {
+    /// A record, in the box that it stays in: its node knows where that is.
+    pub fn boxed(id: i64, class: Class, fire: FireFn, notify: NotifyFn) -> Box<Greenlet> {
+        let g = Box::new(Greenlet::new(id, class, fire, notify));
+        g.node.owner.set(std::ptr::from_ref(&*g).cast());
+        g
+    }
+
+    fn new(id: i64, class: Class, fire: FireFn, notify: NotifyFn) -> Greenlet {
         Greenlet {
-            fiber: UnsafeCell::new(None),
-            sp: Cell::new(0),
+            fiber: Fiber::default(),
             state: Cell::new(State::New),
             attention: Cell::new(0),
             started: Cell::new(false),
@@ -173,6 +187,9 @@ impl Greenlet {
             wake_code: Cell::new(0),
             refs: Cell::new(0),
             class: Cell::new(class),
+            is_let_go: Cell::new(false),
+            is_dirty: Cell::new(false),
+            stack: Cell::new(None),
             node: WaitNode::default(),
             timer: TimerNode::new(fire),
             fd_node: FdNode::new(notify).exclusive(),
@@ -196,6 +213,16 @@ impl Greenlet {
             user: Cell::new(std::ptr::null_mut()),
             extra: UnsafeCell::new(None),
         }
+    }
+
+    /// The greenlet that a fiber lies in.
+    ///
+    /// # Safety
+    /// `fiber` is the `fiber` field of a living record.
+    #[inline(always)]
+    pub unsafe fn of_fiber<'a>(fiber: *const Fiber) -> &'a Greenlet {
+        // SAFETY: by contract.
+        unsafe { &*fiber.byte_sub(std::mem::offset_of!(Greenlet, fiber)).cast::<Greenlet>() }
     }
 
     /// The greenlet that a timer node lies in.
@@ -229,6 +256,16 @@ impl Greenlet {
     pub fn failure(&self) -> Option<Error> {
         let code = self.error.get();
         (code != 0).then(|| Error::from_code(code))
+    }
+
+    pub fn set_user(&self, user: *mut c_void) {
+        self.user.set(user);
+        self.is_dirty.set(true);
+    }
+
+    pub fn set_shield(&self, depth: u32) {
+        self.shield.set(depth);
+        self.is_dirty.set(true);
     }
 
     #[inline]
@@ -276,9 +313,17 @@ impl Greenlet {
         }
     }
 
-    /// How much of the stack it has, for reports and conservative collectors.
-    pub fn stack_bounds(&self) -> Option<(usize, usize)> {
-        // SAFETY: a read of a field that only the root changes.
-        unsafe { (*self.fiber.get()).as_ref() }.map(|f| f.bounds())
+    /// Forgets what was suspended and takes the stack that it was on.
+    pub fn take_stack(&self) -> Option<Stack> {
+        self.fiber.clear();
+        self.stack.take()
     }
 }
+
+// The comments above say which fields share a line.
+const _: () = {
+    assert!(std::mem::offset_of!(Greenlet, handle) == 64);
+    assert!(std::mem::offset_of!(Greenlet, joiners) == 128);
+    assert!(std::mem::offset_of!(Greenlet, timer) == 192);
+    assert!(std::mem::offset_of!(Greenlet, fd_node) == 256);
+};

@@ -16,6 +16,7 @@
 //! last one closes the object.
 
 use crate::error::{Error, Result};
+use crate::sys;
 use std::cell::{Cell, UnsafeCell};
 
 const INDEX_BITS: u32 = 22;
@@ -24,6 +25,7 @@ const HUB_BITS: u32 = 10;
 const GENERATION_SHIFT: u32 = INDEX_BITS;
 const HUB_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
 const KIND_SHIFT: u32 = HUB_SHIFT + HUB_BITS;
+#[cfg(test)]
 const INDEX_MASK: i64 = (1 << INDEX_BITS) - 1;
 const MAX_GENERATION: u32 = (1 << GENERATION_BITS) - 1;
 pub const MAX_HUBS: usize = 1 << HUB_BITS;
@@ -94,6 +96,9 @@ const FREE: i64 = i64::MIN;
 pub struct Table {
     /// Always a power of two, so that looking up needs a mask and no bounds check.
     slots: UnsafeCell<Vec<Slot>>,
+    /// The first slot, and the number of slots less one: `slots` for looking up.
+    base: Cell<*mut Slot>,
+    mask: Cell<usize>,
     first_free: Cell<u32>,
     hub: usize,
     first_generation: u32,
@@ -108,16 +113,18 @@ unsafe fn close_erased<T: Object>(object: *const ()) {
 impl Table {
     /// A table whose handles name `hub` and start at `first_generation`, which is
     /// above every generation an earlier hub of the same number has used.
-    pub fn new(hub: usize, first_generation: u32) -> Table {
+    pub fn new(hub: usize, first_generation: u32) -> Result<Table> {
         let table = Table {
             slots: UnsafeCell::new(Vec::new()),
+            base: Cell::new(std::ptr::null_mut()),
+            mask: Cell::new(0),
             first_free: Cell::new(NO_SLOT),
             hub,
             first_generation,
             live: Cell::new(0),
         };
-        table.grow().expect("sixteen slots");
-        table
+        table.grow()?; // never without slots: see `slot`
+        Ok(table)
     }
 
     #[allow(clippy::mut_from_ref)]
@@ -136,6 +143,7 @@ impl Table {
         if new > 1 << INDEX_BITS {
             return Err(Error::NOMEM);
         }
+        sys::may_fail(sys::Call::Alloc)?;
         slots.try_reserve_exact(new - old).map_err(|_| Error::NOMEM)?;
         // Lowest index first, so that handles are dense and deterministic.
         for i in old..new {
@@ -144,6 +152,8 @@ impl Table {
             slots.push(Slot { handle, object: std::ptr::null(), close: None, refs: 0, next_free: next });
         }
         self.first_free.set(old as u32);
+        self.base.set(slots.as_mut_ptr());
+        self.mask.set(new - 1);
         Ok(())
     }
 
@@ -170,18 +180,63 @@ impl Table {
     }
 
     #[allow(clippy::mut_from_ref)]
-    #[inline]
+    #[inline(always)]
     fn slot(&self, handle: i64) -> Result<&mut Slot> {
-        let slots = self.slots();
-        let index = (handle & INDEX_MASK) as usize & (slots.len() - 1);
-        // SAFETY: the length is a power of two of at least sixteen, so the mask
-        // keeps the index below it.
-        let slot = unsafe { slots.get_unchecked_mut(index) };
+        // A table has at most as many slots as an index has values.
+        let index = handle as usize & self.mask.get();
+        // SAFETY: the number of slots is a power of two of at least sixteen, so the mask
+        // keeps the index below it; no other reference into the slots is alive.
+        let slot = unsafe { &mut *self.base.get().add(index) };
         if slot.handle == handle { Ok(slot) } else { Err(Error::BADF) }
     }
 
+    /// Takes a handle out of use and leaves its object in the slot, for `renew`.
+    #[inline(always)]
+    pub fn rest(&self, handle: i64) {
+        if let Ok(slot) = self.slot(handle) {
+            slot.handle = handle | FREE;
+            self.live.set(self.live.get() - 1);
+        }
+    }
+
+    /// Gives the object of a handle that rests the next one, with one reference. The
+    /// handle `may_be_renewed`.
+    #[inline(always)]
+    pub fn renew(&self, resting: i64) -> i64 {
+        let handle = resting + (1 << GENERATION_SHIFT);
+        // SAFETY: as in `slot`.
+        let slot = unsafe { &mut *self.base.get().add(handle as usize & self.mask.get()) };
+        debug_assert!(slot.handle == resting | FREE && may_be_renewed(resting));
+        slot.handle = handle;
+        slot.refs = 1;
+        self.live.set(self.live.get() + 1);
+        handle
+    }
+
+    /// Frees the slot of a handle that rests.
+    pub fn free(&self, resting: i64) {
+        let index = resting as usize & self.mask.get();
+        let slot = &mut self.slots()[index];
+        slot.object = std::ptr::null();
+        if may_be_renewed(resting) {
+            slot.next_free = self.first_free.get();
+            self.first_free.set(index as u32);
+        }
+    }
+
+    /// As `get`, and drops one reference; says how many are left.
+    #[inline(always)]
+    pub fn unref_object<T: Object>(&self, handle: i64) -> Result<(*const T, u32)> {
+        let slot = self.slot(handle)?;
+        if kind_of(handle) != T::KIND as u8 || slot.refs == 0 {
+            return Err(Error::BADF);
+        }
+        slot.refs -= 1;
+        Ok((slot.object.cast(), slot.refs))
+    }
+
     /// The object behind a handle of kind `T::KIND`.
-    #[inline]
+    #[inline(always)]
     pub fn get<T: Object>(&self, handle: i64) -> Result<*const T> {
         let slot = self.slot(handle)?;
         if kind_of(handle) != T::KIND as u8 {
@@ -216,16 +271,10 @@ impl Table {
     /// Takes the handle out of use and returns what closes its object.
     #[inline]
     pub fn remove(&self, handle: i64) -> Result<Closer> {
-        let index = (handle & INDEX_MASK) as u32;
         let slot = self.slot(handle)?;
         let closer = Closer { object: slot.object, close: slot.close };
-        slot.handle = handle | FREE;
-        slot.object = std::ptr::null();
-        if generation_of(handle) < MAX_GENERATION {
-            slot.next_free = self.first_free.get();
-            self.first_free.set(index);
-        }
-        self.live.set(self.live.get() - 1);
+        self.rest(handle);
+        self.free(handle);
         Ok(closer)
     }
 
@@ -248,6 +297,12 @@ impl Table {
 #[inline]
 fn generation_of(handle: i64) -> u32 {
     ((handle >> GENERATION_SHIFT) & MAX_GENERATION as i64) as u32
+}
+
+/// Whether the handle's slot can give out another one.
+#[inline]
+pub fn may_be_renewed(handle: i64) -> bool {
+    generation_of(handle) < MAX_GENERATION
 }
 
 /// True when a new hub may start at `generation` and has room to live.
@@ -291,7 +346,7 @@ mod tests {
 
     #[test]
     fn stale_handle_is_rejected_after_reuse() {
-        let table = Table::new(1, 1);
+        let table = Table::new(1, 1).unwrap();
         let first = table.insert(&Thing).unwrap();
         table.remove(first).unwrap().close();
         let second = table.insert(&Thing).unwrap();
@@ -302,10 +357,10 @@ mod tests {
 
     #[test]
     fn wrong_kind_wrong_hub_and_noise_are_rejected() {
-        let table = Table::new(1, 1);
+        let table = Table::new(1, 1).unwrap();
         let h = table.insert(&Thing).unwrap();
         assert!(table.get::<Other>(h).is_err());
-        assert!(Table::new(2, 1).get::<Thing>(h).is_err());
+        assert!(Table::new(2, 1).unwrap().get::<Thing>(h).is_err());
         for noise in [0, -1, i64::MIN, i64::MAX, h ^ (1 << 40), h + 1, h | i64::MIN] {
             assert!(table.get::<Thing>(noise).is_err());
         }
@@ -313,7 +368,7 @@ mod tests {
 
     #[test]
     fn slot_is_retired_when_its_generation_is_used_up() {
-        let table = Table::new(1, MAX_GENERATION);
+        let table = Table::new(1, MAX_GENERATION).unwrap();
         let h = table.insert(&Thing).unwrap();
         table.remove(h).unwrap().close();
         let next = table.insert(&Thing).unwrap();
@@ -321,8 +376,34 @@ mod tests {
     }
 
     #[test]
+    fn a_renewed_handle_is_another_one_for_the_same_object() {
+        let table = Table::new(1, 1).unwrap();
+        let first = table.insert(&Thing).unwrap();
+        table.rest(first);
+        assert_eq!((table.get::<Thing>(first), table.live()), (Err(Error::BADF), 0));
+        let second = table.renew(first);
+        assert_ne!(first, second);
+        assert!(table.get::<Thing>(first).is_err() && table.get::<Thing>(second).is_ok());
+        assert_eq!((table.refs(second), table.live()), (Ok(1), 1));
+        table.rest(second);
+        table.free(second);
+        let third = table.insert(&Thing).unwrap();
+        assert_eq!(third & INDEX_MASK, first & INDEX_MASK);
+        assert!(table.get::<Thing>(second).is_err());
+    }
+
+    #[test]
+    fn a_slot_whose_generations_are_used_up_is_not_renewed() {
+        let table = Table::new(1, MAX_GENERATION - 1).unwrap();
+        let first = table.insert(&Thing).unwrap();
+        assert!(may_be_renewed(first));
+        table.rest(first);
+        assert!(!may_be_renewed(table.renew(first)));
+    }
+
+    #[test]
     fn ten_thousand_handles_are_distinct() {
-        let table = Table::new(3, 1);
+        let table = Table::new(3, 1).unwrap();
         let mut all: Vec<i64> = (0..10_000).map(|_| table.insert(&Thing).unwrap()).collect();
         assert_eq!(table.live(), 10_000);
         all.sort();

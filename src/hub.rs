@@ -1,8 +1,9 @@
 //! The hub: one per thread, and its loop.
 //!
 //! The root stack runs the loop: when the thread's own (main) greenlet blocks, the
-//! loop runs right there until main may go on. Only the root resumes greenlets; a
-//! greenlet that blocks suspends to the root.
+//! loop runs right there until main may go on. The root begins and ends greenlets; one
+//! that blocks passes straight to the next that is ready, and to the root when there is
+//! none, or when its time for a look round has come.
 //!
 //! ```text
 //!         +--> ready greenlets, first in first out, for a bounded time
@@ -21,7 +22,8 @@
 
 use crate::error::{Error, Result};
 use crate::fence;
-use crate::greenlet::{Greenlet, LinkFn, State, Waiting};
+use crate::fiber::{Fiber, Root};
+use crate::greenlet::{Greenlet, LOOPING, LinkFn, State, Waiting};
 use crate::handle::Table;
 use crate::hooks::Hooks;
 use crate::poller::{self, FdNode, Poller};
@@ -76,8 +78,10 @@ pub struct Hub {
     pub current: Cell<*const Greenlet>,
     pub ready: Ring<Greenlet>,
     pub budget: Cell<u32>,
+    pub root: Root,
     errno: *mut c_int,
     cxa: Cell<*mut [usize; 2]>,
+    no_cxa: UnsafeCell<[usize; 2]>,
     pub hooks: Cell<Option<&'static Hooks>>,
     all_hooks: UnsafeCell<Vec<*const Hooks>>,
     /// Whom to resume next, past the ready queue (raw switch).
@@ -186,35 +190,46 @@ impl Hub {
     pub fn get() -> Result<&'static Hub> {
         match Hub::existing() {
             Some(hub) => Ok(hub),
-            None => Hub::create(),
+            None => match Hub::create_here() {
+                0 => Ok(Hub::existing().expect("just made")),
+                code => Err(Error::from_code(code)),
+            },
         }
     }
 
+    /// As `create`, with a code: a `Result` that holds a pointer comes back in memory,
+    /// and then the hub would go through memory on the usual way as well.
     #[cold]
     #[inline(never)]
-    fn create() -> Result<&'static Hub> {
+    fn create_here() -> i32 {
+        Hub::create().map_or_else(|e| e.code(), |()| 0)
+    }
+
+    fn create() -> Result<()> {
         if tls::get() == SHUT_DOWN {
             return Err(Error::SHUTDOWN);
         }
         let poller = Poller::new()?;
-        let (number, first_generation) = registry::take_number()?;
+        let number = registry::take_number()?;
         let mailbox = remote::Mailbox::new(poller.waker());
-        let remote = Arc::new(Remote { number, mailbox, exposed: AtomicUsize::new(0) });
+        let remote = Arc::new(Remote { number: number.number, mailbox, exposed: AtomicUsize::new(0) });
         let stacks = Stacks::new();
         let class = stacks.class(0)?;
-        let record = |id| Box::new(Greenlet::new(id, class, Hub::greenlet_timer, Hub::greenlet_fd));
+        let record = |id| Greenlet::boxed(id, class, Hub::greenlet_timer, Hub::greenlet_fd);
         let hub = Box::new(Hub {
             current: Cell::new(std::ptr::null()),
             ready: Ring::default(),
             budget: Cell::new(SLICES),
+            root: Root::default(),
             errno: sys::errno_location(),
-            cxa: Cell::new(sys::cxa_globals()),
+            cxa: Cell::new(std::ptr::null_mut()),
+            no_cxa: UnsafeCell::new([0; 2]),
             hooks: Cell::new(None),
             all_hooks: UnsafeCell::new(Vec::new()),
             next: Cell::new(std::ptr::null()),
             main: record(0),
             looper: record(-1),
-            table: Table::new(number, first_generation),
+            table: Table::new(number.number, number.first_generation)?,
             stacks,
             timers: Timers::default(),
             stats: Stats::default(),
@@ -245,6 +260,7 @@ impl Hub {
             records_freed: Cell::new(0),
             extensions: UnsafeCell::new(HashMap::new()),
         });
+        hub.look_for_cxa();
         hub.ready.reserve_one()?; // main's place
         hub.main.state.set(State::Running);
         hub.main.started.set(true);
@@ -254,13 +270,15 @@ impl Hub {
         hub.main.handle.set(hub.table.insert(main)?);
         hub.table.unref(hub.main.handle.get())?; // nobody may close it
         hub.looper.state.set(State::Running);
+        hub.looper.flag(LOOPING);
         hub.current.set(main);
         registry::publish(&hub.remote);
+        number.keep();
         fork::install();
         overflow::install();
         tls::set(Box::into_raw(hub).cast());
         AT_THREAD_EXIT.with(|_| ());
-        Ok(Hub::existing().expect("just set"))
+        Ok(())
     }
 
     /// Ends this thread's hub for good; the thread gets ESHUTDOWN from now on.
@@ -293,6 +311,7 @@ impl Hub {
         std::ptr::eq(g, &*self.main)
     }
 
+    #[inline(always)]
     pub fn in_callback(&self) -> bool {
         std::ptr::eq(self.current.get(), &*self.looper)
     }
@@ -443,11 +462,10 @@ impl Hub {
             if g.started.get() || self.begin(g) {
                 self.current.set(g);
                 g.state.set(State::Running);
-                // SAFETY: a greenlet that has begun and not ended has a fiber, and
-                // nobody else touches it: only the root resumes.
-                let done = unsafe { (*g.fiber.get()).as_mut().unwrap_unchecked() }.resume();
-                if done {
-                    self.finish(g);
+                // SAFETY: on the root, and a greenlet that has begun and not ended and
+                // does not run is suspended.
+                if unsafe { g.fiber.resume(&self.root) } {
+                    self.finish(self.current()); // perhaps one that `g` passed to
                 }
             }
             let next = self.next.replace(std::ptr::null());
@@ -492,10 +510,10 @@ impl Hub {
             };
             if let Some(g) = self.ready.peek(5) {
                 let record = g as usize;
-                [0, 64, 128, 256, 320].iter().for_each(|line| fetch(record + line));
+                [0, 192].iter().for_each(|line| fetch(record + line));
                 let sp = match self.ready.peek(2) {
                     // SAFETY: who is in the ring is alive.
-                    Some(g) => unsafe { (*g).sp.get() },
+                    Some(g) => unsafe { (*g).fiber.sp() },
                     None => 0,
                 };
                 // Not begun: no stack yet, and fetching from nowhere costs a page walk.
@@ -600,7 +618,11 @@ impl Hub {
                 self.run_ready();
             }
             self.run_callbacks();
-            self.remote.mailbox.may_sleep(); // a foreign loop sleeps for us
+            // As before a sleep of our own: a foreign loop sleeps for us.
+            if self.poller().has_unverified() {
+                self.poller().verify(true);
+            }
+            self.remote.mailbox.may_sleep();
             Ok(!self.nothing_left())
         })
     }
@@ -835,37 +857,46 @@ impl Hub {
     /// exception state. The binding's `leave` hook saves the rest.
     #[inline(always)]
     fn save_state(&self, g: &Greenlet) -> (c_int, [usize; 2]) {
-        // SAFETY: both belong to this thread and live as long as it does.
-        let errno = unsafe { *self.errno };
-        let cxa = self.cxa.get();
-        // SAFETY: as above.
-        let exceptions = if cxa.is_null() { [0; 2] } else { unsafe { *cxa } };
-        if let Some(hooks) = self.hooks.get() {
-            hooks.on_leave(g);
+        if self.hooks.get().is_some() {
+            self.call_leave_hook(g);
         }
-        (errno, exceptions)
+        // SAFETY: both belong to this thread and live as long as it does (or, without
+        // C++, as long as the process).
+        unsafe { (*self.errno, *self.cxa.get()) }
     }
 
     #[inline(always)]
     fn restore_state(&self, g: &Greenlet, (errno, exceptions): (c_int, [usize; 2])) {
-        if let Some(hooks) = self.hooks.get() {
-            hooks.on_enter(g);
+        if self.hooks.get().is_some() {
+            self.call_enter_hook(g);
         }
-        // SAFETY: both belong to this thread and live as long as it does.
+        // SAFETY: as above.
         unsafe {
             *self.errno = errno;
-            if !self.cxa.get().is_null() {
-                *self.cxa.get() = exceptions;
-            }
+            *self.cxa.get() = exceptions;
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn call_leave_hook(&self, g: &Greenlet) {
+        if let Some(hooks) = self.hooks.get() {
+            hooks.on_leave(g);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn call_enter_hook(&self, g: &Greenlet) {
+        if let Some(hooks) = self.hooks.get() {
+            hooks.on_enter(g);
         }
     }
 
     /// A fresh greenlet starts with no exception in flight.
     pub fn clear_switch_state(&self) {
-        if !self.cxa.get().is_null() {
-            // SAFETY: this thread's block.
-            unsafe { *self.cxa.get() = [0; 2] };
-        }
+        // SAFETY: this thread's block.
+        unsafe { *self.cxa.get() = [0; 2] };
     }
 
     /// Sets the binding's hooks. Old ones are kept until the hub ends: a switch may be
@@ -883,30 +914,91 @@ impl Hub {
 
     /// C++ may have been loaded since the hub was made.
     pub fn look_for_cxa(&self) {
-        if self.cxa.get().is_null() {
-            self.cxa.set(sys::cxa_globals());
-        }
+        let found = sys::cxa_globals();
+        // Without C++ there is nothing to switch; a place of our own spares the test.
+        self.cxa.set(if found.is_null() { self.no_cxa.get() } else { found });
     }
 
-    /// Gives control away; returns when the current greenlet is resumed. The only
-    /// place where a greenlet stops running. Inlined into every function that blocks:
+    /// Gives control away; returns when the current greenlet is resumed. One of the two
+    /// places where a greenlet stops running. Inlined into every function that blocks:
     /// each frame between here and the caller costs a return that may be mispredicted.
+    ///
+    /// Returns this hub and `g` once more: use these from here on, they are known before
+    /// the stack that holds the others has been read.
     #[inline(always)]
-    pub fn suspend(&self, g: &Greenlet) {
+    pub fn suspend<'a>(&'a self, g: &'a Greenlet) -> (&'a Hub, &'a Greenlet) {
         let state = self.save_state(g);
-        if self.is_main(g) {
-            self.run_until_main();
-        } else {
-            let marker = 0u8;
-            g.sp.set(&raw const marker as usize);
-            // SAFETY: g is current, so it has a fiber and this is its stack.
-            unsafe { (*g.fiber.get()).as_ref().unwrap_unchecked().suspend() };
+        let (hub, g) = match self.is_main(g) {
+            true => self.run_as_main(),
+            false => self.give_way(g),
+        };
+        hub.restore_state(g, state);
+        (hub, g)
+    }
+
+    /// As `suspend`, and `to` goes on, past those who are ready.
+    #[inline(always)]
+    pub fn suspend_for<'a>(&'a self, g: &'a Greenlet, to: &Greenlet) -> (&'a Hub, &'a Greenlet) {
+        let state = self.save_state(g);
+        let (hub, g) = match self.is_main(g) {
+            true => {
+                self.next.set(to);
+                self.run_as_main()
+            }
+            false => self.pass(g, to),
+        };
+        hub.restore_state(g, state);
+        (hub, g)
+    }
+
+    #[inline(always)]
+    fn run_as_main(&self) -> (&Hub, &Greenlet) {
+        self.run_until_main();
+        (self, &self.main)
+    }
+
+    /// Goes on with who comes next: directly if it is suspended, else by the root.
+    #[inline(always)]
+    fn give_way<'a>(&'a self, g: &'a Greenlet) -> (&'a Hub, &'a Greenlet) {
+        let budget = self.budget.get();
+        if budget > 0
+            && let Some(next) = self.ready.pop()
+        {
+            self.budget.set(budget - 1);
+            self.prefetch();
+            // SAFETY: what is in the ready ring is alive.
+            return self.pass(g, unsafe { &*next });
         }
-        self.restore_state(g, state);
+        // SAFETY: g is current, so this is its stack.
+        Hub::arrived(unsafe { g.fiber.suspend(&self.root) })
+    }
+
+    /// Goes on with `next`, whose turn it is.
+    #[inline(always)]
+    fn pass<'a>(&'a self, g: &'a Greenlet, next: &Greenlet) -> (&'a Hub, &'a Greenlet) {
+        if next.fiber.is_suspended() {
+            self.current.set(next);
+            next.state.set(State::Running);
+            // SAFETY: g is current, so this is its stack; who is ready is suspended, or
+            // is g itself.
+            return Hub::arrived(unsafe { g.fiber.pass(&next.fiber, &self.root) });
+        }
+        // It is main, or has not begun.
+        self.next.set(next);
+        // SAFETY: as above.
+        Hub::arrived(unsafe { g.fiber.suspend(&self.root) })
+    }
+
+    /// The hub and the greenlet that go on after a switch.
+    #[inline(always)]
+    fn arrived<'a>((fiber, root): (*const Fiber, *const Root)) -> (&'a Hub, &'a Greenlet) {
+        // SAFETY: a switch returns the fiber that suspended and its hub's root, and
+        // fibers lie in living records, a root in its hub.
+        unsafe { (&*root.byte_sub(std::mem::offset_of!(Hub, root)).cast(), Greenlet::of_fiber(fiber)) }
     }
 
     /// Makes a parked greenlet ready; `code` is 0 or why its wait failed.
-    #[inline]
+    #[inline(always)]
     pub fn wake(&self, g: &Greenlet, code: i32) {
         if g.state.get() == State::Parked {
             self.timers.cancel(&g.timer);

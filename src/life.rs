@@ -2,11 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::fence;
-use crate::fiber::Fiber;
 use crate::greenlet::{
     Body, DestroyFn, Greenlet, INTERRUPTED, KILLED, Link, LinkFn, LinkWhen, OnEnd, SCOPED, State, Waiting,
 };
-use crate::handle::{Kind, Object};
+use crate::handle::{Kind, Object, may_be_renewed};
 use crate::hub::{Callback, Hub};
 use crate::stack::Class;
 use crate::sys;
@@ -56,66 +55,64 @@ impl Hub {
     // ---- making ----------------------------------------------------------------
 
     /// A greenlet that has not been started. Either all of it is made or nothing.
-    #[inline]
+    #[inline(always)]
     pub fn create_greenlet(&self, body: Body, arg: *mut c_void, class: Class, site: usize) -> Result<&Greenlet> {
         self.stacks.reserve(class)?;
         if let Err(e) = self.ready.reserve_one() {
             self.stacks.unreserve(class);
             return Err(e);
         }
-        match self.make_record(class) {
-            Ok(g) => {
-                g.body.set(body);
-                g.arg.set(arg);
-                g.site.set(site);
-                g.parent.set(self.current().handle.get());
-                g.born.set(self.now.get());
-                self.stats.spawned.set(self.stats.spawned.get() + 1);
+        let record = match self.records().pop() {
+            Some(record) => {
+                let g: *const Greenlet = Box::into_raw(record);
+                // SAFETY: nobody else has it.
+                let g = unsafe { &*g };
+                g.handle.set(self.table.renew(g.handle.get()));
                 Ok(g)
             }
+            None => self.make_record(class),
+        };
+        let g = match record {
+            Ok(g) => g,
             Err(e) => {
                 self.ready.unreserve_one();
                 self.stacks.unreserve(class);
-                Err(e)
+                return Err(e);
             }
-        }
+        };
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        g.id.set(id);
+        g.class.set(class);
+        g.refs.set(2); // the table's, and one until it is done
+        g.body.set(body);
+        g.arg.set(arg);
+        g.site.set(site);
+        g.parent.set(self.current().handle.get());
+        g.born.set(self.now.get());
+        self.stats.spawned.set(self.stats.spawned.get() + 1);
+        Ok(g)
     }
 
     // Boxed because a record in use must not move; it stays in its box when it is spare.
     #[allow(clippy::mut_from_ref, clippy::vec_box)]
+    #[inline(always)]
     fn records(&self) -> &mut Vec<Box<Greenlet>> {
         // SAFETY: one thread; the reference ends with the statement that uses it.
         unsafe { &mut *self.records.get() }
     }
 
-    #[inline]
+    /// A new record, with its first handle. It keeps its place in the table while it is
+    /// spare.
+    #[cold]
+    #[inline(never)]
     fn make_record(&self, class: Class) -> Result<&Greenlet> {
-        let id = self.next_id.get();
-        let record = match self.records().pop() {
-            Some(record) => record,
-            None => {
-                sys::may_fail(sys::Call::Alloc)?;
-                Box::new(Greenlet::new(id, class, Hub::greenlet_timer, Hub::greenlet_fd))
-            }
-        };
+        sys::may_fail(sys::Call::Alloc)?;
+        let record = Greenlet::boxed(0, class, Hub::greenlet_timer, Hub::greenlet_fd);
+        record.handle.set(self.table.insert(&raw const *record)?);
         let g: *const Greenlet = Box::into_raw(record);
-        // SAFETY: just made, or spare: nobody else has it.
-        let g = unsafe { &*g };
-        match self.table.insert(g) {
-            Ok(handle) => {
-                g.handle.set(handle);
-                g.id.set(id);
-                g.class.set(class);
-                g.refs.set(2); // the table's, and one until it is done
-                self.next_id.set(id + 1);
-                Ok(g)
-            }
-            Err(e) => {
-                // SAFETY: taken out of its box above.
-                drop(unsafe { Box::from_raw(std::ptr::from_ref(g).cast_mut()) });
-                Err(e)
-            }
-        }
+        // SAFETY: just made.
+        Ok(unsafe { &*g })
     }
 
     /// spawn with options: made, named, and started now or later.
@@ -123,7 +120,9 @@ impl Hub {
         let class = self.stacks.class(options.stack_size)?;
         let g = self.create_greenlet(body, arg, class, options.site)?;
         g.destroy.set(options.destroy);
-        g.user.set(options.user);
+        if !options.user.is_null() {
+            g.set_user(options.user);
+        }
         if let Some(name) = options.name {
             g.with_extra(|x| x.name = Some(name.into()));
         }
@@ -131,8 +130,7 @@ impl Hub {
             hooks.on_created(g);
         }
         if options.detached {
-            // Nobody has seen the handle: it dies with the greenlet.
-            self.table.unref(g.handle.get())?;
+            self.let_go(g); // nobody has seen the handle: it dies with the greenlet
         }
         if !start {
         } else if options.delay_ns > 0 {
@@ -147,21 +145,26 @@ impl Hub {
     }
 
     /// The short form.
-    #[inline]
+    #[inline(always)]
     pub fn spawn(&self, body: Body, arg: *mut c_void, site: usize) -> Result<&Greenlet> {
         let class = self.stacks.default_class();
         let g = self.create_greenlet(body, arg, class, site)?;
         if let Some(hooks) = self.hooks.get() {
             hooks.on_created(g);
         }
-        self.start(g);
+        self.start_fresh(g);
         Ok(g)
     }
 
     /// Puts a new greenlet at the end of the ready queue.
-    #[inline]
     pub fn start(&self, g: &Greenlet) {
         self.timers.cancel(&g.timer);
+        self.start_fresh(g);
+    }
+
+    /// As `start`, for one that was made just now.
+    #[inline(always)]
+    fn start_fresh(&self, g: &Greenlet) {
         g.state.set(State::Ready);
         self.alive.set(self.alive.get() + 1);
         self.ready.push(g);
@@ -190,30 +193,34 @@ impl Hub {
             self.end_unstarted(g, Error::CANCELED);
             return false;
         }
-        let stack = match self.stacks.take(g.class.get()) {
-            Ok(stack) => stack,
-            Err(e) => {
-                self.alive.set(self.alive.get() - 1);
-                let report = || self.report_failure(g.handle.get(), e, "no stack could be had");
-                self.as_loop(&|| "the error handler".into(), report);
-                self.end_unstarted(g, e);
-                return false;
-            }
-        };
+        if let Err(e) = self.give_stack(g) {
+            self.alive.set(self.alive.get() - 1);
+            let report = || self.report_failure(g.handle.get(), e, "no stack could be had");
+            self.as_loop(&|| "the error handler".into(), report);
+            self.end_unstarted(g, e);
+            return false;
+        }
+        true
+    }
+
+    /// Gives a greenlet what it runs on; ENOMEM changes nothing.
+    #[inline]
+    pub fn give_stack(&self, g: &Greenlet) -> Result<()> {
+        let stack = self.stacks.take(g.class.get())?;
         g.started.set(true);
         // SAFETY: the record outlives its fiber; `run_body` catches what unwinds.
-        let fiber = unsafe { Fiber::new(stack, run_body, std::ptr::from_ref(g).cast()) };
-        // SAFETY: a record without a fiber; only the root touches the field.
-        unsafe { *g.fiber.get() = Some(fiber) };
-        true
+        unsafe {
+            g.fiber.begin(&self.root, self.stacks.span(g.class.get(), &stack), run_body, std::ptr::from_ref(g).cast())
+        };
+        g.stack.set(Some(stack));
+        Ok(())
     }
 
     /// A greenlet's fiber has returned: its stack goes back, who waits is told.
     #[inline(never)]
     pub fn finish(&self, g: &Greenlet) {
-        // SAFETY: on the root, and the fiber has returned.
-        if let Some(fiber) = unsafe { (*g.fiber.get()).take() } {
-            self.stacks.give(fiber.into_stack());
+        if let Some(stack) = g.take_stack() {
+            self.stacks.give(g.class.get(), stack);
         }
         self.alive.set(self.alive.get() - 1);
         if !self.is_coroutine(g) {
@@ -245,7 +252,7 @@ impl Hub {
         self.end(g);
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&self, g: &Greenlet) {
         g.state.set(State::Done);
         self.ready.unreserve_one();
@@ -259,16 +266,22 @@ impl Hub {
         if g.has_extra() {
             self.run_links(g);
         }
-        if self.table.refs(g.handle.get()) == Ok(0) {
+        if g.is_let_go.get() {
             self.drop_handle(g);
         }
         self.release(g);
     }
 
+    #[inline(always)]
     fn drop_handle(&self, g: &Greenlet) {
-        if let Ok(closer) = self.table.remove(g.handle.get()) {
-            closer.close();
-        }
+        self.table.rest(g.handle.get());
+        self.release(g);
+    }
+
+    /// Drops the only reference to the handle of one that has not ended.
+    pub fn let_go(&self, g: &Greenlet) {
+        let _ = self.table.unref(g.handle.get());
+        g.is_let_go.set(true);
     }
 
     fn run_links(&self, g: &Greenlet) {
@@ -292,6 +305,15 @@ impl Hub {
         }
     }
 
+    /// Lowest and one past the highest byte of its stack, while it has one: for reports
+    /// and conservative collectors.
+    pub fn stack_bounds(&self, g: &Greenlet) -> Option<(usize, usize)> {
+        let stack = g.stack.take()?;
+        let bounds = self.stacks.bounds(g.class.get(), &stack);
+        g.stack.set(Some(stack));
+        Some(bounds)
+    }
+
     // ---- references ------------------------------------------------------------
 
     pub fn retain(&self, g: &Greenlet) {
@@ -308,15 +330,18 @@ impl Hub {
         }
     }
 
+    #[inline(never)]
     fn put_away(&self, g: &Greenlet) {
         // SAFETY: made by Box::into_raw, and nobody refers to it any more.
         let mut record = unsafe { Box::from_raw(std::ptr::from_ref(g).cast_mut()) };
-        if self.records().len() >= SPARE_RECORDS {
+        let handle = record.handle.get();
+        if self.records().len() >= SPARE_RECORDS || !may_be_renewed(handle) {
             self.records_freed.set(self.records_freed.get() + 1);
-            return;
+            return self.table.free(handle);
         }
         record.state.set(State::New);
         record.started.set(false);
+        record.is_let_go.set(false);
         record.orphan.set(false);
         record.attention.set(0);
         record.wake_code.set(0);
@@ -324,10 +349,11 @@ impl Hub {
         record.destroy.set(None);
         record.error.set(0);
         record.kill_reason.set(0);
-        record.shield.set(0);
-        record.user.set(std::ptr::null_mut());
-        record.waiting.set(Waiting::Nothing);
-        record.sp.set(0);
+        if record.is_dirty.take() {
+            record.shield.set(0);
+            record.interrupt.set(0);
+            record.user.set(std::ptr::null_mut());
+        }
         if record.has_extra() {
             record.forget_extra();
         }
@@ -336,18 +362,30 @@ impl Hub {
 
     /// A handle of a greenlet has been closed. A running one goes on by itself, one
     /// that can never run again ends.
+    #[inline(always)]
     pub fn close_greenlet(&self, handle: i64) -> Result<()> {
-        let g = self.greenlet(handle)?;
-        if self.table.unref(handle)? > 0 {
-            return Ok(());
-        }
-        match g.state.get() {
-            State::Done => self.drop_handle(g),
-            State::New if !g.timer.is_set() => self.end_unstarted(g, Error::CANCELED),
-            State::Switched if matches!(g.body.get(), Body::Coroutine(_)) => self.kill(g, 0),
-            _ => {}
+        let (g, left) = match self.table.unref_object::<Greenlet>(handle) {
+            // SAFETY: in the table, so alive.
+            Ok((g, left)) => (unsafe { &*g }, left),
+            Err(e) => return Err(self.why_not(handle, e)),
+        };
+        if left > 0 {
+        } else if g.is_done() {
+            self.drop_handle(g);
+        } else {
+            g.is_let_go.set(true);
+            self.end_if_it_never_runs(g);
         }
         Ok(())
+    }
+
+    #[cold]
+    fn end_if_it_never_runs(&self, g: &Greenlet) {
+        match g.state.get() {
+            State::New if !g.timer.is_set() => self.end_unstarted(g, Error::CANCELED),
+            State::Switched if self.is_coroutine(g) => self.kill(g, 0),
+            _ => {}
+        }
     }
 
     /// The greenlet behind a handle. EPERM when it lives in another thread.
@@ -434,9 +472,12 @@ impl Hub {
 
     /// Raises or lowers the current greenlet's shield against being killed.
     pub fn shield(&self, on: bool) -> Result<()> {
+        if self.in_callback() {
+            return Err(Error::WOULDBLOCK); // the loop is nobody who could be killed
+        }
         let g = self.current();
         let depth = g.shield.get();
-        g.shield.set(if on { depth.checked_add(1) } else { depth.checked_sub(1) }.ok_or(Error::INVAL)?);
+        g.set_shield(if on { depth.checked_add(1) } else { depth.checked_sub(1) }.ok_or(Error::INVAL)?);
         if g.shield.get() > 0 {
             g.unflag(KILLED);
         } else if g.kill_reason.get() != 0 {
@@ -523,9 +564,8 @@ impl Hub {
         self.timers.cancel(&g.timer);
         self.poller().remove(&g.fd_node);
         drop(g.peek_extra(|x| x.many.take()));
-        // SAFETY: not running, and on the root (or the only one that runs).
-        match unsafe { (*g.fiber.get()).take() } {
-            Some(fiber) => self.stacks.give(fiber.abandon()),
+        match g.take_stack() {
+            Some(stack) => self.stacks.give(g.class.get(), stack),
             None => self.stacks.unreserve(g.class.get()),
         }
         if g.state.get() != State::New {
@@ -535,7 +575,7 @@ impl Hub {
         g.error.set(Error::CANCELED.code());
         self.ready.unreserve_one();
         g.peek_extra(|x| (x.links.clear(), x.on_end.clear()));
-        if self.table.refs(g.handle.get()) == Ok(0) {
+        if g.is_let_go.get() {
             self.drop_handle(g);
         }
         self.release(g);
@@ -562,7 +602,7 @@ impl Hub {
 }
 
 /// The base of every greenlet's stack.
-fn run_body(g: *const ()) {
+extern "C" fn run_body(g: *const ()) {
     // SAFETY: `begin` passed a record, which outlives its fiber.
     let g = unsafe { &*g.cast::<Greenlet>() };
     let hub = Hub::existing().expect("a greenlet runs in a hub");

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::fence;
-use crate::greenlet::{Body, Waiting};
+use crate::greenlet::{Body, Greenlet, Waiting};
 use crate::group::Group;
 use crate::handle::Kind;
 use crate::hub::Hub;
@@ -65,11 +65,40 @@ fn task_options(site: usize) -> Options<'static> {
     Options { destroy: Some(drop_task), detached: true, site, ..Options::default() }
 }
 
-/// Spawns a closure into `group`, waiting for room if it is a full pool.
-fn spawn_task(hub: &Hub, group: &Group, run: impl FnOnce(&Hub) + 'static, deadline: Deadline) -> Result<()> {
+/// Spawns a closure into `group`, waiting for room if it is a full pool. `lost` gets the
+/// code when its greenlet fails, which it may do before it runs: killed, or without a
+/// stack.
+fn spawn_task(
+    hub: &Hub,
+    group: &Group,
+    run: impl FnOnce(&Hub) + 'static,
+    lost: impl FnOnce(&Hub, i32) + 'static,
+) -> Result<()> {
     let task = boxed(run);
-    let spawned = group.spawn(hub, Body::Greenlet(run_task), task, &task_options(0), true, deadline);
-    spawned.map(drop).inspect_err(|_| drop_task(task))
+    let spawned = group.spawn(hub, Body::Greenlet(run_task), task, &task_options(0), true, Deadline::NEVER);
+    let handle = spawned.inspect_err(|_| drop_task(task))?;
+    if_lost(hub, hub.greenlet(handle)?, lost);
+    Ok(())
+}
+
+/// As `spawn_task`, outside any group.
+fn spawn_feeder(hub: &Hub, run: impl FnOnce(&Hub) + 'static, lost: impl FnOnce(&Hub, i32) + 'static) -> Result<()> {
+    let task = boxed(run);
+    let spawned = hub.spawn_with(Body::Greenlet(run_task), task, &task_options(0), true);
+    if_lost(hub, spawned.inspect_err(|_| drop_task(task))?, lost);
+    Ok(())
+}
+
+fn if_lost(hub: &Hub, g: &Greenlet, lost: impl FnOnce(&Hub, i32) + 'static) {
+    let nobody = 0; // never takes it back
+    hub.on_end(g, nobody, move |handle| {
+        if let Some(hub) = Hub::existing()
+            && let Ok(g) = hub.greenlet(handle)
+            && let Some(e) = g.failure()
+        {
+            lost(hub, e.code());
+        }
+    });
 }
 
 /// The results of an imap, as they come; and the one who feeds it.
@@ -122,13 +151,13 @@ impl Results {
         results.handle.set(handle);
         let group = keep(group);
         // The feeder is no member of the group: a pool of one must have room for work.
-        let task = boxed(move |hub| results.feed(hub, &group, source));
-        let fed = hub.spawn_with(Body::Greenlet(run_task), task, &task_options(0), true);
-        if let Err(e) = fed {
-            drop_task(task);
-            hub.table.remove(handle)?.close();
-            return Err(e);
-        }
+        let this = results.clone();
+        let feed = move |hub: &Hub| results.feed(hub, &group, source);
+        spawn_feeder(hub, feed, move |hub, code| this.end(hub, Some(code))).inspect_err(|_| {
+            if let Ok(closer) = hub.table.remove(handle) {
+                closer.close();
+            }
+        })?;
         Ok(handle)
     }
 
@@ -142,9 +171,13 @@ impl Results {
         Waiting::Object(self.handle.get())
     }
 
-    /// Takes items from the source and spawns a greenlet for each.
+    /// Takes items from the source and spawns a greenlet for each. One that can not be
+    /// spawned has failed, and is the last: the group may be closed.
     fn feed(self: &Rc<Results>, hub: &Hub, group: &Group, source: Source) {
-        while !self.is_closed.get() && self.wait_for_room(hub).is_ok() {
+        while !self.is_closed.get() {
+            if let Err(e) = self.wait_for_room(hub) {
+                return self.end(hub, Some(e.code()));
+            }
             let mut item = std::ptr::null_mut();
             let more = fence::call(&|| "an item source".into(), || (source.next)(&mut item, source.state));
             match more {
@@ -155,22 +188,25 @@ impl Results {
             }
             let index = self.fed.get();
             self.fed.set(index + 1);
-            let (this, map, user, item) = (self.clone(), source.map, source.user as usize, item as usize);
-            let work = Work { results: this, index, done: false };
-            let run = move |hub: &Hub| {
-                let one = apply_fn(map, item, user);
-                work.finish(hub, one);
-            };
-            if let Err(e) = spawn_task(hub, group, run, Deadline::NEVER) {
-                // The dropped `Work` has told of its item's fate.
+            let (map, user, item) = (source.map, source.user as usize, item as usize);
+            let work = Rc::new(Work { results: self.clone(), index, is_done: Cell::new(false) });
+            let (theirs, ours) = (work.clone(), work.clone());
+            let run = move |hub: &Hub| theirs.finish(hub, apply_fn(map, item, user));
+            let lost = move |hub: &Hub, code| ours.finish(hub, Err(code));
+            if let Err(e) = spawn_task(hub, group, run, lost) {
+                work.finish(hub, Err(e.code()));
                 return self.end(hub, Some(e.code()));
             }
         }
         self.end(hub, None);
     }
 
-    /// No more items; a failure of the source itself counts as one more result.
+    /// No more items; a failure of the source itself, or of who reads it, counts as one
+    /// more result. Only the first end counts.
     fn end(&self, hub: &Hub, failure: Option<c_int>) {
+        if self.source_ended.get() {
+            return;
+        }
         if let Some(code) = failure {
             let index = self.fed.get();
             self.fed.set(index + 1);
@@ -240,27 +276,17 @@ impl Results {
     }
 }
 
-/// One item under way. However it ends, killed before it ran or dropped, its result
-/// arrives: nobody waits for ever.
+/// One item under way. However it ends its result arrives, once: nobody waits for ever.
 struct Work {
     results: Rc<Results>,
     index: usize,
-    done: bool,
+    is_done: Cell<bool>,
 }
 
 impl Work {
-    fn finish(mut self, hub: &Hub, one: One) {
-        self.done = true;
-        self.results.arrive(hub, self.index, one);
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        if !self.done
-            && let Some(hub) = Hub::existing()
-        {
-            self.results.arrive(hub, self.index, Err(Error::CANCELED.code()));
+    fn finish(&self, hub: &Hub, one: One) {
+        if !self.is_done.replace(true) {
+            self.results.arrive(hub, self.index, one);
         }
     }
 }
@@ -297,7 +323,7 @@ pub fn map(
     let outcome = loop {
         match results.next(hub, deadline) {
             Ok(Some(one)) => ones.push(one),
-            Ok(None) => break Ok(ones),
+            Ok(None) => break Ok(filled_up(ones, items.len())),
             Err(e) => break Err(e),
         }
     };
@@ -309,25 +335,29 @@ pub fn map(
     outcome
 }
 
+/// Those that were not even begun, because the feeder failed, failed with it.
+fn filled_up(mut ones: Vec<One>, len: usize) -> Vec<One> {
+    let why = ones.last().and_then(|one| one.err()).unwrap_or(Error::CANCELED.code());
+    ones.resize(len, Err(why));
+    ones
+}
+
 /// Runs `f` on one item in a greenlet of the group; a result handle.
 pub fn apply_async(hub: &Hub, group: &Group, f: MapFn, user: *mut c_void, item: *mut c_void) -> Result<i64> {
     let handle = AsyncResult::create(hub, None)?;
-    let promise = Promise { result: keep(object::get::<AsyncResult>(hub, handle)?), done: Cell::new(false) };
+    let promise = Rc::new(Promise(keep(object::get::<AsyncResult>(hub, handle)?)));
     let (user, item) = (user as usize, item as usize);
-    let run = move |hub: &Hub| {
-        let outcome = match apply_fn(f, item, user) {
-            Ok(value) => Outcome::value(value as *mut c_void),
-            Err(code) => Outcome::failure(code, None),
-        };
-        promise.keep(hub, outcome);
-    };
+    let (theirs, feeders, ours) = (promise.clone(), promise.clone(), promise);
+    let run = move |hub: &Hub| theirs.keep(hub, apply_fn(f, item, user));
     // Never waits for room itself: a feeder greenlet does.
     let group = keep(group);
-    let task = boxed(move |hub| {
-        let _ = spawn_task(hub, &group, run, Deadline::NEVER);
-    });
-    hub.spawn_with(Body::Greenlet(run_task), task, &task_options(0), true).inspect_err(|_| {
-        drop_task(task);
+    let feed = move |hub: &Hub| {
+        let lost = feeders.clone();
+        if let Err(e) = spawn_task(hub, &group, run, move |hub, code| lost.keep(hub, Err(code))) {
+            feeders.keep(hub, Err(e.code()));
+        }
+    };
+    spawn_feeder(hub, feed, move |hub, code| ours.keep(hub, Err(code))).inspect_err(|_| {
         if let Ok(closer) = hub.table.remove(handle) {
             closer.close();
         }
@@ -335,25 +365,16 @@ pub fn apply_async(hub: &Hub, group: &Group, f: MapFn, user: *mut c_void, item: 
     Ok(handle)
 }
 
-/// A result that is set whatever becomes of the greenlet that should set it.
-struct Promise {
-    result: Rc<AsyncResult>,
-    done: Cell<bool>,
-}
+/// A result that is set whatever becomes of the greenlets that should set it.
+struct Promise(Rc<AsyncResult>);
 
 impl Promise {
-    fn keep(&self, hub: &Hub, outcome: Outcome) {
-        self.done.set(true);
-        let _ = self.result.set(hub, outcome);
-    }
-}
-
-impl Drop for Promise {
-    fn drop(&mut self) {
-        if !self.done.get()
-            && let Some(hub) = Hub::existing()
-        {
-            self.keep(hub, Outcome::failure(Error::CANCELED.code(), None));
-        }
+    /// The first who comes keeps it.
+    fn keep(&self, hub: &Hub, one: One) {
+        let outcome = match one {
+            Ok(value) => Outcome::value(value as *mut c_void),
+            Err(code) => Outcome::failure(code, None),
+        };
+        let _ = self.0.set(hub, outcome);
     }
 }

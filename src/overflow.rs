@@ -87,7 +87,7 @@ extern "C" fn handler(signo: c_int, info: *mut libc::siginfo_t, _context: *mut c
 /// Says so if `address` lies in the guard page of the running greenlet.
 fn explain(hub: &Hub, address: usize) {
     let g = hub.current();
-    let Some((low, top)) = g.stack_bounds() else { return };
+    let Some((low, top)) = hub.stack_bounds(g) else { return };
     if !(low - hub.stacks.guard()..low).contains(&address) {
         return;
     }

@@ -18,19 +18,20 @@
 
 use crate::error::{Error, Result};
 use crate::sys;
-use mio::{Events, Poll, Token, Waker};
+use mio::{Poll, Token, Waker};
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 pub const READ: u32 = 1;
 pub const WRITE: u32 = 2;
 pub const HUP: u32 = 4;
 pub const ERROR: u32 = 8;
-/// The descriptor was closed or reused under the waiter.
+/// The descriptor was closed or reused under the waiter, or can not be waited for any
+/// more: then why is in the upper half, see `lost`.
 pub const GONE: u32 = 16;
+const WHY_SHIFT: u32 = 16;
 
 /// Urgent data, and the other end's half of the connection closed: for poll alone.
 pub const PRI: u32 = 64;
@@ -38,9 +39,15 @@ pub const RDHUP: u32 = 128;
 /// The wait was called off.
 pub const CANCELLED: u32 = 32;
 
+/// What those are told whose descriptor can not be waited for any more.
+fn lost(why: Error) -> u32 {
+    GONE | why.code().unsigned_abs() << WHY_SHIFT
+}
+
 /// With which code a greenlet goes on that waited for a descriptor.
 pub fn wake_code(got: u32) -> i32 {
     match got {
+        _ if got >> WHY_SHIFT != 0 => -((got >> WHY_SHIFT) as i32),
         _ if got & GONE != 0 => Error::BADF.code(),
         _ if got & CANCELLED != 0 => Error::CANCELED.code(),
         _ => 0,
@@ -52,6 +59,8 @@ const BATCH: usize = 256;
 /// So many descriptors are swept in one turn.
 const SWEEP_STEP: usize = 128;
 const SWEEP_EVERY_NS: i64 = 1_000_000_000;
+/// How soon to try again when there is no descriptor for an epoll.
+const NAP_NS: i64 = 1_000_000;
 
 pub type NotifyFn = unsafe fn(*const FdNode);
 
@@ -186,11 +195,60 @@ pub enum Added {
     AlwaysReady,
 }
 
+/// No descriptor.
+const NONE: RawFd = -1;
+
+/// What mio makes for us.
+struct Epoll {
+    poll: Poll,
+    waker: Arc<Waker>,
+}
+
+impl Epoll {
+    fn new() -> Result<Epoll> {
+        sys::may_fail(sys::Call::Poller)?;
+        let poll = Poll::new()?;
+        sys::may_fail(sys::Call::Poller)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        Ok(Epoll { poll, waker })
+    }
+}
+
+/// The descriptor that a foreign loop polls: an epoll of its own, around ours, because
+/// ours may be made anew and would drop out of whatever watches it.
+struct Outer(Cell<RawFd>);
+
+impl Outer {
+    fn get(&self) -> Option<RawFd> {
+        Some(self.0.get()).filter(|&fd| fd != NONE)
+    }
+
+    fn watch(&self, epoll: RawFd) -> Result<()> {
+        self.get().map_or(Ok(()), |fd| sys::epoll_ctl(fd, libc::EPOLL_CTL_ADD, epoll, libc::EPOLLIN as u32, 0))
+    }
+
+    fn unwatch(&self, epoll: RawFd) {
+        if let Some(fd) = self.get() {
+            let _ = sys::epoll_ctl(fd, libc::EPOLL_CTL_DEL, epoll, 0, 0);
+        }
+    }
+}
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        if let Some(fd) = self.get() {
+            sys::close(fd);
+        }
+    }
+}
+
 pub struct Poller {
-    poll: UnsafeCell<Poll>,
-    epoll: RawFd,
-    waker: UnsafeCell<Arc<Waker>>,
-    /// Events come that nobody can switch off, see `exorcise`.
+    epoll: UnsafeCell<Epoll>,
+    /// The number of `epoll`; NONE in a forked child that could not make its own: that one is
+    /// the parent's.
+    epoll_fd: Cell<RawFd>,
+    outer: Outer,
+    /// Events come that nobody can switch off, see `renew`.
     haunted: Cell<bool>,
     renewed: Cell<bool>,
     slots: UnsafeCell<Vec<Slot>>,
@@ -248,14 +306,11 @@ fn from_epoll(bits: u32) -> u32 {
 
 impl Poller {
     pub fn new() -> Result<Poller> {
-        sys::may_fail(sys::Call::Poller)?;
-        let poll = Poll::new()?;
-        sys::may_fail(sys::Call::Poller)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let epoll = Epoll::new()?;
         Ok(Poller {
-            epoll: poll.as_raw_fd(),
-            poll: UnsafeCell::new(poll),
-            waker: UnsafeCell::new(waker),
+            epoll_fd: Cell::new(epoll.poll.as_raw_fd()),
+            epoll: UnsafeCell::new(epoll),
+            outer: Outer(Cell::new(NONE)),
             haunted: Cell::new(false),
             renewed: Cell::new(false),
             slots: UnsafeCell::new(Vec::new()),
@@ -270,9 +325,23 @@ impl Poller {
         })
     }
 
-    /// The descriptor that a foreign loop polls.
-    pub fn fd(&self) -> RawFd {
-        self.epoll
+    /// The descriptor that a foreign loop polls: readable when ours is, and the same for
+    /// the life of this poller. EMFILE, ENOMEM.
+    pub fn outer_fd(&self) -> Result<RawFd> {
+        if self.outer.get().is_none() {
+            self.have_epoll()?;
+            self.outer.0.set(sys::epoll_create()?);
+            if let Err(e) = self.outer.watch(self.epoll_fd.get()) {
+                sys::close(self.outer.0.replace(NONE));
+                return Err(e);
+            }
+        }
+        Ok(self.outer.0.get())
+    }
+
+    /// In a forked child that could not make its own: tries again.
+    fn have_epoll(&self) -> Result<()> {
+        if self.epoll_fd.get() == NONE { self.renew() } else { Ok(()) }
     }
 
     /// How many wait, watchers not counted: those keep the loop running by themselves.
@@ -310,7 +379,7 @@ impl Poller {
     fn control(&self, op: i32, fd: RawFd, wanted: u32) -> Result<()> {
         let generation = self.slots()[fd as usize].generation;
         let data = (u64::from(generation) << 32) | fd as u64;
-        sys::epoll_ctl(self.epoll, op, fd, to_epoll(wanted), data)
+        sys::epoll_ctl(self.epoll_fd.get(), op, fd, to_epoll(wanted), data)
     }
 
     #[allow(clippy::mut_from_ref)]
@@ -336,6 +405,7 @@ impl Poller {
         node.fd.set(fd);
         node.wanted.set(wanted);
         node.got.set(0);
+        self.have_epoll()?;
         let slot = self.slot_for(fd)?;
         if slot.is_taken(node) {
             // Perhaps the other one waits for a description that is gone.
@@ -346,7 +416,8 @@ impl Poller {
         }
         let slot = &mut self.slots()[fd as usize];
         let all = slot.wanted() | wanted;
-        let trusting = slot.registered && all & !slot.armed == 0;
+        // A watcher has a wait of its own in what never blocks: it must know at once.
+        let trusting = slot.registered && all & !slot.armed == 0 && !node.persistent.get();
         if trusting {
             if !slot.unverified {
                 slot.unverified = true;
@@ -381,48 +452,62 @@ impl Poller {
         }
     }
 
-    /// Tells the kernel the interest in `fd`, whatever it knows already. Finding
-    /// that the number names a new description, it tells those who wait for the old
-    /// one; finding it closed, it tells everybody and fails.
+    /// Tells the kernel the interest in `fd`, whatever it knows already. Whoever would
+    /// then wait for nothing is told: those who wait for a description that the number
+    /// does not name any more, everybody when it is closed or can not be registered, and
+    /// those for whom it is ready because it never blocks.
     fn rearm(&self, fd: RawFd, wanted: u32) -> Result<Added> {
-        let slot = &mut self.slots()[fd as usize];
-        slot.unverified = false;
-        if slot.registered {
+        if self.slots()[fd as usize].registered {
             match self.control(libc::EPOLL_CTL_MOD, fd, wanted) {
                 Ok(()) => {
-                    let slot = &mut self.slots()[fd as usize];
-                    slot.armed = wanted;
-                    slot.trust_proved();
+                    self.is_armed(fd, wanted);
                     return Ok(Added::Waiting);
                 }
-                Err(Error::NOENT) => self.tell_gone(fd, false),
-                Err(Error::BADF) => self.tell_gone(fd, true),
-                Err(e) => return Err(e),
+                Err(Error::NOMEM) => return Err(Error::NOMEM), // and all is as it was
+                // Closed, or another description; with EPERM one that epoll refuses.
+                Err(_) => self.tell_gone(fd),
             }
         }
         let slot = &mut self.slots()[fd as usize];
         slot.generation = slot.generation.wrapping_add(1);
         let added = match self.control(libc::EPOLL_CTL_ADD, fd, wanted) {
-            Ok(()) => Ok(Added::Waiting),
-            Err(Error::PERM) => return Ok(Added::AlwaysReady),
-            Err(e) if e == Error::from_errno(libc::EEXIST) => {
-                self.control(libc::EPOLL_CTL_MOD, fd, wanted).map(|()| Added::Waiting)
-            }
-            Err(e) => Err(e),
+            Err(e) if e == Error::from_errno(libc::EEXIST) => self.control(libc::EPOLL_CTL_MOD, fd, wanted),
+            added => added,
         };
-        let slot = &mut self.slots()[fd as usize];
-        slot.registered = added.is_ok();
-        slot.trust_proved();
-        slot.armed = if added.is_ok() { wanted } else { 0 };
-        added
+        match added {
+            Ok(()) => {
+                self.is_armed(fd, wanted);
+                Ok(Added::Waiting)
+            }
+            Err(Error::PERM) => {
+                self.is_unarmed(fd);
+                self.slots()[fd as usize].nodes().for_each(|n| self.tell(n, n.wanted.get()));
+                Ok(Added::AlwaysReady)
+            }
+            Err(e) => {
+                self.is_unarmed(fd);
+                self.slots()[fd as usize].nodes().for_each(|n| self.tell(n, lost(e)));
+                Err(e)
+            }
+        }
     }
 
-    /// The description that `fd` named is gone. Who began to wait since it was last
-    /// seen means the new one, unless there is none.
-    fn tell_gone(&self, fd: RawFd, closed: bool) {
+    fn is_armed(&self, fd: RawFd, wanted: u32) {
+        let slot = &mut self.slots()[fd as usize];
+        (slot.registered, slot.armed) = (true, wanted);
+        slot.trust_proved();
+    }
+
+    fn is_unarmed(&self, fd: RawFd) {
         let slot = &mut self.slots()[fd as usize];
         (slot.registered, slot.armed, slot.unverified) = (false, 0, false);
-        let waits = slot.nodes().filter(|n| closed || !n.trusting.get());
+    }
+
+    /// The description that `fd` named is gone, and who waits for it is told. Who began
+    /// to wait since it was last seen means the new one.
+    fn tell_gone(&self, fd: RawFd) {
+        self.is_unarmed(fd);
+        let waits = self.slots()[fd as usize].nodes().filter(|n| !n.trusting.get());
         waits.for_each(|node| self.tell(node, GONE));
     }
 
@@ -455,48 +540,27 @@ impl Poller {
         if n > 0 {
             self.active_since_sweep.set(true);
         }
-        if self.haunted.replace(false) {
-            self.exorcise()?;
+        if self.haunted.get() {
+            self.renew()?;
         }
         Ok(n)
     }
 
     fn wait(&self, timeout_ns: Option<i64>) -> Result<usize> {
+        if let Err(e) = self.have_epoll() {
+            sys::nap(timeout_ns.unwrap_or(i64::MAX).min(NAP_NS)); // timers go on
+            return Err(e);
+        }
+        // SAFETY: the only reference to the buffer; it ends with this call.
+        let buffer = unsafe { &mut *self.events.get() };
         if !self.no_pwait2.get() {
-            // SAFETY: the only reference to the buffer; it ends with the call.
-            let buffer = unsafe { &mut *self.events.get() };
-            match sys::epoll_pwait2(self.epoll, buffer, timeout_ns) {
+            match sys::epoll_pwait2(self.epoll_fd.get(), buffer, timeout_ns) {
+                // Before Linux 5.11, or a sandbox that does not know it.
                 Err(Error::NOSYS | Error::PERM) => self.no_pwait2.set(true),
                 other => return other,
             }
         }
-        self.wait_with_mio(timeout_ns)
-    }
-
-    /// On kernels before 5.11: whole milliseconds.
-    #[cold]
-    fn wait_with_mio(&self, timeout_ns: Option<i64>) -> Result<usize> {
-        let mut events = Events::with_capacity(BATCH);
-        let timeout = timeout_ns.map(|ns| Duration::from_nanos(ns.max(0) as u64));
-        // SAFETY: the only reference to the poll while it waits.
-        unsafe { &mut *self.poll.get() }.poll(&mut events, timeout)?;
-        // SAFETY: the only reference to the buffer.
-        let buffer = unsafe { &mut *self.events.get() };
-        let mut n = 0;
-        for e in &events {
-            let mut bits = 0;
-            for (on, bit) in [
-                (e.is_readable(), libc::EPOLLIN),
-                (e.is_writable(), libc::EPOLLOUT),
-                (e.is_error(), libc::EPOLLERR),
-                (e.is_read_closed() && e.is_write_closed(), libc::EPOLLHUP),
-            ] {
-                bits |= if on { bit as u32 } else { 0 };
-            }
-            buffer[n] = libc::epoll_event { events: bits, u64: e.token().0 as u64 };
-            n += 1;
-        }
-        Ok(n)
+        sys::epoll_wait(self.epoll_fd.get(), buffer, timeout_ns)
     }
 
     fn dispatch(&self, data: u64, got: u32) {
@@ -546,34 +610,30 @@ impl Poller {
 
     /// A description whose number we do not have any more (closed here, but dup'ed or
     /// inherited elsewhere) goes on sending events, and without its number nothing can
-    /// stop it: a new epoll takes the place, and the number, of the old one.
+    /// stop it: a new epoll takes the place of the old one.
     #[cold]
-    fn exorcise(&self) -> Result<()> {
-        let fresh = Poll::new()?;
-        let waker = Arc::new(Waker::new(fresh.registry(), WAKER)?);
-        // SAFETY: both are epoll descriptors of ours; the old description is closed by it.
-        if unsafe { libc::dup3(fresh.as_raw_fd(), self.epoll, libc::O_CLOEXEC) } < 0 {
-            return Err(Error::last_os());
-        }
-        // SAFETY: no reference to the old waker is alive here.
-        unsafe { *self.waker.get() = waker };
+    fn renew(&self) -> Result<()> {
+        let fresh = Epoll::new()?;
+        // The old one knows what the new one can not: who waits for a number's former file.
+        (0..self.slots().len() as RawFd).for_each(|fd| self.look_again(fd));
+        let fd = fresh.poll.as_raw_fd();
+        self.outer.watch(fd)?;
+        // While it has its number: a process that has inherited it would keep it there.
+        self.outer.unwatch(self.epoll_fd.replace(fd));
+        // SAFETY: nobody keeps a reference to it; the old one is closed by this.
+        unsafe { *self.epoll.get() = fresh };
+        self.haunted.set(false);
         self.renewed.set(true);
-        for fd in 0..self.slots().len() {
-            let slot = &mut self.slots()[fd];
-            (slot.registered, slot.armed) = (false, 0);
-            if !slot.first.is_null() {
-                let wanted = slot.wanted();
-                if self.rearm(fd as RawFd, wanted) == Err(Error::BADF) {
-                    self.tell_gone(fd as RawFd, true);
-                }
-            }
+        for fd in 0..self.slots().len() as RawFd {
+            self.is_unarmed(fd);
+            self.look_again(fd);
         }
         Ok(())
     }
 
     pub fn waker(&self) -> Arc<Waker> {
-        // SAFETY: a read; it is replaced by `exorcise` alone, in the same thread.
-        unsafe { (*self.waker.get()).clone() }
+        // SAFETY: a read; it is replaced by `renew` alone, in the same thread.
+        unsafe { (*self.epoll.get()).waker.clone() }
     }
 
     /// The waker, if it has been replaced since this was last asked.
@@ -594,12 +654,23 @@ impl Poller {
         let count = self.unverified().len();
         for _ in 0..if all { count } else { 1 + count / 8 } {
             let Some(fd) = self.unverified().pop_front() else { return };
-            let slot = &self.slots()[fd as usize];
-            if slot.unverified && !slot.first.is_null() {
-                let _ = self.rearm(fd, slot.wanted());
-            } else {
-                self.slots()[fd as usize].unverified = false;
+            let slot = &mut self.slots()[fd as usize];
+            if slot.first.is_null() {
+                slot.unverified = false;
+            } else if slot.unverified {
+                self.look_again(fd);
             }
+            if self.slots()[fd as usize].unverified {
+                self.unverified().push_back(fd); // it could not be verified now
+            }
+        }
+    }
+
+    /// Whether those who wait for `fd` still may; `rearm` tells those who may not.
+    fn look_again(&self, fd: RawFd) {
+        let slot = &self.slots()[fd as usize];
+        if !slot.first.is_null() {
+            let _ = self.rearm(fd, slot.wanted());
         }
     }
 
@@ -633,8 +704,7 @@ impl Poller {
         let waited = |i: &usize| !self.slots()[*i].first.is_null();
         let some: Vec<usize> = (from..self.slots().len()).filter(waited).take(SWEEP_STEP).collect();
         for &i in &some {
-            let wanted = self.slots()[i].wanted();
-            let _ = self.rearm(i as RawFd, wanted);
+            self.look_again(i as RawFd);
         }
         match some.last() {
             Some(&last) if some.len() == SWEEP_STEP => self.sweep_from.set(last + 1),
@@ -657,6 +727,7 @@ impl Poller {
         self.slots().clear();
         self.waiting.set(0);
         self.linked.set(0);
+        self.epoll_fd.set(NONE);
         *self = Poller::new()?;
         Ok(())
     }
@@ -749,8 +820,64 @@ mod tests {
         p.sweep(1);
         drop(a);
         p.sweep(1 + SWEEP_EVERY_NS);
-        assert_eq!(n.got.get(), GONE);
+        assert_eq!(wake_code(n.got.get()), Error::BADF.code());
         assert_eq!(p.sweep_due(), None);
+    }
+
+    #[test]
+    fn a_number_that_comes_back_as_a_file_is_gone_for_the_old_waiter_and_ready_for_the_new_one() {
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        for sweeps in [false, true] {
+            let p = poller();
+            let (a, _b) = UnixStream::pair().unwrap();
+            let fd = a.as_raw_fd();
+            let (old, new) = (FdNode::new(notify).exclusive(), FdNode::new(notify));
+            p.add(&old, fd, READ).unwrap();
+            // SAFETY: both are open descriptors of this test.
+            assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), fd) }, fd);
+            assert_eq!(p.add(&new, fd, READ), Ok(Added::Waiting)); // it trusts
+            if sweeps {
+                p.sweep(1);
+                p.sweep(1 + SWEEP_EVERY_NS);
+            } else {
+                p.verify(true);
+            }
+            assert_eq!(wake_code(old.got.get()), Error::BADF.code());
+            assert_eq!((new.got.get(), new.is_linked()), (READ, false));
+            assert_eq!((p.linked(), p.has_unverified()), (0, sweeps));
+        }
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_registered_any_more_wakes_who_waits_for_it() {
+        let p = poller();
+        let (a, _b) = UnixStream::pair().unwrap();
+        let (fd, n) = (a.as_raw_fd(), FdNode::new(notify));
+        p.add(&n, fd, READ).unwrap();
+        p.remove(&n);
+        // An epoll can not be registered with itself.
+        // SAFETY: both are open descriptors of this test.
+        assert_eq!(unsafe { libc::dup2(p.epoll_fd.get(), fd) }, fd);
+        assert_eq!(p.add(&n, fd, READ), Ok(Added::Waiting)); // it trusts
+        p.verify(true);
+        assert_eq!((wake_code(n.got.get()), n.is_linked()), (Error::INVAL.code(), false));
+    }
+
+    #[test]
+    fn what_a_foreign_loop_watches_stays_when_the_epoll_is_made_anew() {
+        let p = poller();
+        let (a, mut b) = UnixStream::pair().unwrap();
+        let n = FdNode::new(notify);
+        let (outer, inner) = (p.outer_fd().unwrap(), p.epoll_fd.get());
+        p.add(&n, a.as_raw_fd(), READ).unwrap();
+        p.renew().unwrap();
+        assert_ne!(p.epoll_fd.get(), inner);
+        assert_eq!(p.outer_fd(), Ok(outer));
+        b.write_all(b"x").unwrap();
+        let mut fds = [libc::pollfd { fd: outer, events: libc::POLLIN, revents: 0 }];
+        assert_eq!(sys::poll_now(&mut fds), Ok(1));
+        assert_eq!(p.poll(Some(0)), Ok(1));
+        assert_eq!(n.got.get(), READ);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use std::cell::{Cell, UnsafeCell};
 
 pub struct Ring<T> {
     slots: UnsafeCell<Vec<*const T>>,
+    /// The number of slots, a power of two, less one.
+    mask: Cell<usize>,
     /// Counts up for ever; the slot is the count modulo the length.
     head: Cell<usize>,
     tail: Cell<usize>,
@@ -23,6 +25,7 @@ impl<T> Default for Ring<T> {
     fn default() -> Self {
         Ring {
             slots: UnsafeCell::new(vec![std::ptr::null(); 64]),
+            mask: Cell::new(63),
             head: Cell::new(0),
             tail: Cell::new(0),
             reserved: Cell::new(0),
@@ -33,13 +36,12 @@ impl<T> Default for Ring<T> {
 impl<T> Ring<T> {
     #[inline(always)]
     fn mask(&self) -> usize {
-        // SAFETY: no `&mut` to the vector is alive between calls.
-        unsafe { (*self.slots.get()).len() - 1 }
+        self.mask.get()
     }
 
     #[inline(always)]
     fn slot(&self, at: usize) -> *mut *const T {
-        // SAFETY: the length is a power of two, so the mask keeps us inside.
+        // SAFETY: no `&mut` to the vector is alive, and the mask keeps us inside.
         unsafe { (*self.slots.get()).as_mut_ptr().add(at & self.mask()) }
     }
 
@@ -91,6 +93,7 @@ impl<T> Ring<T> {
         }
         // SAFETY: no reference into the old vector is alive.
         unsafe { *self.slots.get() = new };
+        self.mask.set(len - 1);
         self.head.set(0);
         self.tail.set(count);
         Ok(())

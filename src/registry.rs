@@ -55,9 +55,28 @@ fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// A number for a new hub, and the generation its handles start at, which is above
-/// all those of earlier hubs with that number.
-pub fn take_number() -> Result<(usize, u32)> {
+/// The number of a hub that is being made; given back, unused, unless it is kept.
+pub struct Number {
+    pub number: usize,
+    /// Where its handles start: above all those of earlier hubs with that number.
+    pub first_generation: u32,
+}
+
+impl Number {
+    /// The hub is made, and its end gives the number back.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        give_number(self.number, self.first_generation);
+    }
+}
+
+/// A number for a new hub.
+pub fn take_number() -> Result<Number> {
     let mut hubs = lock(&HUBS);
     if hubs.is_empty() {
         hubs.push(Place { first_generation: 1, remote: None, taken: true }); // 0: shared
@@ -71,7 +90,7 @@ pub fn take_number() -> Result<(usize, u32)> {
         hubs.push(Place { first_generation: 1, remote: None, taken: false });
     }
     hubs[number].taken = true;
-    Ok((number, hubs[number].first_generation))
+    Ok(Number { number, first_generation: hubs[number].first_generation })
 }
 
 pub fn publish(remote: &Arc<Remote>) {
@@ -89,9 +108,12 @@ pub fn hub_of(any_handle: i64) -> Option<Arc<Remote>> {
     lock(&HUBS).get(handle::hub_of(any_handle))?.remote.clone()
 }
 
-fn with_shared<R>(with: impl FnOnce(&Table) -> R) -> R {
+fn with_shared<R>(with: impl FnOnce(&Table) -> Result<R>) -> Result<R> {
     let mut shared = lock(&SHARED);
-    with(&shared.get_or_insert_with(|| SharedTable(Table::new(0, 1))).0)
+    if shared.is_none() {
+        *shared = Some(SharedTable(Table::new(0, 1)?));
+    }
+    shared.as_ref().map_or(Err(Error::NOMEM), |shared| with(&shared.0))
 }
 
 /// An object that any thread may use.
@@ -121,7 +143,7 @@ pub fn shared<T: SharedObject>(handle: i64) -> Result<Arc<T>> {
 }
 
 pub fn is_shared(handle: i64) -> bool {
-    handle > 0 && handle::hub_of(handle) == 0 && with_shared(|t| t.contains(handle))
+    handle > 0 && handle::hub_of(handle) == 0 && with_shared(|t| Ok(t.contains(handle))) == Ok(true)
 }
 
 pub fn dup(handle: i64) -> Result<()> {
@@ -174,11 +196,14 @@ pub fn lock_for_fork() -> ForkGuard {
     ForkGuard { _hubs: lock(&HUBS), _shared: lock(&SHARED) }
 }
 
-/// In the child: the other threads' hubs are gone.
+/// In the child: the other threads' hubs are gone. Handles and tickets may still lead to
+/// their mailboxes, which refuse everything.
 pub fn forget_others(own: Option<usize>) {
     for (number, place) in lock(&HUBS).iter_mut().enumerate() {
-        if Some(number) != own {
-            place.remote = None;
+        if Some(number) != own
+            && let Some(remote) = place.remote.take()
+        {
+            remote.mailbox.abandon();
         }
     }
 }

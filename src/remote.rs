@@ -125,14 +125,27 @@ impl<T, W: Wake> Mailbox<T, W> {
     /// a waker for the new poller. The old inbox is leaked, never unlocked.
     pub fn reset(&self, waker: W) {
         let this = std::ptr::from_ref(self).cast_mut();
-        // SAFETY: the child's only thread; nobody else can look.
+        // SAFETY: the waker's lock is taken by senders, who only read it; its own hub alone
+        // changes it, and that one is forking. So it is whole, and read once: `write_over`
+        // forgets it.
+        let old = unsafe { std::ptr::read((*this).waker.get_mut().unwrap_or_else(|e| e.into_inner())) };
+        self.write_over(Some(VecDeque::new()), Some(waker));
+        drop(old); // closes our copy of the parent's descriptor
+    }
+
+    /// In a forked child, for the hub of a thread that is not there: refuses everything.
+    pub fn abandon(&self) {
+        self.write_over(None, None);
+    }
+
+    fn write_over(&self, inbox: Option<VecDeque<T>>, waker: Option<W>) {
+        let this = std::ptr::from_ref(self).cast_mut();
+        // SAFETY: both fields are there to be changed through a shared reference, whoever
+        // has them locked is not there, and the child's one thread, which is in fork, has
+        // no reference into them. What was in them is not looked at.
         unsafe {
-            (&raw mut (*this).inbox).write(Mutex::new(Some(VecDeque::new())));
-            // Past the lock; nobody changes a waker. Dropping it closes our copy of the
-            // parent's descriptor.
-            let old = std::ptr::read((*this).waker.get_mut().unwrap_or_else(|e| e.into_inner()));
-            (&raw mut (*this).waker).write(Mutex::new(Some(waker)));
-            drop(old);
+            (&raw mut (*this).inbox).write(Mutex::new(inbox));
+            (&raw mut (*this).waker).write(Mutex::new(waker));
         }
         self.pending.store(false, SeqCst);
         self.asleep.store(false, SeqCst);

@@ -104,7 +104,7 @@ impl Hub {
         for g in std::iter::once(&*self.main).chain(all) {
             let label = if self.is_main(g) { "  (main) " } else { "" };
             let age = duration(now - g.born.get());
-            let stack = match g.stack_bounds() {
+            let stack = match self.stack_bounds(g) {
                 Some((low, top)) => {
                     let used = sys::resident_top(low, top, self.stacks.page());
                     format!(", stack {} of {} KiB touched", used / 1024, (top - low) / 1024)

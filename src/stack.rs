@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::sys;
 use corosensei::stack::valgrind::ValgrindStackRegistration;
 use std::cell::{Cell, UnsafeCell};
-use std::num::NonZeroUsize;
+use std::num::NonZeroU64;
 
 pub const DEFAULT_SIZE: usize = 256 * 1024;
 pub const MIN_SIZE: usize = 16 * 1024;
@@ -34,49 +34,49 @@ const LARGEST_SLAB: usize = 256;
 /// with one call for all, which is cheaper than one fault each.
 const POPULATE_FROM: usize = 64;
 
-/// One stack, on loan from its class.
-pub struct Stack {
-    /// One past the highest usable byte.
-    top: usize,
-    size: u32,
-    slab: u32,
-    class: Class,
-}
+/// One stack, on loan from its class, in one word: a stack that is given back is often
+/// taken again at once, and what was written as one word can be read while it is still
+/// on its way to the cache.
+///
+/// ```text
+///  63..28             27..1   0
+/// +------------------+-------+----------+
+/// | top, without its | slab  | the slab |
+/// | twelve low bits  |       | is ready |
+/// +------------------+-------+----------+
+/// ```
+pub struct Stack(NonZeroU64);
+
+const TOP_SHIFT: u32 = 28;
+const MAX_SLABS: usize = 1 << 27;
+const READY: u64 = 1;
 
 /// Names a stack size; the default size is class 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Class(u16);
 
 impl Stack {
+    fn new(top: usize, slab: usize, is_ready: bool) -> Stack {
+        debug_assert!(top != 0 && top.is_multiple_of(4096) && slab < MAX_SLABS);
+        let word = (top as u64) >> 12 << TOP_SHIFT | (slab as u64) << 1 | u64::from(is_ready);
+        Stack(NonZeroU64::new(word).expect("a stack is not at the beginning of memory"))
+    }
+
+    /// One past the highest usable byte.
+    #[inline(always)]
     pub fn top(&self) -> usize {
-        self.top
+        (self.0.get() >> TOP_SHIFT << 12) as usize
     }
-    pub fn low(&self) -> usize {
-        self.top - self.size as usize
-    }
-    pub fn size(&self) -> usize {
-        self.size as usize
-    }
-}
 
-// SAFETY: the range below `low` is a guard page, and `size` is at least MIN_SIZE.
-unsafe impl corosensei::stack::Stack for Stack {
-    #[inline]
-    fn base(&self) -> corosensei::stack::StackPointer {
-        // SAFETY: an address inside a mapping is not zero.
-        unsafe { NonZeroUsize::new_unchecked(self.top) }
+    #[inline(always)]
+    fn slab(&self) -> usize {
+        (self.0.get() >> 1) as usize % MAX_SLABS
     }
-    #[inline]
-    fn limit(&self) -> corosensei::stack::StackPointer {
-        // SAFETY: as above.
-        unsafe { NonZeroUsize::new_unchecked(self.top - self.size as usize) }
-    }
-}
 
-#[derive(Clone, Copy)]
-struct Free {
-    top: usize,
-    slab: u32,
+    #[inline(always)]
+    fn is_ready(&self) -> bool {
+        self.0.get() & READY != 0
+    }
 }
 
 struct Slab {
@@ -94,13 +94,15 @@ struct Pool {
     page: usize,
     /// Bytes below each stack that trap.
     guard: usize,
-    free: Vec<Free>,
+    free: Vec<Stack>,
     /// `free[..cold]` have no memory behind them.
     cold: usize,
     /// Free stacks promised to greenlets that have not started.
     reserved: usize,
     /// The fewest free stacks since the last trim: that many were not needed.
     low_water: usize,
+    /// The greater of `cold` and `low_water`: only below it there is something to note.
+    floor: usize,
     /// Stacks in all slabs.
     total: usize,
     slabs: Vec<Option<Slab>>,
@@ -109,7 +111,18 @@ struct Pool {
 impl Pool {
     fn new(size: usize, page: usize) -> Pool {
         let guard = page * guard_pages();
-        Pool { guard, size, page, free: Vec::new(), cold: 0, reserved: 0, low_water: 0, total: 0, slabs: Vec::new() }
+        Pool {
+            guard,
+            size,
+            page,
+            free: Vec::new(),
+            cold: 0,
+            reserved: 0,
+            low_water: 0,
+            floor: 0,
+            total: 0,
+            slabs: Vec::new(),
+        }
     }
 
     /// From one stack to the next. No power of two, see above.
@@ -127,6 +140,9 @@ impl Pool {
         let slab = self.map_slab(stacks).or_else(|e| if stacks > 1 { self.map_slab(1) } else { Err(e) })?;
         let (base, stacks) = (slab.base as usize, slab.stacks);
         let place = self.slabs.iter().position(Option::is_none).unwrap_or(self.slabs.len());
+        if place == MAX_SLABS {
+            return Err(Error::NOMEM);
+        }
         if place == self.slabs.len() {
             self.slabs.push(None);
         }
@@ -134,7 +150,8 @@ impl Pool {
         self.total += stacks;
         // The lowest address is to be taken first.
         let stride = self.stride();
-        self.free.extend((1..=stacks).rev().map(|i| Free { top: base + i * stride, slab: place as u32 }));
+        let is_ready = self.slabs[place].as_ref().is_some_and(|s| s.is_prepared);
+        self.free.extend((1..=stacks).rev().map(|i| Stack::new(base + i * stride, place, is_ready)));
         Ok(())
     }
 
@@ -183,33 +200,44 @@ impl Pool {
     }
 
     /// Takes a stack that was reserved; the reservation stays when that fails.
-    #[inline]
-    fn take(&mut self, class: Class) -> Result<Stack> {
-        let free = *self.free.last().expect("a stack was reserved");
-        let slab = self.slabs[free.slab as usize].as_ref().expect("a free stack lies in a slab");
-        if !slab.is_prepared {
-            self.prepare_at(free.slab)?;
+    #[inline(always)]
+    fn take(&mut self) -> Result<Stack> {
+        if self.free.last().is_none_or(|s| !s.is_ready()) {
+            self.prepare_next()?;
         }
-        self.free.pop();
+        let stack = self.free.pop().ok_or(Error::NOMEM)?;
         self.reserved -= 1;
-        let left = self.free.len();
-        if left < self.low_water {
-            self.low_water = left;
+        if self.free.len() < self.floor {
+            self.note_fewest(stack.slab());
         }
-        if left < self.cold {
-            self.cold = left;
-            if let Some(slab) = &mut self.slabs[free.slab as usize] {
-                slab.cold -= 1;
-            }
-        }
-        Ok(Stack { top: free.top, size: self.size as u32, slab: free.slab, class })
+        Ok(stack)
     }
 
     #[cold]
-    fn prepare_at(&mut self, place: u32) -> Result<()> {
-        let Some(mut slab) = self.slabs[place as usize].take() else { return Ok(()) };
+    #[inline(never)]
+    fn note_fewest(&mut self, slab: usize) {
+        let left = self.free.len();
+        self.low_water = self.low_water.min(left);
+        if left < self.cold {
+            self.cold = left;
+            if let Some(slab) = &mut self.slabs[slab] {
+                slab.cold -= 1;
+            }
+        }
+        self.floor = self.cold.max(self.low_water);
+    }
+
+    /// Makes the slab of the next free stack ready.
+    #[cold]
+    #[inline(never)]
+    fn prepare_next(&mut self) -> Result<()> {
+        let place = self.free.last().expect("a stack was reserved").slab();
+        let mut slab = self.slabs[place].take().expect("a free stack lies in a slab");
         let prepared = self.prepare(&mut slab);
-        self.slabs[place as usize] = Some(slab);
+        self.slabs[place] = Some(slab);
+        // None of them was taken before, so they lie together, at the end.
+        let its = self.free.iter_mut().rev().take_while(|s| prepared.is_ok() && s.slab() == place);
+        its.for_each(|s| *s = Stack::new(s.top(), place, true));
         prepared
     }
 
@@ -222,21 +250,23 @@ impl Pool {
     fn trim(&mut self) -> bool {
         let step = self.idle().min(TRIM_STEP);
         let part = &self.free[self.cold..self.cold + step];
-        let ranges: Vec<_> =
-            part.iter().map(|f| libc::iovec { iov_base: (f.top - self.size) as *mut _, iov_len: self.size }).collect();
+        let ranges: Vec<_> = part
+            .iter()
+            .map(|f| libc::iovec { iov_base: (f.top() - self.size) as *mut _, iov_len: self.size })
+            .collect();
         sys::give_back(&ranges);
         for f in part {
-            if let Some(slab) = &mut self.slabs[f.slab as usize] {
+            if let Some(slab) = &mut self.slabs[f.slab()] {
                 slab.cold += 1;
             }
         }
         self.cold += step;
-        if step == TRIM_STEP {
-            return true;
+        if step < TRIM_STEP {
+            self.unmap_cold_slabs();
+            self.low_water = self.free.len();
         }
-        self.unmap_cold_slabs();
-        self.low_water = self.free.len();
-        false
+        self.floor = self.cold.max(self.low_water);
+        step == TRIM_STEP
     }
 
     fn unmap_cold_slabs(&mut self) {
@@ -257,7 +287,7 @@ impl Pool {
         }
         if gone.iter().any(|&g| g) {
             let before = self.free.len();
-            self.free.retain(|f| !gone[f.slab as usize]);
+            self.free.retain(|f| !gone[f.slab()]);
             self.cold -= before - self.free.len();
             self.free.shrink_to(self.free.len() * 2);
         }
@@ -345,17 +375,29 @@ impl Stacks {
     /// Redeems a promise; ENOMEM, the promise kept, if even guarding it fails.
     #[inline]
     pub fn take(&self, class: Class) -> Result<Stack> {
-        self.pools()[class.0 as usize].take(class)
+        self.pools()[class.0 as usize].take()
     }
 
+    /// Gives back a stack that was taken from `class`.
     #[inline]
-    pub fn give(&self, stack: Stack) {
-        let pool = &mut self.pools()[stack.class.0 as usize];
-        pool.free.push(Free { top: stack.top, slab: stack.slab });
+    pub fn give(&self, class: Class, stack: Stack) {
+        self.pools()[class.0 as usize].free.push(stack);
     }
 
-    pub fn size_of(&self, class: Class) -> usize {
-        self.pools()[class.0 as usize].size
+    /// The part of a stack that a fiber is to use: not quite up to the top, but up to one
+    /// of sixteen places below it. Otherwise the frames of all parked fibers, which are
+    /// near the top, lie at like places in their pages, and share a twelfth of the cache.
+    #[inline]
+    pub fn span(&self, class: Class, stack: &Stack) -> (usize, usize) {
+        let (low, top) = self.bounds(class, stack);
+        let colour = (stack.0.get() >> TOP_SHIFT).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
+        (low, top - colour as usize * 128)
+    }
+
+    /// Lowest and one past the highest byte of a stack of `class`.
+    #[inline]
+    pub fn bounds(&self, class: Class, stack: &Stack) -> (usize, usize) {
+        (stack.top() - self.pools()[class.0 as usize].size, stack.top())
     }
 
     /// Whether memory could be given back now.
@@ -412,8 +454,8 @@ mod tests {
         let stacks = Stacks::new();
         let mut two = take_many(&stacks, Class(0), 2);
         let top = two[1].top();
-        stacks.give(two.remove(0));
-        stacks.give(two.remove(0));
+        stacks.give(Class(0), two.remove(0));
+        stacks.give(Class(0), two.remove(0));
         assert_eq!(take_many(&stacks, Class(0), 1)[0].top(), top);
     }
 
@@ -423,8 +465,9 @@ mod tests {
         let class = stacks.class(20_000).unwrap();
         let mut all = take_many(&stacks, class, 300);
         all.sort_by_key(Stack::top);
-        assert!(all.windows(2).all(|w| w[0].top() < w[1].low()));
-        assert!(all.iter().all(|s| s.size() == 20_480));
+        let bounds: Vec<_> = all.iter().map(|s| stacks.bounds(class, s)).collect();
+        assert!(bounds.windows(2).all(|w| w[0].1 < w[1].0));
+        assert!(bounds.iter().all(|b| b.1 - b.0 == 20_480));
         all.iter().for_each(touch);
     }
 
@@ -442,7 +485,7 @@ mod tests {
         let all = take_many(&stacks, Class(0), 3000);
         all.iter().for_each(touch);
         let peak = stacks.mapped();
-        all.into_iter().for_each(|s| stacks.give(s));
+        all.into_iter().for_each(|s| stacks.give(Class(0), s));
         assert!(stacks.has_idle());
         for _ in 0..20 {
             while stacks.trim() {}

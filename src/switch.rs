@@ -21,7 +21,7 @@ impl Hub {
         }
         self.accepts_switch(to)?;
         if to.state.get() == State::New {
-            self.start_by_switch(to);
+            self.start_by_switch(to)?;
         }
         to.value.set(value);
         to.wake_code.set(0);
@@ -54,7 +54,11 @@ impl Hub {
             me.state.set(State::Running);
             return received(me);
         }
-        self.suspend_switched(me)
+        self.next.set(std::ptr::null());
+        me.waiting.set(Waiting::Switched);
+        // SAFETY: `return_to_parent` saw it alive, and nothing ran since.
+        self.suspend_for(me, unsafe { &*next });
+        received(me)
     }
 
     #[inline(always)]
@@ -78,23 +82,20 @@ impl Hub {
         }
     }
 
-    fn start_by_switch(&self, to: &Greenlet) {
+    /// Here and not at its first resume: without a stack it is our switch that fails.
+    fn start_by_switch(&self, to: &Greenlet) -> Result<()> {
+        self.give_stack(to)?;
         self.timers.cancel(&to.timer);
         self.alive.set(self.alive.get() + 1);
+        Ok(())
     }
 
     #[inline(always)]
     fn leave_for(&self, me: &Greenlet, to: &Greenlet) -> Result<*mut c_void> {
         to.orphan.set(false);
-        self.next.set(to);
-        self.suspend_switched(me)
-    }
-
-    #[inline(always)]
-    fn suspend_switched(&self, me: &Greenlet) -> Result<*mut c_void> {
         me.state.set(State::Switched);
         me.waiting.set(Waiting::Switched);
-        self.suspend(me);
+        let (_, me) = self.suspend_for(me, to);
         received(me)
     }
 

@@ -220,6 +220,12 @@ pub fn resident_top(low: usize, high: usize, page: usize) -> usize {
     resident.iter().rev().take_while(|&&r| r & 1 != 0).count() * page
 }
 
+pub fn epoll_create() -> Result<RawFd> {
+    may_fail(Call::Poller)?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })
+}
+
 pub fn epoll_ctl(epoll: RawFd, op: c_int, fd: RawFd, events: u32, data: u64) -> Result<()> {
     may_fail(Call::EpollCtl)?;
     let mut event = libc::epoll_event { events, u64: data };
@@ -244,6 +250,22 @@ pub fn epoll_pwait2(epoll: RawFd, events: &mut [libc::epoll_event], timeout_ns: 
         )
     };
     if n < 0 { Err(Error::last_os()) } else { Ok(n as usize) }
+}
+
+/// As `epoll_pwait2`, in whole milliseconds: rounded up, because a deadline is not early.
+pub fn epoll_wait(epoll: RawFd, events: &mut [libc::epoll_event], timeout_ns: Option<i64>) -> Result<usize> {
+    let rounded = |ns: i64| c_int::try_from(ns.saturating_add(999_999) / 1_000_000).unwrap_or(c_int::MAX);
+    let timeout = timeout_ns.map_or(-1, rounded);
+    // SAFETY: the buffer lives through the call.
+    let n = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as c_int, timeout) };
+    Ok(check(n)? as usize)
+}
+
+/// Does nothing for a while; less when a signal comes.
+pub fn nap(ns: i64) {
+    let time = libc::timespec { tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000 };
+    // SAFETY: `time` lives through the call.
+    unsafe { libc::nanosleep(&time, std::ptr::null_mut()) };
 }
 
 /// poll(2) without waiting.

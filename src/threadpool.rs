@@ -14,6 +14,7 @@
 //! starts with a new `Crew` and leaves the old one alone for good.
 
 use crate::error::{Error, Result};
+use crate::fork::{self, Section};
 use crate::greenlet::{DestroyFn, Waiting};
 use crate::handle::{Kind, Object};
 use crate::hub::Hub;
@@ -22,7 +23,7 @@ use crate::sync::result::Outcome;
 use crate::sync::shared::{SharedEvent, SharedResult, failure};
 use crate::ticket::Ticket;
 use crate::time::{Deadline, now};
-use crate::{fence, fork, sys};
+use crate::{fence, sys};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -96,6 +97,8 @@ struct Call<T> {
 
 impl<T> Call<T> {
     fn give(&self, given: Given<T>) {
+        // Main may wait for it, and go on in a forked child.
+        let _section = Section::enter();
         let mut answer = lock(&self.answer);
         if let Answer::Awaited = *answer {
             *answer = Answer::Given(given);

@@ -5,8 +5,12 @@
 //! and giving up are decided under the lock of the object the ticket waits in, so a
 //! value is never lost between the two: either the waiter finds it, or the giver
 //! finds that the waiter has left.
+//!
+//! In a forked child the tickets of the parent's waiters are still in the objects. Who
+//! waited with them is not there (`is_void`), but for main when it is main that went on.
 
 use crate::error::Result;
+use crate::fork;
 use crate::greenlet::{State, Waiting};
 use crate::hub::Hub;
 use crate::registry::Remote;
@@ -22,6 +26,8 @@ pub struct Ticket {
     give_back: OnceLock<GiveBack>,
     remote: Arc<Remote>,
     greenlet: i64,
+    /// `fork::generation()` when it was made.
+    generation: u64,
     /// The waiter is (or is about to be) parked on this ticket.
     waiting: AtomicBool,
     granted: AtomicBool,
@@ -36,6 +42,7 @@ impl Ticket {
             give_back: OnceLock::new(),
             remote: hub.remote.clone(),
             greenlet: hub.current().handle.get(),
+            generation: fork::generation(),
             waiting: AtomicBool::new(true),
             granted: AtomicBool::new(false),
             value: AtomicPtr::new(value),
@@ -53,6 +60,11 @@ impl Ticket {
 
     pub fn is_granted(&self) -> bool {
         self.granted.load(SeqCst)
+    }
+
+    /// The waiter is the parent's.
+    pub fn is_void(&self) -> bool {
+        !fork::has_survived(self.generation, self.greenlet)
     }
 
     /// Ends the wait: called once, from any thread. False when the waiter's hub has
@@ -113,10 +125,46 @@ impl Ticket {
         }
         self.waiting.store(true, SeqCst);
         hub.hold();
+        let mains = hub.is_main(hub.current()).then(|| MainWaits::on(hub, self));
         let result = hub.park(deadline, why);
+        if let Some(mains) = mains {
+            mains.ticket.set(std::ptr::null());
+        }
         hub.unhold();
         self.waiting.store(false, SeqCst);
         result
+    }
+}
+
+/// The ticket that a hub's main greenlet is parked on.
+struct MainWaits {
+    ticket: Cell<*const Ticket>,
+    is_known: Cell<bool>,
+}
+
+impl Default for MainWaits {
+    fn default() -> MainWaits {
+        MainWaits { ticket: Cell::new(std::ptr::null()), is_known: Cell::new(false) }
+    }
+}
+
+impl MainWaits {
+    fn on<'h>(hub: &'h Hub, ticket: &Ticket) -> &'h MainWaits {
+        let mains = hub.extension::<MainWaits>();
+        if !mains.is_known.replace(true) {
+            hub.at_fork(MainWaits::after_fork);
+        }
+        mains.ticket.set(ticket);
+        mains
+    }
+
+    /// In a forked child: a wake-up that was on its way to main is the parent's.
+    fn after_fork(hub: &Hub) {
+        let ticket = hub.extension::<MainWaits>().ticket.get();
+        // SAFETY: null, or set by `park`, which is on main's stack: the ticket is its own.
+        if unsafe { ticket.as_ref() }.is_some_and(Ticket::is_granted) {
+            hub.wake(&hub.main, 0);
+        }
     }
 }
 

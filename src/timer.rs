@@ -100,6 +100,7 @@ impl Timers {
     }
 
     /// Cancels `node`; does nothing when it is not set.
+    #[inline(always)]
     pub fn cancel(&self, node: &TimerNode) {
         if node.is_set() {
             self.remove_at(node.place.get() as usize);
@@ -114,6 +115,7 @@ impl Timers {
         }
     }
 
+    #[inline(never)]
     fn remove_at(&self, at: usize) {
         let heap = self.heap();
         let removed = heap.swap_remove(at);

@@ -78,6 +78,12 @@ impl Hub {
     /// and not when the binding forbids it now.
     #[inline(always)]
     pub fn may_park(&self) -> Result<()> {
+        if self.hooks.get().is_none() && !self.in_callback() { Ok(()) } else { self.may_park_at_all() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn may_park_at_all(&self) -> Result<()> {
         if self.in_callback() {
             return Err(Error::WOULDBLOCK);
         }
@@ -92,11 +98,26 @@ impl Hub {
     /// has put the greenlet where it will be found.
     #[inline(always)]
     pub fn park(&self, deadline: Deadline, why: Waiting) -> Result<()> {
+        let g = self.current();
+        self.before_park(g, deadline)?;
+        let (hub, g) = self.suspend_parked(g, why);
+        hub.outcome(g)
+    }
+
+    /// The last thing that may fail before a wait: from here on `g` has its timer.
+    #[inline(always)]
+    fn before_park(&self, g: &Greenlet, deadline: Deadline) -> Result<()> {
+        // The loop's own record always wants attention, so this is no callback either.
+        let is_usual = deadline.is_never() && g.attention.get() == 0 && self.hooks.get().is_none();
+        if is_usual { Ok(()) } else { self.before_unusual_park(g, deadline) }
+    }
+
+    #[inline(never)]
+    fn before_unusual_park(&self, g: &Greenlet, deadline: Deadline) -> Result<()> {
         if deadline.is_now() {
             return Err(Error::AGAIN);
         }
         self.may_park()?;
-        let g = self.current();
         let mut deadline = deadline;
         if g.attention.get() & SCOPED != 0 {
             g.own_deadline.set(deadline.ns());
@@ -108,10 +129,20 @@ impl Hub {
             }
             self.timers.set(&g.timer, deadline.ns())?;
         }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn suspend_parked<'a>(&'a self, g: &'a Greenlet, why: Waiting) -> (&'a Hub, &'a Greenlet) {
         self.note_wait(g, why);
         g.state.set(State::Parked);
-        self.suspend(g);
-        match g.wake_code.take() {
+        self.suspend(g)
+    }
+
+    /// How the wait that `g` comes back from has ended.
+    #[inline(always)]
+    fn outcome(&self, g: &Greenlet) -> Result<()> {
+        match g.wake_code.get() {
             0 => Ok(()),
             code if code == Error::TIMEDOUT.code() => self.timed_out(g),
             code => Err(Error::from_code(code)),
@@ -131,6 +162,7 @@ impl Hub {
         }
     }
 
+    #[cold]
     fn timed_out(&self, g: &Greenlet) -> Result<()> {
         if g.attention.get() & SCOPED != 0 {
             self.expire_scopes(g);
@@ -138,31 +170,38 @@ impl Hub {
         Err(Error::TIMEDOUT)
     }
 
-    /// Waits in `list` until granted. `value` is what this waiter hands over.
+    /// Waits in `list` until granted. `value` is what this waiter hands over. The list
+    /// may be gone when this returns, with the object it lies in, unless the caller has
+    /// a share in that.
     #[inline(always)]
     pub fn wait_in(&self, list: &WaitList, role: Role, value: *mut c_void, deadline: Deadline, why: Waiting) -> Waited {
         let g = self.current();
+        if let Err(e) = self.before_park(g, deadline) {
+            g.node.refused.set(false);
+            return Waited::Failed(e);
+        }
+        list.enter(&g.node, role, value);
+        let (hub, g) = self.suspend_parked(g, why);
         let node = &g.node;
-        node.owner.set(std::ptr::from_ref(g).cast());
-        node.value.set(value);
-        node.role.set(role);
-        node.granted.set(false);
-        node.refused.set(false);
-        list.push(node);
-        let result = self.park(deadline, why);
         if node.granted.get() {
             if g.attention.get() & KILLED != 0 {
                 return Waited::Returned(node.value.get(), Error::CANCELED);
             }
             return Waited::Granted(node.value.get());
         }
-        node.unlink();
+        hub.not_granted(g)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn not_granted(&self, g: &Greenlet) -> Waited {
+        g.node.unlink();
         // Not granted and not failed: woken to look at the object's end.
-        Waited::Failed(result.err().unwrap_or(Error::BADF))
+        Waited::Failed(self.outcome(g).err().unwrap_or(Error::BADF))
     }
 
     /// Ends the wait of a node that has left its list: it has what it waited for.
-    #[inline]
+    #[inline(always)]
     pub fn grant(&self, node: &WaitNode) {
         node.granted.set(true);
         // SAFETY: the owner of a linked node is a living record.
@@ -185,8 +224,15 @@ impl Hub {
 
     /// Tells the observers at the head of `list` to look again, and returns the
     /// first taker behind them, which stays in the list.
-    #[inline]
+    #[inline(always)]
     pub fn first_taker<'a>(&self, list: &'a WaitList) -> Option<&'a WaitNode> {
+        let node = list.first()?;
+        if node.role.get() != Role::Observer { Some(node) } else { self.taker_behind_observers(list) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn taker_behind_observers<'a>(&self, list: &'a WaitList) -> Option<&'a WaitNode> {
         loop {
             let node = list.first()?;
             if node.role.get() != Role::Observer {
@@ -211,8 +257,8 @@ impl Hub {
         self.may_park()?;
         g.state.set(State::Ready);
         self.ready.push(g);
-        self.suspend(g);
-        self.check_after(g)
+        let (hub, g) = self.suspend(g);
+        hub.check_after(g)
     }
 
     /// A kill or interrupt that came while `g` was ready to go on.
@@ -253,11 +299,7 @@ impl Hub {
         };
         later.iter().for_each(|n| n.unlink());
         let g = self.current();
-        g.node.owner.set(std::ptr::from_ref(g).cast());
-        g.node.value.set(priority as isize as *mut c_void);
-        g.node.role.set(Role::Taker);
-        g.node.granted.set(false);
-        self.idlers.push(&g.node);
+        self.idlers.enter(&g.node, Role::Taker, priority as isize as *mut c_void);
         later.iter().for_each(|n| self.idlers.push(n));
         let result = self.park(Deadline::NEVER, Waiting::Idle);
         g.node.unlink();

@@ -20,19 +20,21 @@ pub enum Role {
     Alternate,
 }
 
+#[repr(C)]
 pub struct WaitNode {
     next: Cell<*const WaitNode>,
     prev: Cell<*const WaitNode>,
     list: Cell<*const WaitList>,
+    pub value: Cell<*mut c_void>,
     /// The greenlet that waits (untyped here: greenlets are built on this).
     pub owner: Cell<*const ()>,
-    pub value: Cell<*mut c_void>,
     pub role: Cell<Role>,
     pub granted: Cell<bool>,
     /// The wait was ended by its object (closed, shut, broken), not from outside.
     pub refused: Cell<bool>,
-    /// When the value was handed over, to put it back in its place.
-    pub arrival: Cell<u64>,
+    /// When the value was handed over, to put it back in its place: the low half of a
+    /// count.
+    pub arrival: Cell<u32>,
 }
 
 impl Default for WaitNode {
@@ -84,6 +86,16 @@ impl WaitList {
         self.first.get().is_null()
     }
 
+    /// Appends the node of a greenlet that is about to wait.
+    #[inline(always)]
+    pub fn enter(&self, node: &WaitNode, role: Role, value: *mut c_void) {
+        node.value.set(value);
+        node.role.set(role);
+        node.granted.set(false);
+        node.refused.set(false);
+        self.push(node);
+    }
+
     /// Appends a node. Node and list stay where they are while linked: nodes are in
     /// records, lists in boxed objects.
     #[inline]
@@ -101,7 +113,7 @@ impl WaitList {
         self.last.set(node);
     }
 
-    #[inline]
+    #[inline(always)]
     fn remove(&self, node: &WaitNode) {
         let (prev, next) = (node.prev.get(), node.next.get());
         // SAFETY: linked nodes are alive.
@@ -127,8 +139,21 @@ impl WaitList {
     #[inline]
     pub fn pop(&self) -> Option<&WaitNode> {
         let first = self.first()?;
-        self.remove(first);
+        self.remove_first(first);
         Some(first)
+    }
+
+    /// Takes out `first`, which is the first node.
+    #[inline(always)]
+    pub fn remove_first(&self, first: &WaitNode) {
+        let next = first.next.get();
+        self.first.set(next);
+        // SAFETY: linked nodes are alive.
+        match unsafe { next.as_ref() } {
+            Some(n) => n.prev.set(ptr::null()),
+            None => self.last.set(ptr::null()),
+        }
+        first.list.set(ptr::null());
     }
 
     /// The nodes as they are now; the list must not change while iterating.

@@ -103,7 +103,7 @@ fn let_go() {
 fn start_greenlet(f: JobFn, arg: Carried, site: usize) {
     let Some(hub) = Hub::existing() else { return };
     match hub.spawn(Body::Greenlet(f), arg.0, site) {
-        Ok(g) => drop(hub.table.unref(g.handle.get())), // it has no handle
+        Ok(g) => hub.let_go(g), // it has no handle
         Err(e) => hub.report_failure(0, e, "a greenlet spawned from another thread could not be made"),
     }
 }

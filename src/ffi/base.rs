@@ -138,18 +138,21 @@ pub extern "C" fn weald_after(ns: i64) -> i64 {
 /// main's, or a detached greenlet's), WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_close(handle: weald_handle) -> c_int {
+    if handle::kind_of(handle) == Kind::Greenlet as u8 {
+        return super::quick(|hub| hub.close_greenlet(handle));
+    }
+    close_other(handle)
+}
+
+#[inline(never)]
+fn close_other(handle: i64) -> c_int {
     if handle > 0 && handle::hub_of(handle) == 0 {
         return fence_any(|| registry::close(handle)) as c_int;
     }
-    super::quick(|hub| {
-        if handle::kind_of(handle) == Kind::Greenlet as u8 {
-            return hub.close_greenlet(handle);
-        }
-        match hub.table.unref(handle) {
-            Ok(0) => hub.table.remove(handle).map(|closer| closer.close()),
-            Ok(_) => Ok(()),
-            Err(e) => Err(hub.why_not(handle, e)),
-        }
+    super::quick(|hub| match hub.table.unref(handle) {
+        Ok(0) => hub.table.remove(handle).map(|closer| closer.close()),
+        Ok(_) => Ok(()),
+        Err(e) => Err(hub.why_not(handle, e)),
     })
 }
 

@@ -67,7 +67,8 @@ pub extern "C" fn weald_coro_new(
 /// WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (it has ended), WEALD_EINVAL (a greenlet that has not
 /// begun: start it), WEALD_EBUSY (it waits for something else, or is ready to run), WEALD_ETIMEDOUT
 /// (of a surrounding weald_timeout, before it switches), WEALD_ECANCELED, WEALD_EWOULDBLOCK,
-/// WEALD_EDEADLK. May switch.
+/// WEALD_EDEADLK, WEALD_ENOMEM (no stack for one that has not begun; it may be tried again). May
+/// switch.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_switch(to: weald_greenlet, value: *mut c_void, received: *mut *mut c_void) -> c_int {

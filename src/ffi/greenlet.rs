@@ -8,9 +8,11 @@
 #![allow(non_camel_case_types)]
 
 use super::base::weald_handle;
-use super::{blocking, fence, fence64, options, put, quick, quick64, slice, some, text, wanted};
+use super::{
+    blocking, code, existing, fence, fence64, no_object, options, put, quick, quick64, slice, some, text, wanted,
+};
 use crate::error::{Error, Result};
-use crate::greenlet::{Body, LinkFn, LinkWhen, State};
+use crate::greenlet::{Body, Greenlet, LinkFn, LinkWhen, State};
 use crate::hub::Hub;
 use crate::life::Options;
 use crate::sync::select::{self, Target};
@@ -85,7 +87,7 @@ extern "C" fn new_at(f: weald_fn, arg: *mut c_void, o: *const weald_spawn_option
 extern "C" fn go(f: weald_fn, arg: *mut c_void, site: usize) -> c_int {
     quick(|hub| {
         let g = hub.spawn(Body::Greenlet(some(f)?), arg, site)?;
-        hub.table.unref(g.handle.get())?;
+        hub.let_go(g);
         Ok(())
     })
 }
@@ -230,17 +232,20 @@ pub extern "C" fn weald_start_later(g: weald_greenlet, delay_ns: i64) -> c_int {
 /// WEALD_EDEADLK (also for oneself).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_join(g: weald_greenlet, deadline: i64) -> c_int {
-    let over = |hub: &Hub| hub.current().attention.get() == 0 && hub.greenlet(g).is_ok_and(|g| g.is_done());
-    if Hub::existing().is_some_and(over) { 0 } else { join(g, deadline) }
+    match existing::<Greenlet>(g) {
+        Some((hub, g)) if g.is_done() && hub.current().attention.get() == 0 => 0,
+        Some((hub, g)) => join(g, hub, deadline),
+        None => no_object::<Greenlet>(g),
+    }
 }
 
 #[unsafe(naked)]
-extern "C" fn join(g: weald_greenlet, deadline: i64) -> c_int {
+extern "C" fn join(g: &Greenlet, hub: &Hub, deadline: i64) -> c_int {
     blocking!(join_by_waiting)
 }
 
-extern "C" fn join_by_waiting(g: weald_greenlet, deadline: i64) -> c_int {
-    quick(|hub| hub.join(hub.greenlet(g)?, Deadline::from_raw(deadline)))
+extern "C" fn join_by_waiting(g: &Greenlet, hub: &Hub, deadline: i64) -> c_int {
+    code(hub.join(g, Deadline::from_raw(deadline)))
 }
 
 /// For weald_joinall: return the first failure's code at once.
@@ -445,7 +450,7 @@ pub extern "C" fn weald_kill_reason(g: weald_greenlet) -> c_int {
 
 /// Holds back killing from the current greenlet (1), so that cleanup code may block; 0 takes one
 /// level back, and a kill that came meanwhile works from then on. Does not switch. Returns 0. Fails
-/// with WEALD_EINVAL (more taken back than given).
+/// with WEALD_EINVAL (more taken back than given), WEALD_EWOULDBLOCK (in a callback: no greenlet).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_shield(on: c_int) -> c_int {
     fence(|hub| hub.shield(on != 0))

@@ -87,9 +87,10 @@ pub extern "C" fn weald_stop() -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_hub_fd() -> c_int {
     fence(|hub| {
+        let fd = hub.poller().outer_fd()?;
         hub.embedded.set(true);
         hub.remote.mailbox.entrust(); // from now on a post makes it readable
-        Ok(hub.poller().fd())
+        Ok(fd)
     })
 }
 

@@ -107,7 +107,7 @@ pub extern "C" fn weald_stack_bounds(g: weald_greenlet, low: *mut *mut c_void, h
         let g = hub.greenlet(g)?;
         wanted(low)?;
         wanted(high)?;
-        let (from, to) = g.stack_bounds().ok_or(Error::NOENT)?;
+        let (from, to) = hub.stack_bounds(g).ok_or(Error::NOENT)?;
         // SAFETY: not NULL, writable by the caller.
         unsafe {
             put(low, from as *mut c_void);
@@ -123,7 +123,7 @@ pub extern "C" fn weald_stack_bounds(g: weald_greenlet, low: *mut *mut c_void, h
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_stack_used(g: weald_greenlet) -> i64 {
     fence64(|hub| {
-        let (low, high) = hub.greenlet(g)?.stack_bounds().ok_or(Error::NOENT)?;
+        let (low, high) = hub.stack_bounds(hub.greenlet(g)?).ok_or(Error::NOENT)?;
         Ok(sys::resident_top(low, high, hub.stacks.page()))
     })
 }
@@ -199,7 +199,7 @@ pub extern "C" fn weald_user(g: weald_greenlet) -> *mut c_void {
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_set_user(g: weald_greenlet, user: *mut c_void) -> c_int {
     fence(|hub| {
-        hub.greenlet(g)?.user.set(user);
+        hub.greenlet(g)?.set_user(user);
         Ok(())
     })
 }

@@ -30,7 +30,9 @@ pub mod insight;
 
 use crate::error::{Error, Result};
 use crate::fence as guard;
+use crate::handle::Object;
 use crate::hub::Hub;
+use crate::object;
 use std::ffi::{CStr, c_char, c_int};
 
 /// The body of a naked function that calls `$inner`, which is likely to switch, and
@@ -105,6 +107,29 @@ fn convert<T: Code>(result: Result<T>) -> i64 {
         Ok(value) => value.code(),
         Err(e) => i64::from(e.code()),
     }
+}
+
+/// As `convert`, for a code.
+#[inline(always)]
+pub(crate) fn code<T: Code>(result: Result<T>) -> c_int {
+    convert(result) as c_int
+}
+
+/// This thread's hub and the object of its that `handle` stands for: what a short way
+/// begins with. A longer way gets both passed on, so that nothing is looked up twice.
+#[inline(always)]
+pub(crate) fn existing<T: Object>(handle: i64) -> Option<(&'static Hub, &'static T)> {
+    let hub = Hub::existing()?;
+    // SAFETY: in the table, so alive, until something can close the handle: the callers
+    // do not use it past that.
+    hub.table.get::<T>(handle).ok().map(|object| (hub, unsafe { &*object }))
+}
+
+/// The code for a handle for which `existing` has nothing.
+#[cold]
+#[inline(never)]
+pub(crate) extern "C" fn no_object<T: Object>(handle: i64) -> c_int {
+    fence(|hub| object::get::<T>(hub, handle).map(|_| ()))
 }
 
 /// Runs `f`, with nothing but the fence.

@@ -11,7 +11,7 @@
 use super::base::{WEALD_SHARED, weald_handle};
 use super::event::is_shared;
 use super::greenlet::weald_destroy_fn;
-use super::{blocking, fence, fence_any, fence64, put, quick, some, wanted};
+use super::{blocking, code, existing, fence, fence_any, fence64, no_object, put, some, wanted};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::object;
@@ -98,21 +98,26 @@ fn get_shared(q: weald_queue, item: *mut *mut c_void, deadline: Deadline) -> c_i
 /// WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_put(q: weald_queue, item: *mut c_void, deadline: i64) -> c_int {
-    let fits = |hub: &Hub| object::get::<Queue>(hub, q).is_ok_and(|q| q.try_put(hub, item));
-    if Hub::existing().is_some_and(fits) { 0 } else { put_item(q, item, deadline) }
+    match existing::<Queue>(q) {
+        Some((hub, queue)) if queue.try_put(hub, item) => 0,
+        Some((hub, queue)) => put_item(queue, hub, item, deadline),
+        None => put_elsewhere(q, item, deadline),
+    }
 }
 
 #[unsafe(naked)]
-extern "C" fn put_item(q: weald_queue, item: *mut c_void, deadline: i64) -> c_int {
+extern "C" fn put_item(q: &Queue, hub: &Hub, item: *mut c_void, deadline: i64) -> c_int {
     blocking!(put_by_waiting)
 }
 
-extern "C" fn put_by_waiting(q: weald_queue, item: *mut c_void, deadline: i64) -> c_int {
-    let deadline = Deadline::from_raw(deadline);
-    if is_shared(q) {
-        return put_shared(q, item, deadline);
-    }
-    quick(|hub| object::get::<Queue>(hub, q)?.put(hub, item, deadline))
+extern "C" fn put_by_waiting(q: &Queue, hub: &Hub, item: *mut c_void, deadline: i64) -> c_int {
+    code(q.put(hub, item, Deadline::from_raw(deadline)))
+}
+
+#[cold]
+#[inline(never)]
+extern "C" fn put_elsewhere(q: weald_queue, item: *mut c_void, deadline: i64) -> c_int {
+    if is_shared(q) { put_shared(q, item, Deadline::from_raw(deadline)) } else { no_object::<Queue>(q) }
 }
 
 /// Gets the next item into `*item`, waiting for one. May switch. Returns 0. Fails with WEALD_EBADF
@@ -121,35 +126,39 @@ extern "C" fn put_by_waiting(q: weald_queue, item: *mut c_void, deadline: i64) -
 /// WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_get(q: weald_queue, item: *mut *mut c_void, deadline: i64) -> c_int {
-    let next = |hub: &Hub| object::get::<Queue>(hub, q).ok().and_then(|q| q.try_get(hub));
-    if !item.is_null()
-        && let Some(got) = Hub::existing().and_then(next)
-    {
-        // SAFETY: not NULL, writable by the caller.
-        unsafe { put(item, got) };
-        return 0;
+    match existing::<Queue>(q) {
+        Some((hub, queue)) if !item.is_null() => match queue.try_get(hub) {
+            Some(got) => {
+                // SAFETY: not NULL, writable by the caller.
+                unsafe { put(item, got) };
+                0
+            }
+            None => get_item(queue, hub, item, deadline),
+        },
+        _ => get_elsewhere(q, item, deadline),
     }
-    get_item(q, item, deadline)
 }
 
 #[unsafe(naked)]
-extern "C" fn get_item(q: weald_queue, item: *mut *mut c_void, deadline: i64) -> c_int {
+extern "C" fn get_item(q: &Queue, hub: &Hub, item: *mut *mut c_void, deadline: i64) -> c_int {
     blocking!(get_by_waiting)
 }
 
-extern "C" fn get_by_waiting(q: weald_queue, item: *mut *mut c_void, deadline: i64) -> c_int {
-    let deadline = Deadline::from_raw(deadline);
+extern "C" fn get_by_waiting(q: &Queue, hub: &Hub, item: *mut *mut c_void, deadline: i64) -> c_int {
+    code(q.get(hub, Deadline::from_raw(deadline)).map(|got| {
+        // SAFETY: the caller of weald_queue_get passes a place that is not NULL (checked
+        // there) and writable.
+        unsafe { put(item, got) }
+    }))
+}
+
+#[cold]
+#[inline(never)]
+extern "C" fn get_elsewhere(q: weald_queue, item: *mut *mut c_void, deadline: i64) -> c_int {
     if is_shared(q) {
-        return get_shared(q, item, deadline);
+        return get_shared(q, item, Deadline::from_raw(deadline));
     }
-    quick(|hub| {
-        let queue = object::get::<Queue>(hub, q)?;
-        wanted(item)?;
-        let got = queue.get(hub, deadline)?;
-        // SAFETY: not NULL, writable by the caller.
-        unsafe { put(item, got) };
-        Ok(())
-    })
+    fence(|hub| object::get::<Queue>(hub, q).and_then(|_| wanted(item)))
 }
 
 /// Shows the next item in `*item` and leaves it in the queue, waiting for one. A shared queue is

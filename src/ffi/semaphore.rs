@@ -5,7 +5,7 @@
 
 #![allow(non_camel_case_types)]
 
-use super::{blocking, fence, fence64, quick};
+use super::{blocking, code, existing, fence, fence64, no_object, quick};
 use crate::hub::Hub;
 use crate::object;
 use crate::sync::barrier::Barrier;
@@ -41,17 +41,20 @@ pub extern "C" fn weald_bounded_semaphore_new(permits: i64) -> weald_semaphore {
 /// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_semaphore_acquire(s: weald_semaphore, deadline: i64) -> c_int {
-    let free = |hub: &Hub| object::get::<Semaphore>(hub, s).is_ok_and(|s| s.try_acquire(hub));
-    if Hub::existing().is_some_and(free) { 0 } else { acquire_permit(s, deadline) }
+    match existing::<Semaphore>(s) {
+        Some((hub, semaphore)) if semaphore.try_acquire(hub) => 0,
+        Some((hub, semaphore)) => acquire_permit(semaphore, hub, deadline),
+        None => no_object::<Semaphore>(s),
+    }
 }
 
 #[unsafe(naked)]
-extern "C" fn acquire_permit(s: weald_semaphore, deadline: i64) -> c_int {
+extern "C" fn acquire_permit(s: &Semaphore, hub: &Hub, deadline: i64) -> c_int {
     blocking!(acquire_by_waiting)
 }
 
-extern "C" fn acquire_by_waiting(s: weald_semaphore, deadline: i64) -> c_int {
-    quick(|hub| object::get::<Semaphore>(hub, s)?.acquire(hub, Deadline::from_raw(deadline)))
+extern "C" fn acquire_by_waiting(s: &Semaphore, hub: &Hub, deadline: i64) -> c_int {
+    code(s.acquire(hub, Deadline::from_raw(deadline)))
 }
 
 /// Gives a permit back, or one more. Does not switch. Returns 0. Fails with WEALD_EBADF,
@@ -87,17 +90,20 @@ pub extern "C" fn weald_rlock_new() -> weald_lock {
 /// the caller holds it and it is not reentrant), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_lock_acquire(l: weald_lock, deadline: i64) -> c_int {
-    let free = |hub: &Hub| object::get::<Lock>(hub, l).is_ok_and(|l| l.try_acquire(hub));
-    if Hub::existing().is_some_and(free) { 0 } else { acquire_lock(l, deadline) }
+    match existing::<Lock>(l) {
+        Some((hub, lock)) if lock.try_acquire(hub) => 0,
+        Some((hub, lock)) => acquire_lock(lock, hub, deadline),
+        None => no_object::<Lock>(l),
+    }
 }
 
 #[unsafe(naked)]
-extern "C" fn acquire_lock(l: weald_lock, deadline: i64) -> c_int {
+extern "C" fn acquire_lock(l: &Lock, hub: &Hub, deadline: i64) -> c_int {
     blocking!(lock_by_waiting)
 }
 
-extern "C" fn lock_by_waiting(l: weald_lock, deadline: i64) -> c_int {
-    quick(|hub| object::get::<Lock>(hub, l)?.acquire(hub, Deadline::from_raw(deadline)))
+extern "C" fn lock_by_waiting(l: &Lock, hub: &Hub, deadline: i64) -> c_int {
+    code(l.acquire(hub, Deadline::from_raw(deadline)))
 }
 
 /// Releases the lock and hands it to the next. Does not switch. Returns 0. Fails with WEALD_EBADF,

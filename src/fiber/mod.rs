@@ -1,17 +1,17 @@
 //! Fibers: a stack with a suspended computation on it.
 //!
 //! ```text
-//! new --resume--> running --suspend--> suspended --resume--> running --return--> done
-//!                                          |
-//!                                          +--abandon--> done (never unwound)
+//! begin --resume, pass--> running --suspend, pass--> suspended --resume, pass--> running --return--> done
+//!                                                        |
+//!                                                        +--clear-------> forgotten (never unwound)
 //! ```
 //!
-//! Only the thread's root stack resumes, so a fiber always suspends to the root. There
-//! are two ways to switch, with one interface: `native` (x86-64) and `portable`
-//! (corosensei: other architectures, and builds with the feature `sanitizer`, whose
-//! runtime must be told of every switch). See `native` for why there are two.
-
-use crate::stack::Stack;
+//! The thread's root stack resumes a fiber, and a fiber suspends to the root, or passes
+//! straight to another one that is suspended: that saves half of the switches. A fiber
+//! that returns, returns to the root. There are two ways to switch, with one interface:
+//! `native` (x86-64) and `portable` (corosensei: other architectures, and builds with
+//! the feature `sanitizer`, whose runtime must be told of every switch). See `native`
+//! for why there are two; `portable` never passes.
 
 #[cfg(all(target_arch = "x86_64", not(feature = "sanitizer")))]
 mod native;
@@ -19,61 +19,86 @@ mod native;
 use native as switching;
 
 #[cfg(any(test, not(target_arch = "x86_64"), feature = "sanitizer"))]
+#[cfg_attr(test, allow(dead_code))] // its tests do not pass, and ask nothing
 mod portable;
 #[cfg(any(not(target_arch = "x86_64"), feature = "sanitizer"))]
 use portable as switching;
 
-/// What a fiber runs. It must not unwind.
-pub type Body = fn(*const ());
+/// Where the root goes on while a fiber runs.
+pub use switching::Root;
 
-/// A fiber. It must stay where it is from the first resume to the end.
-pub struct Fiber {
-    inner: switching::Fiber,
-    low: usize,
-    top: usize,
-}
+/// What a fiber runs. It must not unwind.
+pub type Body = extern "C" fn(*const ());
+
+/// A place for a computation. It must stay where it is while there is one.
+#[derive(Default)]
+#[repr(transparent)]
+pub struct Fiber(switching::Fiber);
 
 impl Fiber {
-    /// A fiber that will run `body(data)`.
+    /// Prepares `body(data)` on the stack with these bounds; it runs when it is first
+    /// resumed.
     ///
     /// # Safety
-    /// `data` outlives the fiber, and `body` does not unwind.
+    /// Nothing is suspended here. The stack, `root` and `data` outlive the computation,
+    /// and `body` does not unwind.
     #[inline]
-    pub unsafe fn new(stack: Stack, body: Body, data: *const ()) -> Fiber {
-        let (low, top) = (stack.low(), stack.top());
+    pub unsafe fn begin(&self, root: &Root, stack: (usize, usize), body: Body, data: *const ()) {
         // SAFETY: by contract.
-        Fiber { inner: unsafe { switching::Fiber::new(stack, body, data) }, low, top }
+        unsafe { self.0.begin(root, stack, body, data) };
     }
 
-    /// Runs the fiber until it suspends (false) or returns (true).
+    /// Whether another fiber may pass to it.
     #[inline(always)]
-    pub fn resume(&mut self) -> bool {
-        self.inner.resume()
+    pub fn is_suspended(&self) -> bool {
+        self.0.is_suspended()
     }
 
-    /// Suspends the running fiber; returns when it is resumed.
+    /// About where its frames begin while it is suspended; 0 if nobody knows.
+    #[inline(always)]
+    pub fn sp(&self) -> usize {
+        self.0.sp()
+    }
+
+    /// Runs the fiber until the root goes on: because a fiber suspended (false), or
+    /// because one returned (true). It need not be this one.
+    ///
+    /// # Safety
+    /// On the root, and a computation has begun here and is suspended.
+    #[inline(always)]
+    pub unsafe fn resume(&self, root: &Root) -> bool {
+        // SAFETY: by contract.
+        unsafe { self.0.resume(root) }
+    }
+
+    /// Suspends the running fiber; returns when it is resumed. The values returned are
+    /// this fiber and the root, known sooner than those that a caller kept (see
+    /// `native::switch`).
     ///
     /// # Safety
     /// Called on this fiber's own stack.
     #[inline(always)]
-    pub unsafe fn suspend(&self) {
+    pub unsafe fn suspend(&self, root: &Root) -> (*const Fiber, *const Root) {
         // SAFETY: by contract.
-        unsafe { self.inner.suspend() }
+        let (me, root) = unsafe { self.0.suspend(root) };
+        (me.cast(), root)
     }
 
-    /// The stack of a fiber that has returned.
-    pub fn into_stack(self) -> Stack {
-        self.inner.into_stack()
+    /// Suspends the running fiber and goes on with `to`. Returns as `suspend`.
+    ///
+    /// # Safety
+    /// Called on this fiber's own stack; `to.is_suspended()`, or it is this very fiber.
+    #[inline(always)]
+    pub unsafe fn pass(&self, to: &Fiber, root: &Root) -> (*const Fiber, *const Root) {
+        // SAFETY: by contract.
+        let (me, root) = unsafe { self.0.pass(&to.0, root) };
+        (me.cast(), root)
     }
 
-    /// Forgets the computation without unwinding it and takes its stack.
-    pub fn abandon(self) -> Stack {
-        self.inner.abandon()
-    }
-
-    /// Lowest and one past the highest byte of its stack.
-    pub fn bounds(&self) -> (usize, usize) {
-        (self.low, self.top)
+    /// Forgets the computation, which has returned or is never unwound.
+    #[inline]
+    pub fn clear(&self) {
+        self.0.clear();
     }
 }
 
@@ -83,71 +108,79 @@ mod tests {
     macro_rules! tests_for {
         ($module:ident) => {
             mod $module {
-                use crate::fiber::$module::Fiber;
-                use crate::stack::Stacks;
+                use crate::fiber::$module::{Fiber, Root};
+                use crate::stack::{Stack, Stacks};
                 use std::cell::Cell;
 
+                /// A fiber and what it works on, as a greenlet's record has them.
+                #[derive(Default)]
                 struct Shared {
-                    fiber: Cell<*const Fiber>,
+                    fiber: Fiber,
+                    root: Root,
                     steps: Cell<u32>,
                 }
 
-                fn body(shared: *const ()) {
+                impl Shared {
+                    fn resume(&self) -> bool {
+                        // SAFETY: the test runs on the root.
+                        unsafe { self.fiber.resume(&self.root) }
+                    }
+                }
+
+                extern "C" fn body(shared: *const ()) {
                     // SAFETY: the test keeps it alive.
                     let shared = unsafe { &*shared.cast::<Shared>() };
                     for _ in 0..3 {
                         shared.steps.set(shared.steps.get() + 1);
                         // SAFETY: on the fiber's own stack.
-                        unsafe { (*shared.fiber.get()).suspend() };
+                        unsafe { shared.fiber.suspend(&shared.root) };
                     }
                 }
 
-                fn start(stacks: &Stacks, shared: &Shared) -> Box<Fiber> {
+                fn start(stacks: &Stacks, shared: &Shared) -> Stack {
                     let class = stacks.class(0).unwrap();
                     stacks.reserve(class).unwrap();
+                    let stack = stacks.take(class).unwrap();
                     let data = std::ptr::from_ref(shared).cast();
                     // SAFETY: the test keeps `shared`, and the body does not panic.
-                    let fiber = Box::new(unsafe { Fiber::new(stacks.take(class).unwrap(), body, data) });
-                    shared.fiber.set(&*fiber);
-                    fiber
-                }
-
-                fn shared() -> Shared {
-                    Shared { fiber: Cell::new(std::ptr::null()), steps: Cell::new(0) }
+                    unsafe { shared.fiber.begin(&shared.root, stacks.bounds(class, &stack), body, data) };
+                    stack
                 }
 
                 #[test]
                 fn a_fiber_runs_from_suspension_to_suspension() {
-                    let (stacks, shared) = (Stacks::new(), shared());
-                    let mut f = start(&stacks, &shared);
+                    let (stacks, shared) = (Stacks::new(), Shared::default());
+                    let stack = start(&stacks, &shared);
                     for step in 1..=3 {
-                        assert!(!f.resume());
+                        assert!(!shared.resume());
                         assert_eq!(shared.steps.get(), step);
                     }
-                    assert!(f.resume());
-                    stacks.give(f.into_stack());
+                    assert!(shared.resume());
+                    shared.fiber.clear();
+                    stacks.give(stacks.default_class(), stack);
                 }
 
                 #[test]
-                fn an_abandoned_fiber_gives_its_stack_back() {
-                    let (stacks, shared) = (Stacks::new(), shared());
-                    let mut f = start(&stacks, &shared);
-                    f.resume();
-                    stacks.give(f.abandon());
+                fn an_abandoned_fiber_leaves_its_stack() {
+                    let (stacks, shared) = (Stacks::new(), Shared::default());
+                    let stack = start(&stacks, &shared);
+                    shared.resume();
+                    shared.fiber.clear();
+                    stacks.give(stacks.default_class(), stack);
                     assert_eq!(shared.steps.get(), 1);
                 }
 
                 #[test]
                 fn two_fibers_alternate() {
                     let stacks = Stacks::new();
-                    let (one, two) = (shared(), shared());
-                    let (mut a, mut b) = (start(&stacks, &one), start(&stacks, &two));
+                    let (one, two) = (Shared::default(), Shared::default());
+                    let (_a, _b) = (start(&stacks, &one), start(&stacks, &two));
                     for step in 1..=3 {
-                        a.resume();
-                        b.resume();
+                        one.resume();
+                        two.resume();
                         assert_eq!((one.steps.get(), two.steps.get()), (step, step));
                     }
-                    assert!(a.resume() && b.resume());
+                    assert!(one.resume() && two.resume());
                 }
             }
         };
@@ -156,4 +189,51 @@ mod tests {
     tests_for!(portable);
     #[cfg(all(target_arch = "x86_64", not(feature = "sanitizer")))]
     tests_for!(native);
+
+    #[cfg(all(target_arch = "x86_64", not(feature = "sanitizer")))]
+    mod passing {
+        use crate::fiber::{Body, Fiber, Root};
+        use crate::stack::Stacks;
+        use std::cell::Cell;
+
+        #[derive(Default)]
+        struct Two {
+            fibers: [Fiber; 2],
+            root: Root,
+            steps: Cell<u32>,
+        }
+
+        impl Two {
+            fn body(&self, me: usize) {
+                for _ in 0..3 {
+                    self.steps.set(self.steps.get() * 2 + me as u32);
+                    // SAFETY: on this fiber's own stack; the other has begun.
+                    unsafe { self.fibers[me].pass(&self.fibers[1 - me], &self.root) };
+                    // SAFETY: as above; to oneself it is nothing.
+                    unsafe { self.fibers[me].pass(&self.fibers[me], &self.root) };
+                }
+            }
+        }
+
+        #[test]
+        fn two_fibers_pass_to_each_other_and_who_returns_returns_to_the_root() {
+            let (stacks, two) = (Stacks::new(), Two::default());
+            extern "C" fn body<const ME: usize>(two: *const ()) {
+                // SAFETY: the test keeps `two`.
+                unsafe { &*two.cast::<Two>() }.body(ME)
+            }
+            for (fiber, body) in two.fibers.iter().zip([body::<0> as Body, body::<1>]) {
+                let class = stacks.default_class();
+                stacks.reserve(class).unwrap();
+                let bounds = stacks.bounds(class, &stacks.take(class).unwrap());
+                // SAFETY: `two` outlives both, and nothing panics.
+                unsafe { fiber.begin(&two.root, bounds, body, std::ptr::from_ref(&two).cast()) };
+            }
+            // SAFETY: the test is the root.
+            assert!(unsafe { two.fibers[0].resume(&two.root) }, "the first returned");
+            assert_eq!(two.steps.get(), 0b010101);
+            // SAFETY: as above; the second waits in its last pass.
+            assert!(unsafe { two.fibers[1].resume(&two.root) }, "the second returned");
+        }
+    }
 }

@@ -1,20 +1,21 @@
-//! Fibers on x86-64: a switch that does not disturb the return predictor.
+//! Fibers on x86-64: a switch that does not disturb the return predictor, and that can
+//! go from one fiber straight to another.
 //!
 //! corosensei resumes with `call` and suspends with `ret`. That pairs up as long as a
 //! coroutine suspends in the very frame it was resumed in. Behind a C ABI it never
 //! does: the library's function was called by C, so each switch leaves the return
 //! predictor off by the frames in between, and every `ret` of theirs is mispredicted:
 //! a yield of two greenlets costs 45 ns. Here both directions are jumps; returns stay
-//! predicted as long as greenlets that alternate suspend at like places: 7 ns.
+//! predicted as long as greenlets that alternate suspend at like places.
 //!
 //! A suspended context, on its own stack, and where `sp` points:
 //!
 //! ```text
-//!        | ...              |
-//!        +------------------+
-//!        | saved rbp        |
-//!        | saved rbx        |
-//!  sp -> | where to go on   |
+//!        | ...              |            | body, data       |
+//!        +------------------+            | fiber, root      |
+//!        | saved rbp        |     sp ->  | enter            |
+//!        | saved rbx        |            +------------------+
+//!  sp -> | where to go on   |            one that has not begun
 //!        +------------------+
 //! ```
 //! The other callee-saved registers are clobbers of the switch, so the compiler saves
@@ -22,27 +23,37 @@
 //! fesetround itself, they belong to the thread.
 
 use super::Body;
-use crate::stack::Stack;
 use std::arch::{asm, naked_asm};
 use std::cell::Cell;
 
+/// Where a computation goes on while it is suspended; 0 when there is none.
+#[derive(Default)]
+#[repr(C)]
 pub struct Fiber {
-    stack: Stack,
-    /// Where the fiber goes on, while it is suspended.
-    sp: Cell<usize>,
-    /// Where the root goes on, while the fiber runs.
-    root_sp: Cell<usize>,
-    done: Cell<bool>,
-    body: Body,
-    data: *const (),
+    sp: Cell<usize>, // alone, and so at the fiber's own address
 }
 
-/// Saves the current context to `*save` and goes on at `to`.
+/// Where the root goes on while a fiber runs.
+#[derive(Default)]
+pub struct Root {
+    sp: Cell<usize>,
+}
+
+/// Saves the current context to `*save` and goes on at `*to`. Returns, in registers,
+/// whose context it is that goes on here later (its `to`), the root, and the `done` of
+/// whoever switched: a value that was spilled to this stack would be known only after
+/// the stack pointer and the spill have been loaded, one after the other.
 ///
 /// # Safety
-/// `to` was saved by this function, or laid out by `Fiber::new`, and is used once.
+/// `*to` was saved by this function, or laid out by `begin`, and is used once.
 #[inline(always)]
-unsafe fn switch(save: *mut usize, to: usize, fiber: *const Fiber) {
+unsafe fn switch(
+    save: *mut usize,
+    to: *const usize,
+    root: *const Root,
+    done: usize,
+) -> (*const usize, *const Root, usize) {
+    let (me, root_out, done_out);
     // SAFETY: by contract; everything that is not saved is declared clobbered.
     unsafe {
         asm!(
@@ -51,21 +62,33 @@ unsafe fn switch(save: *mut usize, to: usize, fiber: *const Fiber) {
             "lea rax, [rip + 2f]",
             "push rax",
             "mov [rdi], rsp",
-            "mov rsp, rsi",
+            "mov rsp, [rsi]",
             "pop rax",
             "jmp rax",
             "2:",
             "pop rbx",
             "pop rbp",
             inout("rdi") save => _,
-            inout("rsi") to => _,
-            inout("rdx") fiber => _,
-            out("rax") _, out("rcx") _,
+            inout("rsi") to => me,
+            inout("rdx") done => done_out,
+            inout("rcx") root => root_out,
+            out("rax") _,
             out("r8") _, out("r9") _, out("r10") _, out("r11") _,
             out("r12") _, out("r13") _, out("r14") _, out("r15") _,
             clobber_abi("sysv64"),
         );
     }
+    (me, root_out, done_out)
+}
+
+/// What lies at the top of a new stack, for `enter` to pop.
+#[repr(C)]
+struct Start {
+    enter: extern "C" fn(),
+    fiber: *const Fiber,
+    root: *const Root,
+    body: Body,
+    data: *const (),
 }
 
 /// The first thing on a new stack. An unwinder or debugger stops here: there is no
@@ -76,7 +99,11 @@ extern "C" fn enter() {
         ".cfi_startproc",
         ".cfi_undefined rip",
         "xor ebp, ebp",
-        "mov rdi, rdx",
+        "pop rdi",
+        "pop rsi",
+        "pop rdx",
+        "pop rcx",
+        "and rsp, -16",
         "call {run}",
         "ud2",
         ".cfi_endproc",
@@ -84,50 +111,69 @@ extern "C" fn enter() {
     )
 }
 
-extern "C" fn run(fiber: *const Fiber) -> ! {
-    // SAFETY: the address that `resume` passed, where the fiber stays while it runs.
-    let fiber = unsafe { &*fiber };
-    (fiber.body)(fiber.data);
-    fiber.done.set(true);
-    let mut nowhere = 0;
-    // SAFETY: the root saved itself when it resumed us; we are not resumed again.
-    unsafe { switch(&mut nowhere, fiber.root_sp.get(), fiber) };
+extern "C" fn run(fiber: *const Fiber, root: *const Root, body: Body, data: *const ()) -> ! {
+    body(data);
+    // SAFETY: both outlive the computation, and the root waits at its `sp`, because a
+    // fiber runs. This stack is not used again.
+    unsafe { switch((*fiber).sp.as_ptr(), (*root).sp.as_ptr(), root, 1) };
     unreachable!("a fiber that is done was resumed");
 }
 
 impl Fiber {
+    /// It can be passed to: it is suspended, or has not begun.
+    #[inline(always)]
+    pub fn is_suspended(&self) -> bool {
+        self.sp.get() != 0
+    }
+
+    /// About where its frames begin while it is suspended; 0 without a computation.
+    #[inline(always)]
+    pub fn sp(&self) -> usize {
+        self.sp.get()
+    }
+
     /// # Safety
-    /// As for `Fiber::new` in the parent module.
+    /// As for `Fiber::begin` in the parent module.
     #[inline]
-    pub unsafe fn new(stack: Stack, body: Body, data: *const ()) -> Fiber {
-        // Once the address has been popped the stack is aligned to 16, as the ABI wants
-        // it before a call.
-        let sp = stack.top() - 24;
+    pub unsafe fn begin(&self, root: &Root, (_, top): (usize, usize), body: Body, data: *const ()) {
+        let words = (top - size_of::<Start>()) as *mut Start;
+        let start = Start { enter, fiber: self, root, body, data };
         // SAFETY: the topmost words of a stack that is ours.
-        unsafe { (sp as *mut usize).write(enter as *const () as usize) };
-        Fiber { stack, sp: Cell::new(sp), root_sp: Cell::new(0), done: Cell::new(false), body, data }
-    }
-
-    #[inline(always)]
-    pub fn resume(&mut self) -> bool {
-        // SAFETY: `sp` was saved by `suspend` or laid out by `new`.
-        unsafe { switch(self.root_sp.as_ptr(), self.sp.get(), self) };
-        self.done.get()
+        unsafe { words.write(start) };
+        self.sp.set(words as usize);
     }
 
     /// # Safety
-    /// Called on this fiber's own stack.
+    /// On the root, and the fiber is suspended.
     #[inline(always)]
-    pub unsafe fn suspend(&self) {
-        // SAFETY: by contract we run, so the root waits at `root_sp`.
-        unsafe { switch(self.sp.as_ptr(), self.root_sp.get(), self) };
+    pub unsafe fn resume(&self, root: &Root) -> bool {
+        // SAFETY: `sp` was saved by a switch or laid out by `begin`.
+        let (_, _, done) = unsafe { switch(root.sp.as_ptr(), self.sp.as_ptr(), root, 0) };
+        done != 0
     }
 
-    pub fn into_stack(self) -> Stack {
-        self.stack
+    /// # Safety
+    /// On this fiber's own stack.
+    #[inline(always)]
+    pub unsafe fn suspend(&self, root: &Root) -> (*const Fiber, *const Root) {
+        // SAFETY: by contract a fiber runs, so the root waits at its `sp`.
+        let (me, root, _) = unsafe { switch(self.sp.as_ptr(), root.sp.as_ptr(), root, 0) };
+        (me.cast(), root)
     }
 
-    pub fn abandon(self) -> Stack {
-        self.stack
+    /// # Safety
+    /// On this fiber's own stack, and `to` is suspended (or is this very fiber).
+    #[inline(always)]
+    pub unsafe fn pass(&self, to: &Fiber, root: &Root) -> (*const Fiber, *const Root) {
+        // SAFETY: `to.sp` is read after ours was saved, so that passing to oneself is
+        // nothing; otherwise it was saved by a switch or laid out by `begin`.
+        let (me, root, _) = unsafe { switch(self.sp.as_ptr(), to.sp.as_ptr(), root, 0) };
+        (me.cast(), root)
+    }
+
+    /// Forgets the computation.
+    #[inline]
+    pub fn clear(&self) {
+        self.sp.set(0);
     }
 }

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::greenlet::Waiting;
 use crate::handle::Kind;
 use crate::hub::Hub;
-use crate::object::{insert, keep};
+use crate::object::insert;
 use crate::time::Deadline;
 use crate::wait::Waited;
 use crate::waitlist::{Role, WaitList};
@@ -54,9 +54,8 @@ impl Event {
         if self.set.get() {
             return Ok(());
         }
-        let this = keep(self);
-        let why = Waiting::Object(this.handle.get());
-        match hub.wait_in(&this.waiters, Role::Taker, std::ptr::null_mut(), deadline, why) {
+        let why = Waiting::Object(self.handle.get());
+        match hub.wait_in(&self.waiters, Role::Taker, std::ptr::null_mut(), deadline, why) {
             Waited::Granted(_) => Ok(()),
             Waited::Returned(_, e) | Waited::Failed(e) => Err(e),
         }

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::greenlet::{Greenlet, Waiting};
 use crate::handle::Kind;
 use crate::hub::Hub;
-use crate::object::{insert, keep};
+use crate::object::insert;
 use crate::time::Deadline;
 use crate::wait::Waited;
 use crate::waitlist::{Role, WaitList};
@@ -87,12 +87,11 @@ impl Lock {
             self.depth.set(self.depth.get() + 1);
             return Ok(());
         }
-        let this = keep(self);
-        let why = Waiting::Object(this.handle.get());
-        match hub.wait_in(&this.waiters, Role::Taker, std::ptr::null_mut(), deadline, why) {
+        let handle = self.handle.get();
+        match hub.wait_in(&self.waiters, Role::Taker, std::ptr::null_mut(), deadline, Waiting::Object(handle)) {
             Waited::Granted(_) => Ok(()),
             Waited::Returned(_, e) => {
-                this.hand_on(hub);
+                give_back(hub, handle);
                 Err(e)
             }
             Waited::Failed(e) => Err(e),
@@ -117,7 +116,7 @@ impl Lock {
     fn hand_on(&self, hub: &Hub) {
         match hub.first_taker(&self.waiters) {
             Some(node) => {
-                node.unlink();
+                self.waiters.remove_first(node);
                 // SAFETY: the owner of a linked node is a living record.
                 let next = unsafe { &*node.owner.get().cast::<Greenlet>() };
                 self.owner.set(next.handle.get());
@@ -144,9 +143,9 @@ impl Lock {
         let g = hub.current();
         loop {
             let attention = g.attention.replace(0);
-            g.shield.set(g.shield.get() + 1);
+            g.set_shield(g.shield.get() + 1);
             let taken = self.acquire(hub, Deadline::NEVER);
-            g.shield.set(g.shield.get() - 1);
+            g.set_shield(g.shield.get() - 1);
             g.attention.set(g.attention.get() | attention);
             if g.kill_reason.get() != 0 && g.shield.get() == 0 {
                 g.flag(crate::greenlet::KILLED);
@@ -164,5 +163,15 @@ impl Lock {
                 Err(e) => hub.interrupt(g, e.code()),
             }
         }
+    }
+}
+
+/// A lock that was handed to one who was killed goes to the next; it may have been
+/// closed since.
+#[cold]
+#[inline(never)]
+fn give_back(hub: &Hub, handle: i64) {
+    if let Ok(lock) = crate::object::get::<Lock>(hub, handle) {
+        lock.hand_on(hub);
     }
 }

@@ -91,6 +91,11 @@ impl Store {
         self.next_arrival
     }
 
+    /// The arrival number whose low half is `low`, one of the last 2^32.
+    pub fn arrival_of(&self, low: u32) -> u64 {
+        self.next_arrival - u64::from((self.next_arrival as u32).wrapping_sub(low))
+    }
+
     #[inline]
     pub fn push(&mut self, item: Item) {
         match self.order {
@@ -309,9 +314,9 @@ impl Queue {
         if !self.getters.is_empty()
             && let Some(node) = hub.first_taker(&self.getters)
         {
-            node.unlink();
+            self.getters.remove_first(node);
             node.value.set(item);
-            node.arrival.set(self.store().arrive());
+            node.arrival.set(self.store().arrive() as u32);
             self.unfinished.set(self.unfinished.get() + 1);
             hub.grant(node);
             return Ok(());
@@ -330,8 +335,7 @@ impl Queue {
     fn put_by_waiting(&self, hub: &Hub, item: Item, deadline: Deadline) -> Result<()> {
         // Room for the day when a getter moves our item in.
         self.store().reserve()?;
-        let this = keep(self);
-        match hub.wait_in(&this.putters, Role::Taker, item, deadline, this.why()) {
+        match hub.wait_in(&self.putters, Role::Taker, item, deadline, self.why()) {
             // Taken is taken, even if we were killed since: the next call will fail.
             Waited::Granted(_) | Waited::Returned(..) => Ok(()),
             Waited::Failed(e) => Err(e),
@@ -369,7 +373,7 @@ impl Queue {
         match hub.wait_in(&this.getters, Role::Taker, std::ptr::null_mut(), deadline, this.why()) {
             Waited::Granted(item) => Ok(item),
             Waited::Returned(item, e) => {
-                this.give_back(hub, item, hub.current().node.arrival.get());
+                this.give_back(hub, item, this.store().arrival_of(hub.current().node.arrival.get()));
                 Err(e)
             }
             Waited::Failed(e) => Err(e),
@@ -385,9 +389,10 @@ impl Queue {
         }
     }
 
+    #[inline(always)]
     fn take_from_putter(&self, hub: &Hub) -> Option<Item> {
         let node = hub.first_taker(&self.putters)?;
-        node.unlink();
+        self.putters.remove_first(node);
         self.unfinished.set(self.unfinished.get() + 1);
         let item = node.value.get();
         hub.grant(node);
@@ -404,7 +409,7 @@ impl Queue {
             Some(node) => {
                 node.unlink();
                 node.value.set(item);
-                node.arrival.set(arrival);
+                node.arrival.set(arrival as u32);
                 hub.grant(node);
             }
             None => {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::greenlet::Waiting;
 use crate::handle::Kind;
 use crate::hub::Hub;
-use crate::object::{insert, keep};
+use crate::object::insert;
 use crate::time::Deadline;
 use crate::wait::Waited;
 use crate::waitlist::{Role, WaitList};
@@ -69,12 +69,11 @@ impl Semaphore {
 
     #[inline(always)]
     fn acquire_by_waiting(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
-        let this = keep(self);
-        let why = Waiting::Object(this.handle.get());
-        match hub.wait_in(&this.waiters, Role::Taker, std::ptr::null_mut(), deadline, why) {
+        let handle = self.handle.get();
+        match hub.wait_in(&self.waiters, Role::Taker, std::ptr::null_mut(), deadline, Waiting::Object(handle)) {
             Waited::Granted(_) => Ok(()),
             Waited::Returned(_, e) => {
-                this.give(hub);
+                give_back(hub, handle);
                 Err(e)
             }
             Waited::Failed(e) => Err(e),
@@ -90,14 +89,24 @@ impl Semaphore {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn give(&self, hub: &Hub) {
         match hub.first_taker(&self.waiters) {
             Some(node) => {
-                node.unlink();
+                self.waiters.remove_first(node);
                 hub.grant(node);
             }
             None => self.permits.set(self.permits.get() + 1),
         }
+    }
+}
+
+/// A permit that was handed to one who was killed goes to the next; the semaphore may
+/// have been closed since.
+#[cold]
+#[inline(never)]
+fn give_back(hub: &Hub, handle: i64) {
+    if let Ok(semaphore) = crate::object::get::<Semaphore>(hub, handle) {
+        semaphore.give(hub);
     }
 }

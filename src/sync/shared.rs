@@ -3,9 +3,15 @@
 //! State under a mutex, waiters as tickets. A giver grants a ticket under the lock;
 //! a waiter whose deadline passed or who was killed takes its ticket out under the
 //! lock, and finds out there whether it was granted after all.
+//!
+//! No code of the user's runs under a lock, but for the comparators of queues.
+//!
+//! The lock is held inside a `fork::Section`, so a forked child finds it free. Whoever
+//! takes it there for the first time throws out the tickets of the parent's waiters.
 
 use crate::error::{Error, Result};
 use crate::fence;
+use crate::fork::{self, Section};
 use crate::greenlet::{DestroyFn, KILLED, LinkFn, Waiting};
 use crate::handle::{Kind, Object};
 use crate::hub::{Callback, Hub};
@@ -16,13 +22,47 @@ use crate::ticket::Ticket;
 use crate::time::Deadline;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_void};
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 type Tickets = VecDeque<Arc<Ticket>>;
 type Item = *mut c_void;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
+/// What the mutex of a shared object guards.
+trait Guarded {
+    /// `fork::generation()` when the tickets were last looked through.
+    fn generation(&mut self) -> &mut u64;
+    fn tickets(&mut self) -> impl Iterator<Item = &mut Tickets>;
+}
+
+/// A lock that is held.
+struct Held<'a, T> {
+    // The lock is let go of first: fields are dropped in order.
+    state: MutexGuard<'a, T>,
+    _section: Section,
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.state
+    }
+}
+
+impl<T> DerefMut for Held<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.state
+    }
+}
+
+fn lock<T: Guarded>(mutex: &Mutex<T>) -> Held<'_, T> {
+    let section = Section::enter();
+    let mut state = mutex.lock().unwrap_or_else(|e| e.into_inner());
+    if *state.generation() != fork::generation() {
+        *state.generation() = fork::generation();
+        state.tickets().for_each(|tickets| tickets.retain(|t| !t.is_void()));
+    }
+    Held { state, _section: section }
 }
 
 fn nudge(ticket: &Arc<Ticket>) {
@@ -81,11 +121,22 @@ struct Gate {
     open: bool,
     closed: bool,
     waiters: Tickets,
+    generation: u64,
+}
+
+impl Guarded for Gate {
+    fn generation(&mut self) -> &mut u64 {
+        &mut self.generation
+    }
+    fn tickets(&mut self) -> impl Iterator<Item = &mut Tickets> {
+        [&mut self.waiters].into_iter()
+    }
 }
 
 impl Gate {
     fn new() -> Mutex<Gate> {
-        Mutex::new(Gate { open: false, closed: false, waiters: Tickets::new() })
+        let generation = fork::generation();
+        Mutex::new(Gate { open: false, closed: false, waiters: Tickets::new(), generation })
     }
 
     fn release_all(&mut self) {
@@ -221,7 +272,12 @@ impl SharedResult {
         let mut gate = lock(&self.gate);
         gate.closed = true;
         gate.release_all();
-        lock(&self.links).clear();
+        self.links(&gate).clear();
+    }
+
+    /// Under the gate's lock, so that it is a formality.
+    fn links(&self, _gate: &Held<Gate>) -> MutexGuard<'_, Vec<RemoteLink>> {
+        self.links.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     pub fn is_set(&self) -> bool {
@@ -233,7 +289,7 @@ impl SharedResult {
         self.outcome.set(outcome).map_err(|_| Error::ALREADY)?;
         gate.open = true;
         gate.release_all();
-        for link in lock(&self.links).drain(..) {
+        for link in self.links(&gate).drain(..) {
             post_link(link, handle);
         }
         Ok(())
@@ -263,17 +319,18 @@ impl SharedResult {
         let id = hub.next_link.get();
         hub.next_link.set(id + 1);
         let link = RemoteLink { id, remote: hub.remote.clone(), call, arg };
-        let _gate = lock(&self.gate);
+        let gate = lock(&self.gate);
         if self.is_set() {
             post_link(link, handle);
         } else {
-            lock(&self.links).push(link);
+            self.links(&gate).push(link);
         }
         id
     }
 
     pub fn unlink(&self, hub: &Hub, id: i64) -> Result<()> {
-        let mut links = lock(&self.links);
+        let gate = lock(&self.gate);
+        let mut links = self.links(&gate);
         let mine = |l: &RemoteLink| l.id == id && l.remote.number == hub.remote.number;
         let place = links.iter().position(mine).ok_or(Error::NOENT)?;
         links.remove(place);
@@ -306,6 +363,16 @@ struct State {
     shut: bool,
     closed: bool,
     unfinished: usize,
+    generation: u64,
+}
+
+impl Guarded for State {
+    fn generation(&mut self) -> &mut u64 {
+        &mut self.generation
+    }
+    fn tickets(&mut self) -> impl Iterator<Item = &mut Tickets> {
+        [&mut self.getters, &mut self.putters, &mut self.joiners, &mut self.observers].into_iter()
+    }
 }
 
 pub struct SharedQueue {
@@ -327,6 +394,7 @@ impl SharedQueue {
             shut: false,
             closed: false,
             unfinished: 0,
+            generation: fork::generation(),
         };
         registry::share(Arc::new(SharedQueue { state: Mutex::new(state), capacity, destroy }))
     }
@@ -483,6 +551,8 @@ impl SharedQueue {
             result = ticket.park(hub, deadline, Waiting::Object(handle));
         }
         let mut s = lock(&self.state);
+        // It may have been granted before it parked, and the news still be on its way.
+        ticket.retire();
         if !ticket.is_granted() {
             take_out(&mut s.getters, &ticket);
             return result.and(Err(Self::ended(&s)));

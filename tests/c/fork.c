@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 /* What a child says to its parent. */
 struct shared {
@@ -276,6 +277,39 @@ TEST(the_child_has_as_many_descriptors_as_the_parent)
     }
     CHECK_EQ(status_of(pid), 0);
     CHECK_EQ(test_fds(), fds);
+}
+
+TEST(a_child_that_can_have_no_epoll_makes_one_when_it_can)
+{
+    struct rlimit limit, none;
+    weald_greenlet g;
+    int p[2];
+    pid_t pid;
+
+    make_pipe(p);
+    g = spawned(wait_read, (void *)(intptr_t)p[0]);
+    CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = (struct rlimit){0, limit.rlim_max};
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    pid = forked();
+    if (pid == 0) {
+        int64_t began = test_clock();
+
+        CHECK_EQ(weald_sleep(WEALD_MS(5)), 0); /* time goes on */
+        CHECK_GE(test_clock() - began, WEALD_MS(5));
+        CHECK_EQ(weald_wait_read(p[0], weald_after(WEALD_MS(1))), WEALD_EMFILE);
+        CHECK_EQ(weald_cancel_wait(p[0]), 0);
+        CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        use_weald();
+        _exit(0);
+    }
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK_EQ(status_of(pid), 0);
+    CHECK_EQ(weald_state(g), WEALD_STATE_PARKED); /* nothing of the parent's was touched */
+    CHECK_EQ(write(p[1], "x", 1), 1);
+    CHECK_EQ(weald_join(g, weald_after(WEALD_SEC(5))), 0);
+    CHECK_EQ(weald_close(g), 0);
 }
 
 TEST(a_child_may_have_children)
@@ -685,4 +719,238 @@ TEST(a_fork_while_another_thread_posts_leaves_no_lock_behind)
     CHECK_EQ(pthread_join(thread, NULL), 0);
     CHECK_EQ(weald_run(WEALD_FOREVER), 0);
     CHECK_EQ(weald_close(hub), 0);
+}
+
+/* ---- objects that threads share ---- */
+
+static weald_queue shared_queue;
+static weald_event shared_event;
+static weald_result shared_result;
+static volatile int stop_working;
+
+/* Keeps the locks of the shared objects busy. */
+static void *work_on_shared(void *unused)
+{
+    void *item;
+
+    while (!stop_working) {
+        CHECK_EQ(weald_queue_put(shared_queue, &item, WEALD_FOREVER), 0);
+        CHECK_EQ(weald_queue_get(shared_queue, &item, WEALD_FOREVER), 0);
+        CHECK_EQ(weald_event_set(shared_event), 0);
+        CHECK_EQ(weald_event_clear(shared_event), 0);
+    }
+    CHECK_EQ(weald_hub_shutdown(), 0);
+    return unused;
+}
+
+TEST(a_fork_while_other_threads_use_shared_objects_leaves_no_lock_behind)
+{
+    pthread_t threads[2];
+    void *item;
+
+    shared_queue = weald_queue_new(WEALD_SHARED, WEALD_UNBOUNDED, NULL);
+    shared_event = weald_event_new(WEALD_SHARED);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, work_on_shared, NULL), 0);
+    for (int i = 0; i < 300; i++) {
+        pid_t pid = forked();
+        if (pid == 0) {
+            alarm(5);
+            CHECK_GE(weald_queue_len(shared_queue), 0);
+            CHECK_EQ(weald_queue_put(shared_queue, &item, WEALD_NOW), 0);
+            CHECK_EQ(weald_queue_get(shared_queue, &item, WEALD_NOW), 0);
+            CHECK_EQ(weald_event_set(shared_event), 0);
+            CHECK_EQ(weald_event_wait(shared_event, WEALD_FOREVER), 0);
+            _exit(0);
+        }
+        CHECK_EQ(status_of(pid), 0);
+    }
+    stop_working = 1;
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    CHECK_EQ(weald_close(shared_queue), 0);
+    CHECK_EQ(weald_close(shared_event), 0);
+}
+
+static volatile int waiting_threads;
+
+static void *get_shared(void *unused)
+{
+    void *item = unused;
+
+    waiting_threads++;
+    CHECK_EQ(weald_queue_get(shared_queue, &item, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_hub_shutdown(), 0);
+    return item;
+}
+
+static void *put_shared(void *item)
+{
+    waiting_threads++;
+    CHECK_EQ(weald_queue_put(shared_queue, item, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_hub_shutdown(), 0);
+    return NULL;
+}
+
+static void *wait_shared(void *unused)
+{
+    waiting_threads++;
+    CHECK_EQ(weald_event_wait(shared_event, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_result_wait(shared_result, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_hub_shutdown(), 0);
+    return unused;
+}
+
+static void until_they_wait(int n)
+{
+    while (waiting_threads < n)
+        CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(20)), 0);
+}
+
+TEST(what_the_child_puts_into_a_shared_queue_is_not_given_to_the_parents_getter)
+{
+    char one, two;
+    void *item = NULL;
+    pthread_t thread;
+    pid_t pid;
+
+    shared_queue = weald_queue_new(WEALD_SHARED, 4, NULL);
+    CHECK_EQ(pthread_create(&thread, NULL, get_shared, NULL), 0);
+    until_they_wait(1);
+    pid = forked();
+    if (pid == 0) {
+        CHECK_EQ(weald_queue_put(shared_queue, &one, WEALD_NOW), 0);
+        CHECK_EQ(weald_queue_len(shared_queue), 1);
+        CHECK_EQ(weald_queue_get(shared_queue, &item, WEALD_NOW), 0);
+        CHECK_PTR(item, &one);
+        _exit(0);
+    }
+    CHECK_EQ(status_of(pid), 0);
+    CHECK_EQ(weald_queue_put(shared_queue, &two, WEALD_NOW), 0);
+    CHECK_EQ(pthread_join(thread, &item), 0);
+    CHECK_PTR(item, &two);
+    CHECK_EQ(weald_close(shared_queue), 0);
+}
+
+TEST(what_the_parents_putter_offers_is_not_had_in_the_child)
+{
+    char one;
+    void *item = NULL;
+    pthread_t thread;
+    pid_t pid;
+
+    shared_queue = weald_queue_new(WEALD_SHARED, 0, NULL);
+    CHECK_EQ(pthread_create(&thread, NULL, put_shared, &one), 0);
+    until_they_wait(1);
+    CHECK_EQ(weald_queue_empty(shared_queue), 0);
+    pid = forked();
+    if (pid == 0) {
+        CHECK_EQ(weald_queue_empty(shared_queue), 1);
+        CHECK_EQ(weald_queue_peek(shared_queue, &item, WEALD_NOW), WEALD_EAGAIN);
+        CHECK_EQ(weald_queue_get(shared_queue, &item, WEALD_NOW), WEALD_EAGAIN);
+        _exit(0);
+    }
+    CHECK_EQ(status_of(pid), 0);
+    CHECK_EQ(weald_queue_get(shared_queue, &item, WEALD_FOREVER), 0);
+    CHECK_PTR(item, &one);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(weald_close(shared_queue), 0);
+}
+
+static void *set_later(void *unused)
+{
+    CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+    CHECK_EQ(weald_event_set(shared_event), 0);
+    CHECK_EQ(weald_result_set(shared_result, unused), 0);
+    return unused;
+}
+
+TEST(a_child_waits_for_shared_objects_for_which_the_parent_waits_as_well)
+{
+    pthread_t thread;
+    pid_t pid;
+
+    shared_event = weald_event_new(WEALD_SHARED);
+    shared_result = weald_result_new(WEALD_SHARED, NULL);
+    CHECK_EQ(pthread_create(&thread, NULL, wait_shared, NULL), 0);
+    until_they_wait(1);
+    pid = forked();
+    /* Parent and child do the same, each with its own. */
+    CHECK_EQ(weald_go(set_later, NULL), 0);
+    CHECK_EQ(weald_event_wait(shared_event, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_result_wait(shared_result, WEALD_FOREVER), 0);
+    if (pid == 0)
+        _exit(0);
+    CHECK_EQ(status_of(pid), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
+/* Main waits for something shared; a callback forks and then ends that wait, in both. */
+static volatile int set_before_fork;
+
+static void fork_and_set(void *unused)
+{
+    (void)unused;
+    if (set_before_fork)
+        CHECK_EQ(weald_event_set(shared_event), 0);
+    child = forked();
+    if (!set_before_fork)
+        CHECK_EQ(weald_event_set(shared_event), 0);
+}
+
+static void fork_while_main_waits(void)
+{
+    weald_handle hub = weald_hub();
+
+    shared_event = weald_event_new(WEALD_SHARED);
+    CHECK_EQ(weald_post(hub, fork_and_set, NULL), 0);
+    CHECK_EQ(weald_event_wait(shared_event, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_yield(), 0); /* the wake-up left nothing behind */
+    CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+    if (child == 0)
+        _exit(0);
+    CHECK_EQ(status_of(child), 0);
+}
+
+TEST(mains_wait_for_a_shared_object_ends_in_the_child_of_a_callback)
+{
+    fork_while_main_waits();
+}
+
+TEST(mains_wait_ends_in_the_child_when_the_wake_up_was_under_way)
+{
+    set_before_fork = 1;
+    fork_while_main_waits();
+}
+
+static weald_handle other_hub;
+
+static void *expose_and_wait(void *unused)
+{
+    other_hub = weald_hub();
+    waiting_threads++;
+    CHECK_EQ(weald_event_wait(shared_event, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_close(other_hub), 0);
+    CHECK_EQ(weald_hub_shutdown(), 0);
+    return unused;
+}
+
+TEST(the_hubs_of_other_threads_have_ended_in_the_child)
+{
+    pthread_t thread;
+    pid_t pid;
+
+    shared_event = weald_event_new(WEALD_SHARED);
+    CHECK_EQ(pthread_create(&thread, NULL, expose_and_wait, NULL), 0);
+    until_they_wait(1);
+    pid = forked();
+    if (pid == 0) {
+        CHECK_EQ(weald_post(other_hub, open_gate, NULL), WEALD_ESHUTDOWN);
+        CHECK_EQ(weald_close(other_hub), 0);
+        _exit(0);
+    }
+    CHECK_EQ(status_of(pid), 0);
+    CHECK_EQ(weald_event_set(shared_event), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
 }

@@ -1537,6 +1537,27 @@ TEST(a_kill_that_came_under_a_shield_works_when_it_is_lowered)
     CHECK_EQ(weald_close(gate), 0);
 }
 
+static void shield_in_loop(void *codes)
+{
+    ((int *)codes)[0] = weald_shield(1);
+    ((int *)codes)[1] = weald_shield(0);
+}
+
+TEST(a_shield_in_a_callback_is_ewouldblock_and_shields_nobody)
+{
+    int codes[2];
+    weald_handle hub = weald_hub();
+
+    for (int i = 0; i < 2; i++) { /* the second time finds nothing that the first left */
+        codes[0] = codes[1] = 1;
+        CHECK_EQ(weald_post(hub, shield_in_loop, codes), 0);
+        CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+        CHECK_EQ(codes[0], WEALD_EWOULDBLOCK);
+        CHECK_EQ(codes[1], WEALD_EWOULDBLOCK);
+    }
+    CHECK_EQ(weald_close(hub), 0);
+}
+
 TEST(lowering_a_shield_that_is_not_raised_is_einval)
 {
     CHECK_EQ(weald_shield(0), WEALD_EINVAL);

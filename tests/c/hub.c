@@ -2,6 +2,7 @@
 #include "test.h"
 #include "waits.h"
 #include <pthread.h>
+#include <sys/epoll.h>
 #include <sys/time.h>
 
 static char order[256];
@@ -414,6 +415,73 @@ TEST(an_idle_hubs_descriptor_is_not_readable)
     for (int i = 0; i < 3; i++)
         CHECK_EQ(weald_hub_step(), 0);
     CHECK_EQ(poll(&fd, 1, 10), 0);
+}
+
+static void *wait_for_byte(void *end)
+{
+    char c;
+
+    CHECK_EQ(weald_wait_read(*(int *)end, WEALD_FOREVER), 0);
+    CHECK_EQ(read(*(int *)end, &c, 1), 1);
+    *(int *)end = -1;
+    return NULL;
+}
+
+/* Steps until nothing is to be done. */
+static void step_until_idle(void)
+{
+    do
+        CHECK_GE(weald_hub_step(), 0);
+    while (weald_hub_next_deadline() == WEALD_NOW);
+}
+
+TEST(a_foreign_epoll_keeps_the_hub_when_ours_is_made_anew)
+{
+    struct post_later p = {weald_hub(), 0, note_call, (char[]){"p"}};
+    struct epoll_event event = {.events = EPOLLIN}, came;
+    int host = epoll_create1(0), old[2], news[2], copy, turns = 0;
+
+    CHECK_EQ(epoll_ctl(host, EPOLL_CTL_ADD, weald_hub_fd(), &event), 0);
+    CHECK_EQ(pipe(old), 0);
+    CHECK_EQ(pipe(news), 0);
+    /* A registration that can not be taken back: events come for a number that is closed. */
+    CHECK_EQ(weald_wait_read(old[0], weald_after(WEALD_MS(1))), WEALD_ETIMEDOUT);
+    copy = dup(old[0]);
+    CHECK_EQ(close(old[0]), 0);
+    CHECK_EQ(write(old[1], "x", 1), 1);
+    CHECK_EQ(weald_go(wait_for_byte, &news[0]), 0);
+    do {
+        step_until_idle();
+        CHECK_LT(++turns, 10);
+    } while (epoll_wait(host, &came, 1, 50) == 1);
+
+    CHECK_EQ(write(news[1], "x", 1), 1);
+    CHECK_EQ(epoll_wait(host, &came, 1, 2000), 1);
+    step_until_idle();
+    CHECK_EQ(news[0], -1);
+    CHECK_EQ(pthread_join(in_thread(post_later, &p), NULL), 0);
+    CHECK_EQ(epoll_wait(host, &came, 1, 2000), 1);
+    step_until_idle();
+    CHECK_STR(order, "p");
+    CHECK_EQ(weald_close(p.hub), 0);
+    CHECK_EQ(close(copy), 0);
+}
+
+TEST(a_foreign_loop_notices_at_once_that_a_number_was_reused)
+{
+    int old[2], news[2], end;
+
+    CHECK_EQ(pipe(old), 0);
+    CHECK_EQ(pipe(news), 0);
+    end = old[0];
+    CHECK_EQ(weald_wait_read(end, weald_after(WEALD_MS(1))), WEALD_ETIMEDOUT); /* the poller knows it */
+    CHECK_EQ(dup2(news[0], end), end);
+    CHECK_EQ(weald_go(wait_for_byte, &end), 0);
+    step_until_idle();
+    CHECK_EQ(write(news[1], "x", 1), 1);
+    CHECK_EQ(poll(&(struct pollfd){.fd = weald_hub_fd(), .events = POLLIN}, 1, 400), 1);
+    step_until_idle();
+    CHECK_EQ(end, -1);
 }
 
 /* ---- posts ---- */

@@ -594,6 +594,40 @@ TEST(a_reused_number_whose_old_description_lives_on_does_not_keep_the_loop_busy)
     CHECK_EQ(close(copy), 0);
 }
 
+TEST(a_number_that_comes_back_as_a_regular_file_wakes_who_waits_for_it)
+{
+    int p[2], file = open("/proc/self/exe", O_RDONLY);
+    weald_greenlet old, new;
+
+    make_pipe(p);
+    old = spawned(wait_read, FD(p[0]));
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(dup2(file, p[0]), p[0]);
+    new = spawned(wait_write, FD(p[0])); /* another direction: asks for more than is registered */
+    CHECK_EQ(outcome(new), 0);
+    CHECK_EQ(outcome(old), WEALD_EBADF);
+
+    make_pipe(p);
+    CHECK_EQ(weald_wait_read(p[0], weald_after(WEALD_MS(1))), WEALD_ETIMEDOUT); /* the poller knows it */
+    CHECK_EQ(dup2(file, p[0]), p[0]);
+    CHECK_EQ(outcome(spawned(wait_read, FD(p[0]))), 0); /* relies on the pipe's registration at first */
+}
+
+TEST(a_number_that_comes_back_as_a_regular_file_is_found_by_the_sweep)
+{
+    int p[2], file = open("/proc/self/exe", O_RDONLY);
+    weald_greenlet old;
+
+    make_pipe(p);
+    old = spawned(wait_read, FD(p[0]));
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(dup2(file, p[0]), p[0]);
+    for (int i = 0; i < 500 && weald_state(old) != WEALD_STATE_DONE; i++)
+        CHECK_EQ(weald_sleep(WEALD_MS(10)), 0);
+    CHECK_EQ(weald_state(old), WEALD_STATE_DONE);
+    CHECK_EQ(outcome(old), WEALD_EBADF);
+}
+
 TEST(data_that_nobody_waits_for_any_more_does_not_keep_the_loop_busy)
 {
     int p[2];
