@@ -360,6 +360,16 @@ impl Hub {
         self.records().push(record);
     }
 
+    /// One more reference to a handle. A greenlet that was let go is held again.
+    pub fn dup(&self, handle: i64) -> Result<()> {
+        self.table.dup(handle).map_err(|e| self.why_not(handle, e))?;
+        if let Ok(g) = self.table.get::<Greenlet>(handle) {
+            // SAFETY: in the table, so alive.
+            unsafe { &*g }.is_let_go.set(false);
+        }
+        Ok(())
+    }
+
     /// A handle of a greenlet has been closed. A running one goes on by itself, one
     /// that can never run again ends.
     #[inline(always)]
