@@ -178,8 +178,10 @@ impl Hub {
     /// Takes back a greenlet that was made and never started, its argument untouched.
     fn discard(&self, g: &Greenlet) {
         g.destroy.set(None);
+        if !g.is_let_go.get() {
+            self.let_go(g); // its end drops the handle
+        }
         self.end_unstarted(g, Error::CANCELED);
-        self.drop_handle(g);
     }
 
     // ---- running ---------------------------------------------------------------
