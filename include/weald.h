@@ -1399,9 +1399,11 @@ typedef struct weald_hooks {
   /* When it has ended, not on its own stack: in the loop, or, if it had not begun, in the call that
    * ended it. Greenlets that are abandoned do not finish. */
   weald_switch_hook finished;
-  /* Asked before each wait; 0 forbids it: the call fails with WEALD_EPERM. */
+  /* Asked before each wait; 0 forbids it: the call fails with WEALD_EPERM. It must not use the
+   * library but to look things up. */
   int (*may_park)(void);
-  /* Around the loop's sleep in the kernel; `interrupted` is 1 when a signal ended it. */
+  /* Around the loop's sleep in the kernel; `interrupted` is 1 when a signal ended it. Like the
+   * loop's callbacks they must not block. */
   void (*block_begin)(void);
   void (*block_end)(int interrupted);
 } weald_hooks;

@@ -848,13 +848,14 @@ impl Hub {
         let sleeps = timeout != Some(0);
         let hooks = self.hooks.get().filter(|_| sleeps);
         if let Some(begin) = hooks.and_then(|h| h.block_begin) {
-            begin();
+            self.as_loop(&|| "the hook before the sleep".into(), || begin());
         }
         self.stats.polls.set(self.stats.polls.get() + 1);
         let outcome = self.ask(timeout);
         self.remote.mailbox.awake();
         if let Some(end) = hooks.and_then(|h| h.block_end) {
-            end(c_int::from(outcome == Err(Error::INTR)));
+            let interrupted = c_int::from(outcome == Err(Error::INTR));
+            self.as_loop(&|| "the hook after the sleep".into(), || end(interrupted));
         }
         !sleeps || outcome != Ok(0)
     }

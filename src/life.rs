@@ -178,8 +178,10 @@ impl Hub {
     /// Takes back a greenlet that was made and never started, its argument untouched.
     fn discard(&self, g: &Greenlet) {
         g.destroy.set(None);
+        if !g.is_let_go.get() {
+            self.let_go(g); // its end drops the handle
+        }
         self.end_unstarted(g, Error::CANCELED);
-        self.drop_handle(g);
     }
 
     // ---- running ---------------------------------------------------------------
@@ -358,6 +360,16 @@ impl Hub {
             record.forget_extra();
         }
         self.records().push(record);
+    }
+
+    /// One more reference to a handle. A greenlet that was let go is held again.
+    pub fn dup(&self, handle: i64) -> Result<()> {
+        self.table.dup(handle).map_err(|e| self.why_not(handle, e))?;
+        if let Ok(g) = self.table.get::<Greenlet>(handle) {
+            // SAFETY: in the table, so alive.
+            unsafe { &*g }.is_let_go.set(false);
+        }
+        Ok(())
     }
 
     /// A handle of a greenlet has been closed. A running one goes on by itself, one

@@ -164,10 +164,7 @@ pub extern "C" fn weald_dup(handle: weald_handle) -> weald_handle {
     if handle > 0 && handle::hub_of(handle) == 0 {
         return fence_any(|| registry::dup(handle).map(|()| handle));
     }
-    fence64(|hub| match hub.table.dup(handle) {
-        Ok(()) => Ok(handle),
-        Err(e) => Err(hub.why_not(handle, e)),
-    })
+    fence64(|hub| hub.dup(handle).map(|()| handle))
 }
 
 /// What `handle` stands for: WEALD_KIND_... Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.

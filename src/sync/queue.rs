@@ -69,18 +69,20 @@ impl Store {
         self.len() == 0
     }
 
+    /// Makes room for one more; and for as many as have come back, because when these
+    /// leave, items of putters that wait now take their places.
     pub fn reserve(&mut self) -> Result<()> {
         if let Order::Fifo = self.order {
-            if self.fifo.has_room() {
+            if self.returned.is_empty() && self.fifo.has_room() {
                 return Ok(());
             }
             crate::sys::may_fail(crate::sys::Call::Alloc)?;
-            return self.fifo.make_room();
+            return self.fifo.make_room_for(self.len() + 1);
         }
-        if self.items.len() == self.items.capacity() {
+        if self.len() >= self.items.capacity() {
             crate::sys::may_fail(crate::sys::Call::Alloc)?;
-            self.items.try_reserve(1).map_err(|_| Error::NOMEM)?;
-            self.arrivals.try_reserve(1).map_err(|_| Error::NOMEM)?;
+            self.items.try_reserve(self.returned.len() + 1).map_err(|_| Error::NOMEM)?;
+            self.arrivals.try_reserve(self.returned.len() + 1).map_err(|_| Error::NOMEM)?;
         }
         Ok(())
     }

@@ -107,6 +107,23 @@ TEST(a_coroutine_whose_stack_can_not_be_guarded_is_switched_to_later)
     CHECK_EQ(weald_close(c), 0);
 }
 
+TEST(no_greenlet_is_delayed_without_memory)
+{
+    weald_spawn_options later = {.size = sizeof later, .delay_ns = WEALD_SEC(1)};
+    uint64_t handles;
+
+    CHECK_EQ(weald_go(ends, NULL), 0);
+    CHECK_EQ(weald_yield(), 0); /* its record is spare */
+    starve();
+    handles = starve_stats().handles;
+    CHECK_EQ(weald_spawn_with(ends, NULL, &later), WEALD_ENOMEM);
+    later.flags = WEALD_SPAWN_DETACHED;
+    CHECK_EQ(weald_spawn_with(ends, NULL, &later), WEALD_ENOMEM);
+    CHECK_EQ(starve_stats().handles, handles);
+    feed();
+    CHECK_EQ(weald_spawn_with(ends, NULL, &later), 0);
+}
+
 TEST(no_object_is_made_without_memory)
 {
     starve();

@@ -732,6 +732,34 @@ TEST(the_sleep_in_the_kernel_is_announced_and_its_end_too)
     CHECK_EQ(weald_set_hooks(NULL), 0);
 }
 
+static int looked;
+static void look_round(void)
+{
+    looked++;
+    CHECK_EQ(weald_self(), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(1)), WEALD_EWOULDBLOCK);
+    CHECK_EQ(weald_yield(), WEALD_EWOULDBLOCK);
+}
+static void look_round_again(int interrupted)
+{
+    (void)interrupted;
+    look_round();
+}
+
+TEST(the_hooks_around_the_sleep_are_the_loops)
+{
+    weald_hooks h = hooks();
+
+    h.block_begin = look_round;
+    h.block_end = look_round_again;
+    CHECK_EQ(weald_set_hooks(&h), 0);
+    CHECK_EQ(weald_go(return_it, NULL), 0); /* it has ended when the loop sleeps */
+    CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+    CHECK_GE(looked, 2);
+    CHECK_EQ(weald_self(), weald_main());
+    CHECK_EQ(weald_set_hooks(NULL), 0);
+}
+
 TEST(a_turn_that_does_not_sleep_is_not_announced)
 {
     watch_blocking();

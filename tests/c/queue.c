@@ -537,6 +537,31 @@ TEST(an_item_given_back_to_a_full_queue_is_not_lost)
     CHECK_EQ(weald_close(queue), 0);
 }
 
+TEST(items_of_waiting_putters_take_the_places_of_items_that_came_back)
+{
+    enum { BACK = 40, CAPACITY = 100 };
+    weald_greenlet getters[BACK];
+    int last = 0;
+
+    queue = weald_queue_new(0, CAPACITY, NULL);
+    for (int i = 0; i < BACK; i++)
+        getters[i] = waiter(get_one, NULL);
+    for (int i = 0; i < BACK; i++)
+        put(++last);
+    CHECK_EQ(weald_killall(getters, BACK, 0, WEALD_FOREVER), 0);
+    while (weald_queue_len(queue) < CAPACITY)
+        put(++last);
+    for (int i = 0; i < BACK; i++) {
+        CHECK_EQ(weald_close(getters[i]), 0);
+        CHECK_EQ(weald_go(put_one, ITEM(++last)), 0);
+    }
+    CHECK_EQ(weald_yield(), 0); /* all of them wait */
+    for (int i = 1; i <= last; i++)
+        CHECK_EQ(get(), i);
+    CHECK_EQ(get(), WEALD_EAGAIN);
+    CHECK_EQ(weald_close(queue), 0);
+}
+
 TEST(an_item_given_back_to_a_rendezvous_is_not_lost)
 {
     weald_greenlet g;
