@@ -47,8 +47,8 @@ help:
 	@echo 'make uninstall  takes the same variables'
 	@echo 'make examples   builds examples-c into target/examples'
 	@echo 'make lint       rustfmt and clippy'
-	@echo 'make asan       the C tests under AddressSanitizer'
-	@echo 'make valgrind   the C tests under valgrind'
+	@echo 'make asan       the C and C++ tests under AddressSanitizer'
+	@echo 'make valgrind   the C and C++ tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
 	@echo 'make clean      removes what was built'
 
