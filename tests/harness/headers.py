@@ -9,9 +9,11 @@ STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 DIALECTS = [("C99", "c", ["c99"]), ("C11", "c", ["c11"]), ("C23", "c", ["c23", "c2x"]),
             ("C++11", "c++", ["c++11"]), ("C++20", "c++", ["c++20", "c++2a"])]
 
-# weald.hpp: name, options of which the compiler takes the first it knows, others.
-HPP_DIALECTS = [("C++17", ["c++17"], []), ("C++17 without RTTI", ["c++17"], ["-fno-rtti"]),
-                ("C++20", ["c++20", "c++2a"], []), ("C++23 without RTTI", ["c++23", "c++2b"], ["-fno-rtti"])]
+# weald.hpp: the names of each standard, of which a compiler takes the first it knows.
+HPP_STANDARDS = {"C++17": ["c++17"], "C++20": ["c++20", "c++2a"], "C++23": ["c++23", "c++2b"]}
+# The suite `cpp` compiles and runs what g++ makes of C++17 and C++20.
+HPP_USES = {build.CXX: [("C++23", "-fno-rtti")],
+            "clang++": [("C++17", "-fno-rtti"), ("C++20", "-frtti"), ("C++23", "-fno-rtti")]}
 # What others compile their programs with, and blame the header for.
 PICKY = [*STRICT, "-Wshadow", "-Wconversion", "-Wsign-conversion", "-Wnon-virtual-dtor", "-Woverloaded-virtual"]
 
@@ -104,15 +106,16 @@ def _hpp(group, options):
     users = [*sorted((build.ROOT / "tests" / "cpp").glob("*.cpp")),
              *sorted((build.ROOT / "bindings" / "cpp" / "examples").glob("*.cpp"))]
     cases = []
-    for compiler in (build.CXX, "clang++"):
+    for compiler, uses in HPP_USES.items():
         reason = tools.missing("g++" if compiler == build.CXX else compiler)
-        for name, standards, more in HPP_DIALECTS:
-            for what, flags, files in (("alone", PICKY, [alone]), ("in use", STRICT, users)):
-                case = f"{what} with {compiler} as {name}"
+        every = [(standard, rtti) for standard in HPP_STANDARDS for rtti in ("-frtti", "-fno-rtti")]
+        for what, dialects, flags, files in (("alone", every, PICKY, [alone]), ("in use", uses, STRICT, users)):
+            for standard, rtti in dialects:
+                case = f"{what} with {compiler} as {standard} {rtti}"
                 if reason:
                     group.skipped(case, reason)
                 else:
-                    cases.append((case, compiler, standards, [*flags, *more], files))
+                    cases.append((case, compiler, HPP_STANDARDS[standard], [*flags, rtti], files))
     process.in_parallel(options.jobs, lambda case: group.ran(case[0], _syntax(*case[1:])), cases)
 
 
