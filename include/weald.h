@@ -74,8 +74,8 @@ extern "C" {
 /* Out of memory, mappings or handles. */
 #define WEALD_ENOMEM (-12)
 
-/* Busy: another greenlet waits for this descriptor, or the target of a switch does not wait for
- * one. */
+/* Busy: another greenlet waits for this descriptor, the target of a switch does not wait for one,
+ * or a comparator uses its own queue. */
 #define WEALD_EBUSY (-16)
 
 /* An invalid argument: a NULL callback or output, a number out of range. */
@@ -857,7 +857,9 @@ int weald_result_unlink(weald_result r, int64_t link);
 /* A handle to a queue. */
 typedef int64_t weald_queue;
 
-/* Orders two items as qsort does: negative when `a` comes first. It must not use the library. */
+/* Orders two items as qsort does: negative when `a` comes first. It must not use the library: calls
+ * that block are WEALD_EWOULDBLOCK there, and every use of its own queue but weald_close
+ * WEALD_EBUSY. */
 typedef int (*weald_compare_fn)(const void *a, const void *b);
 
 /* Makes a queue. `flags`: WEALD_FIFO or WEALD_LIFO, perhaps with WEALD_SHARED. `capacity`: 0 for a

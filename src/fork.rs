@@ -88,6 +88,11 @@ thread_local! {
     static ME: Me = const { Me { depth: Cell::new(0), counter: Cell::new(usize::MAX) } };
 }
 
+/// A number for this thread, never 0; the same in a forked child.
+pub fn this_thread() -> usize {
+    ME.with(|me| std::ptr::from_ref(me) as usize)
+}
+
 /// While it lives no other thread forks. For the time that a lock is held which a forked
 /// child may want.
 pub struct Section(PhantomData<*const ()>);

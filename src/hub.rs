@@ -166,6 +166,19 @@ impl Drop for AtThreadExit {
     }
 }
 
+/// See `Hub::unsuspended`.
+pub struct Unsuspended {
+    before: Option<*const Greenlet>,
+}
+
+impl Drop for Unsuspended {
+    fn drop(&mut self) {
+        if let (Some(hub), Some(before)) = (Hub::existing(), self.before) {
+            hub.current.set(before);
+        }
+    }
+}
+
 impl Drop for Hub {
     fn drop(&mut self) {
         for &hooks in self.all_hooks.get_mut().iter() {
@@ -390,6 +403,13 @@ impl Hub {
             self.report_failure(0, Error::PANIC, &format!("{}: {message}", who()));
         }
         self.current.set(before);
+    }
+
+    /// As `as_loop`, in this thread's hub if it has one, for a function of the user's that
+    /// is called from the middle of something: until the guard goes nothing can suspend.
+    pub fn unsuspended() -> Unsuspended {
+        let hub = Hub::existing();
+        Unsuspended { before: hub.map(|hub| hub.current.replace(&*hub.looper)) }
     }
 
     /// In a forked child: what was to be called is the parent's to call.
