@@ -448,10 +448,15 @@ impl Hub {
     }
 
     fn run_posts(&self) {
-        for post in self.remote.mailbox.take() {
+        let generation = fork::generation();
+        let mut posts = self.remote.mailbox.take();
+        while let Some(post) = posts.pop_front() {
             match post {
                 Post::Call(f, arg) => self.run_callback(Callback::Call(f, arg)),
                 Post::Task(f) => self.as_loop(&|| "a posted task".into(), f),
+            }
+            if fork::generation() != generation {
+                return std::mem::forget(posts); // it has forked, and they are the parent's
             }
         }
     }

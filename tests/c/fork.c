@@ -379,6 +379,30 @@ TEST(what_was_posted_before_is_the_parents)
     CHECK_EQ(weald_close(hub), 0);
 }
 
+static volatile pid_t posted_child;
+
+static void fork_posted(void *unused)
+{
+    (void)unused;
+    posted_child = forked();
+}
+
+TEST(what_was_posted_behind_a_callback_that_forks_is_the_parents)
+{
+    weald_handle hub = weald_hub();
+
+    share();
+    CHECK_EQ(weald_post(hub, fork_posted, NULL), 0);
+    CHECK_EQ(weald_post(hub, note_posted, NULL), 0);
+    CHECK_EQ(weald_post(hub, note_posted, NULL), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+    if (posted_child == 0)
+        _exit(0);
+    CHECK_EQ(status_of(posted_child), 0);
+    CHECK_EQ(shared->other_ran, 2); /* not four times */
+    CHECK_EQ(weald_close(hub), 0);
+}
+
 static void open_gate(void *arg)
 {
     (void)arg;
