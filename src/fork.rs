@@ -193,9 +193,16 @@ extern "C" fn child() {
 }
 
 impl Hub {
-    /// Who goes on in a child. A callback runs on main's stack: it is main.
+    /// Who goes on in a child: whose stack this is. Callbacks run on main's, but for those
+    /// in the middle of a greenlet's call, like destructors and comparators.
     fn kept(&self) -> &Greenlet {
-        if self.in_callback() { &self.main } else { self.current() }
+        if !self.in_callback() {
+            return self.current();
+        }
+        let marker = 0u8;
+        let here = &raw const marker as usize;
+        let is_here = |g: &&Greenlet| g.stack_bounds().is_some_and(|(low, top)| (low..top).contains(&here));
+        self.greenlets().into_iter().find(is_here).unwrap_or(&self.main)
     }
 
     fn after_fork(&self) {
@@ -209,7 +216,7 @@ impl Hub {
         self.timers.clear();
         self.clear_holds();
         self.forget_callbacks();
-        self.abandon_all();
+        self.abandon_all_but(kept);
         self.fork_extensions();
         if let Some(due) = main_due
             && self.main.state.get() == State::Parked

@@ -158,7 +158,7 @@ impl Drop for AtThreadExit {
             // Running greenlets from a thread's destructors would call code whose
             // own thread-locals are gone: they are abandoned instead.
             hub.destroy_arguments();
-            hub.abandon_all();
+            hub.abandon_all_but(&hub.main);
             hub.as_loop(&|| "the end of a thread".into(), || hub.close_objects());
             // SAFETY: the thread's last use of its hub.
             unsafe { Hub::free() };

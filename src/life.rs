@@ -568,12 +568,12 @@ impl Hub {
         }
     }
 
-    /// Forgets every greenlet without running it; how many were in the middle.
-    pub fn abandon_all(&self) -> usize {
+    /// Forgets every greenlet but `kept` without running it; how many were in the middle.
+    pub fn abandon_all_but(&self, kept: &Greenlet) -> usize {
         self.ready.retain(|g| std::ptr::eq(g, &*self.main));
         let mut abandoned = 0;
         for g in self.greenlets() {
-            if !g.is_done() && !std::ptr::eq(g, self.current()) {
+            if !g.is_done() && !std::ptr::eq(g, kept) {
                 abandoned += usize::from(g.started.get());
                 self.abandon(g);
             }
