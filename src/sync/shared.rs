@@ -117,13 +117,13 @@ fn may_park(hub: &Hub, deadline: Deadline) -> Result<Result<()>> {
     Ok(hub.may_park())
 }
 
-/// A hand-over has won over an interrupt: the next call gets that.
+/// A hand-over has won over what ended the wait: an interrupt is for the next call, and no
+/// timeout has cut this one short.
 fn pass_on(hub: &Hub, result: &Result<()>) {
-    if let Err(e) = result
-        && *e != Error::TIMEDOUT
-        && *e != Error::CANCELED
-    {
-        hub.interrupt(hub.current(), e.code());
+    match *result {
+        Err(Error::TIMEDOUT) => hub.unfire_scopes(hub.current()),
+        Err(e) if e != Error::CANCELED => hub.interrupt(hub.current(), e.code()),
+        _ => {}
     }
 }
 
