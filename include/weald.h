@@ -1330,12 +1330,12 @@ int64_t weald_workers_count(weald_workers w);
  * ---------------------------------------------------------------------------------------------- */
 
 /* Waits until one of `n` signals comes, and returns its number. From the first call on these
- * signals are caught for this thread, whatever the call returns, until weald_signal_ignore or the
+ * signals are caught for this thread, whatever the call returns, until weald_signal_release or the
  * end of the hub: one that comes while nobody waits is given to the next who does; two of the same
  * number are then one. Call it once with WEALD_NOW to begin catching. May switch. Fails with
  * WEALD_EINVAL (`signos` NULL; `n` 0; a number that is no signal, can not be caught, or that a
  * fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED (killed, or weald_signal_ignore), WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child
+ * WEALD_ECANCELED (killed, or weald_signal_release), WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child
  * that a callback has forked meanwhile), WEALD_EMFILE, WEALD_ENOMEM. */
 int weald_signal_wait(const int *signos, size_t n, int64_t deadline);
 
@@ -1343,7 +1343,7 @@ int weald_signal_wait(const int *signos, size_t n, int64_t deadline);
  * did before, if nobody else is interested; one that has come and was not waited for is forgotten;
  * greenlets that wait for one of them get WEALD_ECANCELED. Does not switch. Returns 0. Fails with
  * WEALD_EINVAL (as weald_signal_wait). */
-int weald_signal_ignore(const int *signos, size_t n);
+int weald_signal_release(const int *signos, size_t n);
 
 /* For an orderly end: has `f(arg)` run once in the loop when the first of SIGINT, SIGTERM and
  * SIGQUIT comes. Let it set an event, kill a group or call weald_stop; it must not block. From then

@@ -715,7 +715,7 @@ fn beginning_to_catch_a_signal() {
         0
     }
     fn undo(_: &World, _: i64) {
-        assert_eq!(weald_signal_ignore(&libc::SIGUSR2, 1), 0);
+        assert_eq!(weald_signal_release(&libc::SIGUSR2, 1), 0);
     }
     torture(Operation { state: |_| vec![action_of(libc::SIGUSR2) as i64], undo, ..making(act, 3) });
     assert_eq!(action_of(libc::SIGUSR2), libc::SIG_DFL);

@@ -1605,7 +1605,7 @@ inline int wait_signal(std::initializer_list<int> signals, deadline d = forever)
 /// Ends that: the signals do again what they did before.
 inline void ignore_signals(std::initializer_list<int> signals)
 {
-    check(weald_signal_ignore(signals.begin(), signals.size()), "weald_signal_ignore");
+    check(weald_signal_release(signals.begin(), signals.size()), "weald_signal_release");
 }
 
 } // namespace weald

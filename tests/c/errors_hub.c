@@ -199,7 +199,7 @@ static void call_all(void)
     IS(weald_threadpool_shutdown(0, WEALD_FOREVER));
     IS(weald_workers_join(0, WEALD_FOREVER));
     IS(weald_signal_wait(&signo, 1, WEALD_FOREVER));
-    IS(weald_signal_ignore(&signo, 1));
+    IS(weald_signal_release(&signo, 1));
     IS(weald_on_terminate(call, NULL));
 
     IS(weald_dump(STDERR_FILENO));
