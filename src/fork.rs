@@ -201,7 +201,7 @@ impl Hub {
         }
         let marker = 0u8;
         let here = &raw const marker as usize;
-        let is_here = |g: &&Greenlet| g.stack_bounds().is_some_and(|(low, top)| (low..top).contains(&here));
+        let is_here = |g: &&Greenlet| self.stack_bounds(g).is_some_and(|(low, top)| (low..top).contains(&here));
         self.greenlets().into_iter().find(is_here).unwrap_or(&self.main)
     }
 
