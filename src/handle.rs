@@ -29,6 +29,8 @@ const KIND_SHIFT: u32 = HUB_SHIFT + HUB_BITS;
 const INDEX_MASK: i64 = (1 << INDEX_BITS) - 1;
 const MAX_GENERATION: u32 = (1 << GENERATION_BITS) - 1;
 pub const MAX_HUBS: usize = 1 << HUB_BITS;
+/// More references than anybody drops by mistake, see `Table::hold`.
+const HOLD: u32 = 1 << 31;
 
 /// What a handle stands for. The numbers are part of the ABI.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -190,6 +192,13 @@ impl Table {
         if slot.handle == handle { Ok(slot) } else { Err(Error::BADF) }
     }
 
+    /// As `slot`, for what does not look at the kind: a slot that is free, or rests, holds
+    /// a number as well, which somebody may make up.
+    #[inline]
+    fn slot_in_use(&self, handle: i64) -> Result<&mut Slot> {
+        if handle > 0 { self.slot(handle) } else { Err(Error::BADF) }
+    }
+
     /// Takes a handle out of use and leaves its object in the slot, for `renew`.
     #[inline(always)]
     pub fn rest(&self, handle: i64) {
@@ -246,24 +255,38 @@ impl Table {
     }
 
     pub fn contains(&self, handle: i64) -> bool {
-        self.slot(handle).is_ok()
+        self.slot_in_use(handle).is_ok()
     }
 
     /// One more reference.
     pub fn dup(&self, handle: i64) -> Result<()> {
-        let slot = self.slot(handle)?;
+        let slot = self.slot_in_use(handle)?;
         slot.refs = slot.refs.checked_add(1).ok_or(Error::OVERFLOW)?;
         Ok(())
     }
 
+    /// Until `unhold` no `unref` drops the last reference.
+    pub fn hold(&self, handle: i64) {
+        if let Ok(slot) = self.slot(handle) {
+            slot.refs += HOLD;
+        }
+    }
+
+    /// One reference is left, whatever was done meanwhile.
+    pub fn unhold(&self, handle: i64) {
+        if let Ok(slot) = self.slot(handle) {
+            slot.refs = slot.refs.saturating_sub(HOLD).max(1);
+        }
+    }
+
     /// References held, 0 for a greenlet that runs on after its handle was closed.
     pub fn refs(&self, handle: i64) -> Result<u32> {
-        Ok(self.slot(handle)?.refs)
+        Ok(self.slot_in_use(handle)?.refs)
     }
 
     /// Drops one reference without closing; says how many are left.
     pub fn unref(&self, handle: i64) -> Result<u32> {
-        let slot = self.slot(handle)?;
+        let slot = self.slot_in_use(handle)?;
         slot.refs = slot.refs.checked_sub(1).ok_or(Error::BADF)?;
         Ok(slot.refs)
     }
@@ -271,7 +294,7 @@ impl Table {
     /// Takes the handle out of use and returns what closes its object.
     #[inline]
     pub fn remove(&self, handle: i64) -> Result<Closer> {
-        let slot = self.slot(handle)?;
+        let slot = self.slot_in_use(handle)?;
         let closer = Closer { object: slot.object, close: slot.close };
         self.rest(handle);
         self.free(handle);
@@ -364,6 +387,18 @@ mod tests {
         for noise in [0, -1, i64::MIN, i64::MAX, h ^ (1 << 40), h + 1, h | i64::MIN] {
             assert!(table.get::<Thing>(noise).is_err());
         }
+    }
+
+    #[test]
+    fn the_number_that_a_free_slot_holds_is_no_handle() {
+        let table = Table::new(1, 1).unwrap();
+        let h = table.insert(&Thing).unwrap();
+        table.remove(h).unwrap().close();
+        let made_up = h | FREE;
+        assert!(!table.contains(made_up));
+        assert_eq!(table.dup(made_up), Err(Error::BADF));
+        assert_eq!(table.unref(made_up), Err(Error::BADF));
+        assert!(table.remove(made_up).is_err() && table.get::<Thing>(made_up).is_err());
     }
 
     #[test]

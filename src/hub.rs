@@ -26,7 +26,7 @@ use crate::fiber::{Fiber, Root};
 use crate::greenlet::{Greenlet, LOOPING, LinkFn, State, Waiting};
 use crate::handle::Table;
 use crate::hooks::Hooks;
-use crate::poller::{self, FdNode, Poller};
+use crate::poller::{self, FdNode, MOMENT_NS, Poller};
 use crate::ready::Ring;
 use crate::registry::{self, Post, PostFn, Remote};
 use crate::stack::Stacks;
@@ -154,10 +154,23 @@ impl Drop for AtThreadExit {
             // Running greenlets from a thread's destructors would call code whose
             // own thread-locals are gone: they are abandoned instead.
             hub.destroy_arguments();
-            hub.abandon_all();
+            hub.abandon_all_but(&hub.main);
             hub.as_loop(&|| "the end of a thread".into(), || hub.close_objects());
             // SAFETY: the thread's last use of its hub.
             unsafe { Hub::free() };
+        }
+    }
+}
+
+/// See `Hub::unsuspended`.
+pub struct Unsuspended {
+    before: Option<*const Greenlet>,
+}
+
+impl Drop for Unsuspended {
+    fn drop(&mut self) {
+        if let (Some(hub), Some(before)) = (Hub::existing(), self.before) {
+            hub.current.set(before);
         }
     }
 }
@@ -388,6 +401,13 @@ impl Hub {
         self.current.set(before);
     }
 
+    /// As `as_loop`, in this thread's hub if it has one, for a function of the user's that
+    /// is called from the middle of something: until the guard goes nothing can suspend.
+    pub fn unsuspended() -> Unsuspended {
+        let hub = Hub::existing();
+        Unsuspended { before: hub.map(|hub| hub.current.replace(&*hub.looper)) }
+    }
+
     /// In a forked child: what was to be called is the parent's to call.
     pub fn forget_callbacks(&self) {
         self.callbacks().clear();
@@ -424,10 +444,15 @@ impl Hub {
     }
 
     fn run_posts(&self) {
-        for post in self.remote.mailbox.take() {
+        let generation = fork::generation();
+        let mut posts = self.remote.mailbox.take();
+        while let Some(post) = posts.pop_front() {
             match post {
                 Post::Call(f, arg) => self.run_callback(Callback::Call(f, arg)),
                 Post::Task(f) => self.as_loop(&|| "a posted task".into(), f),
+            }
+            if fork::generation() != generation {
+                return std::mem::forget(posts); // it has forked, and they are the parent's
             }
         }
     }
@@ -620,9 +645,8 @@ impl Hub {
             self.run_callbacks();
             // As before a sleep of our own: a foreign loop sleeps for us.
             if self.poller().has_unverified() {
-                self.poller().verify(true);
+                self.poller().verify();
             }
-            self.poller().verify_lazy(i64::MAX);
             self.remote.mailbox.may_sleep();
             Ok(!self.nothing_left())
         })
@@ -725,14 +749,14 @@ impl Hub {
         self.phase(Phase::Prepare);
         let poller = self.poller();
         if poller.has_unverified() {
-            poller.verify(false);
+            poller.verify_old(now);
         }
-        poller.verify_old(now);
         if poller.sweep_due().is_some_and(|at| now >= at) {
             poller.sweep(now);
         }
         let _ = self.ask(Some(0));
         self.polled_at.set(now);
+        self.poller().polled(now);
         self.resumes_since_poll.set(0);
         self.phase(Phase::Check);
     }
@@ -779,25 +803,26 @@ impl Hub {
         // As in `round`: its watchers may stop the loop, or end what it runs for.
         let ended = prepared && (self.stop.get() || (was_left && self.nothing_left()));
         let poller = self.poller();
-        let mut events = 0;
-        if poller.has_unverified() {
-            events = self.ask(Some(0)).unwrap_or(0);
-            if events == 0 {
-                poller.verify(true);
-            }
-        }
-        poller.verify_old(now);
         if poller.sweep_due().is_some_and(|at| now >= at) {
             poller.sweep(now);
         }
-        if events == 0 {
-            let idle = !self.idlers.is_empty() || self.phase_counts[Phase::Idle as usize].get() > 0;
-            let busy = idle || ended || !self.ready.is_empty() || !self.callbacks().is_empty();
-            self.wait(if busy { Some(0) } else { self.time_to_sleep(now, limit) });
+        let idle = !self.idlers.is_empty() || self.phase_counts[Phase::Idle as usize].get() > 0;
+        let is_busy = || idle || ended || !self.ready.is_empty() || !self.callbacks().is_empty();
+        if poller.has_unverified() {
+            poller.verify_old(now);
+        }
+        let timeout = if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) };
+        if !poller.has_unverified() || timeout.is_some_and(|t| t <= MOMENT_NS) {
+            self.wait(timeout);
+        } else if !self.wait(Some(MOMENT_NS)) {
+            poller.verify();
+            let now = sys::monotonic_ns();
+            self.wait(if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) });
         }
         let now = sys::monotonic_ns();
         self.now.set(now);
         self.polled_at.set(now);
+        self.poller().polled(now);
         self.resumes_since_poll.set(0);
         self.fire_timers(now);
         self.phase(Phase::Check);
@@ -827,8 +852,7 @@ impl Hub {
         let idle = self.stacks.has_idle() || self.records_freed.get() >= MANY_RECORDS;
         let trim = idle.then(|| self.trim_at.get());
         let sweep = self.poller().sweep_due();
-        let lazy = self.poller().lazy_due();
-        let until = [self.timers.next_due(), limit, trim, sweep, lazy].into_iter().flatten().min()?;
+        let until = [self.timers.next_due(), limit, trim, sweep].into_iter().flatten().min()?;
         (until != i64::MAX).then(|| (until - now).max(0))
     }
 
@@ -840,19 +864,23 @@ impl Hub {
         outcome
     }
 
-    fn wait(&self, timeout: Option<i64>) {
+    /// Polls, and sleeps up to `timeout`, unless somebody has posted something. False when
+    /// the time has passed and nothing has come.
+    fn wait(&self, timeout: Option<i64>) -> bool {
         let timeout = if self.remote.mailbox.may_sleep() { timeout } else { Some(0) };
         let sleeps = timeout != Some(0);
         let hooks = self.hooks.get().filter(|_| sleeps);
         if let Some(begin) = hooks.and_then(|h| h.block_begin) {
-            begin();
+            self.as_loop(&|| "the hook before the sleep".into(), || begin());
         }
         self.stats.polls.set(self.stats.polls.get() + 1);
         let outcome = self.ask(timeout);
         self.remote.mailbox.awake();
         if let Some(end) = hooks.and_then(|h| h.block_end) {
-            end(c_int::from(outcome == Err(Error::INTR)));
+            let interrupted = c_int::from(outcome == Err(Error::INTR));
+            self.as_loop(&|| "the hook after the sleep".into(), || end(interrupted));
         }
+        !sleeps || outcome != Ok(0)
     }
 
     // ---- switching -------------------------------------------------------------

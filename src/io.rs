@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::greenlet::{Greenlet, KILLED, Waiting};
 use crate::hub::Hub;
-use crate::poller::{Added, ERROR, FdNode, GONE, HUP, PRI, RDHUP, READ, Trust, WRITE, wake_code};
+use crate::poller::{Added, ERROR, FdNode, GONE, HUP, PRI, RDHUP, READ, WRITE, wake_code};
 use crate::sys;
 use crate::time::Deadline;
 use std::os::fd::RawFd;
@@ -61,8 +61,10 @@ impl Hub {
         let result = self.park(deadline, Waiting::Fd(fd, wanted));
         self.poller().remove(node);
         if result == Err(Error::TIMEDOUT) {
-            // What is there is there, however late we are.
-            return look(fd, wanted).or(Err(Error::TIMEDOUT));
+            // What is there is there, however late we are: then no scope has cut us short.
+            let got = look(fd, wanted).map_err(|_| Error::TIMEDOUT)?;
+            self.unfire_scopes(g);
+            return Ok(got);
         }
         result?;
         if g.attention.get() & KILLED != 0 {
@@ -78,8 +80,7 @@ impl Hub {
         self.may_park()?;
         let g = self.current();
         let life = self.poller().life(fd);
-        let trust = Trust::Lazy(g.id.get(), self.now.get());
-        if self.poller().add_trusting(&g.fd_node, fd, wanted, trust)? == Added::AlwaysReady {
+        if self.poller().add(&g.fd_node, fd, wanted)? == Added::AlwaysReady {
             return Ok(Added::AlwaysReady);
         }
         let result = self.park(deadline, Waiting::Fd(fd, wanted));
@@ -110,7 +111,11 @@ impl Hub {
             match self.park_on(fds, deadline) {
                 Ok(()) => {}
                 // Its own deadline is poll's 0; a scope's is an error.
-                Err(Error::TIMEDOUT) if deadline.has_passed() => return sys::poll_now(fds),
+                Err(Error::TIMEDOUT) if deadline.has_passed() => {
+                    let ready = sys::poll_now(fds)?;
+                    self.unfire_scopes(self.current());
+                    return Ok(ready);
+                }
                 Err(e) => return Err(e),
             }
         }

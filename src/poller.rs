@@ -9,13 +9,10 @@
 //! The price of keeping registrations is that a descriptor may be closed and its
 //! number reused behind our back; the kernel then drops the registration silently.
 //! So a wait that relied on an old registration is *unverified*: it is verified (by
-//! a MOD, which fails with ENOENT for a new description) before the poller sleeps,
-//! or after some turns if the poller never sleeps. All waits are swept once a second
-//! while the hub is active, which finds descriptors that were closed while waited for.
-//!
-//! A greenlet that goes on reading from a descriptor, as a server does, is trusted
-//! longer: its waits are *lazy*, and verified when nothing has come for a while. That
-//! while grows as long as such trust proves right, and is short again when it did not.
+//! a MOD, which fails with ENOENT for a new description) before the poller sleeps for
+//! longer than a moment, and a few in each turn if the poller never does. All waits are
+//! swept once a second while the hub is active, which finds descriptors that were closed
+//! while waited for.
 //!
 //! The calls that read and write themselves leave word here of what they found: that a
 //! descriptor is empty, so that the next read need not try first, and whether it is a
@@ -66,11 +63,14 @@ const WAKER: Token = Token(usize::MAX);
 const BATCH: usize = 256;
 /// So many descriptors are swept in one turn.
 const SWEEP_STEP: usize = 128;
+/// So many waits are verified in a turn when the poller does not sleep.
+const VERIFY_STEP: usize = 4;
+/// So long an event may take that proves a registration for nothing. In a dialogue it comes
+/// sooner, and each wait is spared the two system calls of a verification.
+pub const MOMENT_NS: i64 = 1_000_000;
 const SWEEP_EVERY_NS: i64 = 1_000_000_000;
 /// How soon to try again when there is no descriptor for an epoll.
 const NAP_NS: i64 = 1_000_000;
-/// How long a lazy wait is taken on trust, at least and at most.
-const PATIENCE_NS: (i64, i64) = (1_000_000, 128_000_000);
 
 pub type NotifyFn = unsafe fn(*const FdNode);
 
@@ -133,16 +133,18 @@ struct Slot {
     armed: u32,
     registered: bool,
     unverified: bool,
-    /// What `reader` read last was all there was.
+    /// It is in the queue of the unverified.
+    queued: bool,
+    /// What was read last was all there was.
     drained: bool,
     nature: Nature,
+    /// Events in a row that nobody waited for.
+    unwanted: u8,
     generation: u32,
+    /// When the last wait began that was not verified at once.
+    since: i64,
     /// How often this number has been closed or given out by calls of ours.
     life: u32,
-    /// The greenlet (`Greenlet::id`) whose read was served last, 0: nobody.
-    reader: i64,
-    /// When the lazy wait began that is going on, 0: there is none.
-    lazy_since: i64,
 }
 
 const EMPTY: Slot = Slot {
@@ -150,12 +152,13 @@ const EMPTY: Slot = Slot {
     armed: 0,
     registered: false,
     unverified: false,
+    queued: false,
     drained: false,
     nature: Nature::Unknown,
+    unwanted: 0,
     generation: 0,
+    since: 0,
     life: 0,
-    reader: 0,
-    lazy_since: 0,
 };
 
 /// How a descriptor is read and written without blocking.
@@ -176,14 +179,10 @@ pub enum Advice {
     Wait,
 }
 
-/// How a wait may rely on an older registration.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trust {
-    /// It is verified before the hub sleeps.
-    Strict,
-    /// By this greenlet, at this moment: if it was the last reader, it is verified later.
-    Lazy(i64, i64),
-}
+/// An event that nobody waits for comes again with every poll. It is borne so often:
+/// mostly whoever was told of it has just not had its turn to read, and would have to
+/// register anew.
+const BORNE: u8 = 4;
 
 /// Walks the nodes of a slot; the next pointer is read before a node is handed out.
 struct Nodes(*const FdNode);
@@ -210,7 +209,6 @@ impl Slot {
     /// The registration is what it was taken for.
     fn trust_proved(&mut self) {
         self.unverified = false;
-        self.lazy_since = 0;
         self.nodes().for_each(|n| n.trusting.set(false));
     }
 
@@ -314,10 +312,8 @@ pub struct Poller {
     linked: Cell<usize>,
     events: UnsafeCell<Vec<libc::epoll_event>>,
     unverified: UnsafeCell<VecDeque<RawFd>>,
-    /// Lazy waits, the oldest first, and when they began; one that has ended since stays
-    /// until it is its turn.
-    lazy: UnsafeCell<VecDeque<(RawFd, i64)>>,
-    patience: Cell<i64>,
+    /// When the hub polled last.
+    polled_at: Cell<i64>,
     sweep_at: Cell<i64>,
     sweep_from: Cell<usize>,
     active_since_sweep: Cell<bool>,
@@ -380,8 +376,7 @@ impl Poller {
             linked: Cell::new(0),
             events: UnsafeCell::new(vec![libc::epoll_event { events: 0, u64: 0 }; BATCH]),
             unverified: UnsafeCell::new(VecDeque::new()),
-            lazy: UnsafeCell::new(VecDeque::new()),
-            patience: Cell::new(PATIENCE_NS.0),
+            polled_at: Cell::new(0),
             sweep_at: Cell::new(0),
             sweep_from: Cell::new(0),
             active_since_sweep: Cell::new(false),
@@ -434,16 +429,11 @@ impl Poller {
         unsafe { &mut *self.slots.get() }
     }
 
+    /// Each once; some have been verified since, by an event.
     #[allow(clippy::mut_from_ref)]
     fn unverified(&self) -> &mut VecDeque<RawFd> {
         // SAFETY: as for `slots`.
         unsafe { &mut *self.unverified.get() }
-    }
-
-    #[allow(clippy::mut_from_ref)]
-    fn lazy(&self) -> &mut VecDeque<(RawFd, i64)> {
-        // SAFETY: as for `slots`.
-        unsafe { &mut *self.lazy.get() }
     }
 
     #[inline(always)]
@@ -477,11 +467,6 @@ impl Poller {
 
     /// Begins to wait for `wanted` on `fd`. EBADF, EBUSY, ENOMEM.
     pub fn add(&self, node: &FdNode, fd: RawFd, wanted: u32) -> Result<Added> {
-        self.add_trusting(node, fd, wanted, Trust::Strict)
-    }
-
-    /// As `add`, for a greenlet that may be trusted with what it waits for.
-    pub fn add_trusting(&self, node: &FdNode, fd: RawFd, wanted: u32, trust: Trust) -> Result<Added> {
         debug_assert!(!node.is_linked());
         node.fd.set(fd);
         node.wanted.set(wanted);
@@ -500,16 +485,9 @@ impl Poller {
         // A watcher has a wait of its own in what never blocks: it must know at once.
         let trusting = slot.registered && all & !slot.armed == 0 && !node.persistent.get();
         if trusting {
-            match trust {
-                Trust::Lazy(reader, now) if slot.reader == reader => {
-                    slot.lazy_since = now;
-                    self.lazy().push_back((fd, now));
-                }
-                _ if !slot.unverified => {
-                    slot.unverified = true;
-                    self.unverified().push_back(fd);
-                }
-                _ => {}
+            (slot.unverified, slot.since) = (true, self.polled_at.get());
+            if !std::mem::replace(&mut slot.queued, true) {
+                self.unverified().push_back(fd);
             }
         } else if self.rearm(fd, all)? == Added::AlwaysReady {
             return Ok(Added::AlwaysReady);
@@ -529,21 +507,21 @@ impl Poller {
         }
     }
 
-    /// What `greenlet` does first that wants to read or write `fd`.
+    /// What a call does first that wants to read or write `fd`.
     #[inline(always)]
-    pub fn advice(&self, fd: RawFd, wanted: u32, greenlet: i64) -> Advice {
+    pub fn advice(&self, fd: RawFd, wanted: u32) -> Advice {
         let Some(slot) = self.slot(fd) else { return Advice::Try };
-        let is_empty = wanted == READ && slot.drained && slot.reader == greenlet && slot.registered;
+        let is_empty = wanted == READ && slot.drained && slot.registered;
         // Who comes while another waits is told so when it waits as well.
         let is_taken = !slot.first.is_null() && slot.nodes().any(|n| n.exclusive.get() && n.wanted.get() & wanted != 0);
         if is_empty || is_taken { Advice::Wait } else { Advice::Try }
     }
 
-    /// `greenlet` has read from `fd`; whether that was all there was.
+    /// `fd` was read; whether that was all there was.
     #[inline(always)]
-    pub fn has_read(&self, fd: RawFd, greenlet: i64, all: bool) {
-        if let Some(slot) = self.slot(fd).filter(|s| s.registered) {
-            (slot.drained, slot.reader) = (all, greenlet);
+    pub fn has_read(&self, fd: RawFd, all: bool) {
+        if let Some(slot) = self.slot(fd) {
+            slot.drained = all;
         }
     }
 
@@ -569,7 +547,6 @@ impl Poller {
     pub fn is_new(&self, fd: RawFd) {
         let Some(slot) = self.slot(fd) else { return };
         slot.life = slot.life.wrapping_add(1);
-        slot.nature = Nature::Unknown;
         slot.nodes().for_each(|node| self.tell(node, GONE));
         self.is_unarmed(fd);
     }
@@ -579,7 +556,6 @@ impl Poller {
     pub fn closes(&self, fd: RawFd) -> usize {
         let Some(slot) = self.slot(fd) else { return 0 };
         slot.life = slot.life.wrapping_add(1);
-        slot.nature = Nature::Unknown;
         let told = slot.nodes().map(|node| self.tell(node, GONE)).count();
         self.forget(fd);
         told
@@ -589,8 +565,7 @@ impl Poller {
     /// registration, which would live on with a copy of `fd` in a forked child.
     pub fn forget(&self, fd: RawFd) {
         let slot = &mut self.slots()[fd as usize];
-        slot.unverified = false;
-        (slot.drained, slot.reader, slot.lazy_since) = (false, 0, 0);
+        (slot.unverified, slot.drained, slot.nature) = (false, false, Nature::Unknown);
         slot.armed = 0;
         if std::mem::take(&mut slot.registered) {
             let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
@@ -646,14 +621,13 @@ impl Poller {
     fn is_unarmed(&self, fd: RawFd) {
         let slot = &mut self.slots()[fd as usize];
         (slot.registered, slot.armed, slot.unverified) = (false, 0, false);
-        (slot.drained, slot.reader, slot.lazy_since) = (false, 0, 0);
+        (slot.drained, slot.nature) = (false, Nature::Unknown);
     }
 
     /// The description that `fd` named is gone, and who waits for it is told. Who began
     /// to wait since it was last seen means the new one.
     fn tell_gone(&self, fd: RawFd) {
         self.is_unarmed(fd);
-        self.slots()[fd as usize].nature = Nature::Unknown;
         let waits = self.slots()[fd as usize].nodes().filter(|n| !n.trusting.get());
         waits.for_each(|node| self.tell(node, GONE));
     }
@@ -721,6 +695,8 @@ impl Poller {
             return;
         }
         slot.trust_proved();
+        slot.unwanted += 1;
+        let unwanted = slot.unwanted;
         let mut wanted_by_somebody = false;
         for node in slot.nodes() {
             if got & node.wanted.get() != 0 {
@@ -729,7 +705,10 @@ impl Poller {
                 self.tell(node, got & node.wanted.get() | ends);
             }
         }
-        if !wanted_by_somebody {
+        if wanted_by_somebody {
+            self.slots()[fd].unwanted = 0;
+        } else if unwanted > BORNE {
+            self.slots()[fd].unwanted = 0;
             self.disarm(fd as RawFd, got);
         }
     }
@@ -741,7 +720,6 @@ impl Poller {
         // Hang-up and error can not be masked, only deregistered.
         if wanted == 0 && got & (HUP | ERROR) != 0 {
             (slot.registered, slot.armed) = (false, 0);
-            slot.drained = false;
             self.must(self.control(libc::EPOLL_CTL_DEL, fd, 0));
         } else if wanted != slot.armed {
             slot.armed = wanted;
@@ -796,67 +774,38 @@ impl Poller {
         !self.unverified().is_empty()
     }
 
-    /// Verifies such waits: all of them before a sleep, otherwise an eighth, the
-    /// oldest first, so that none is left for ever when the poller never sleeps.
-    pub fn verify(&self, all: bool) {
-        let count = self.unverified().len();
-        for _ in 0..if all { count } else { 1 + count / 8 } {
+    /// The hub has polled at this time.
+    #[inline]
+    pub fn polled(&self, now: i64) {
+        self.polled_at.set(now);
+    }
+
+    /// Verifies such waits, all of them: before a sleep.
+    pub fn verify(&self) {
+        self.verify_some(self.unverified().len(), i64::MAX);
+    }
+
+    /// Verifies a few of those that have waited for a moment, so that none is left for
+    /// ever when the poller never sleeps.
+    pub fn verify_old(&self, now: i64) {
+        self.verify_some(self.unverified().len().min(VERIFY_STEP), now - MOMENT_NS);
+    }
+
+    fn verify_some(&self, count: usize, before: i64) {
+        for _ in 0..count {
             let Some(fd) = self.unverified().pop_front() else { return };
             let slot = &mut self.slots()[fd as usize];
+            slot.queued = false;
             if slot.first.is_null() {
                 slot.unverified = false;
-            } else if slot.unverified {
+            } else if slot.unverified && slot.since < before {
                 self.look_again(fd);
             }
-            if self.slots()[fd as usize].unverified {
-                self.unverified().push_back(fd); // it could not be verified now
+            let slot = &mut self.slots()[fd as usize];
+            if slot.unverified {
+                slot.queued = true; // too young, or it could not be verified now
+                self.unverified().push_back(fd);
             }
-        }
-    }
-
-    /// When lazy waits want to be verified.
-    #[inline]
-    pub fn lazy_due(&self) -> Option<i64> {
-        loop {
-            let &(fd, since) = self.lazy().front()?;
-            if self.is_lazy(fd, since) {
-                return Some(since + self.patience.get());
-            }
-            self.lazy().pop_front();
-        }
-    }
-
-    fn is_lazy(&self, fd: RawFd, since: i64) -> bool {
-        self.slot(fd).is_some_and(|s| s.lazy_since == since && !s.first.is_null())
-    }
-
-    /// Verifies the lazy waits that nothing has come for, those of before `before`.
-    #[cold]
-    pub fn verify_lazy(&self, before: i64) {
-        let (mut some, mut all_good) = (false, true);
-        while let Some(&(fd, since)) = self.lazy().front()
-            && since <= before
-        {
-            self.lazy().pop_front();
-            if self.is_lazy(fd, since) {
-                let generation = self.slots()[fd as usize].generation;
-                self.slots()[fd as usize].lazy_since = 0;
-                self.look_again(fd);
-                some = true;
-                all_good &= self.slots()[fd as usize].generation == generation;
-            }
-        }
-        if some {
-            let (least, most) = PATIENCE_NS;
-            self.patience.set(if all_good { (2 * self.patience.get()).min(most) } else { least });
-        }
-    }
-
-    /// As `verify_lazy`, for those that have waited long enough.
-    #[inline]
-    pub fn verify_old(&self, now: i64) {
-        if self.lazy_due().is_some_and(|at| at <= now) {
-            self.verify_lazy(now - self.patience.get());
         }
     }
 
@@ -919,7 +868,6 @@ impl Poller {
         }
         // Whatever comes of the new one, the parent's registrations are not ours.
         self.slots().clear();
-        self.lazy().clear();
         self.waiting.set(0);
         self.linked.set(0);
         self.epoll_fd.set(NONE);
@@ -963,7 +911,7 @@ mod tests {
         for _ in 0..3 {
             let n = FdNode::new(notify);
             p.add(&n, a.as_raw_fd(), READ).unwrap();
-            p.verify(true);
+            p.verify();
             assert_eq!(p.poll(Some(0)), Ok(1));
             assert_eq!(n.got.get(), READ);
             a.read_exact(&mut [0]).unwrap();
@@ -971,18 +919,17 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_nobody_wants_comes_once() {
+    fn an_event_that_nobody_wants_comes_a_few_times_only() {
         let p = poller();
+        let come = || (0..100).take_while(|_| p.poll(Some(0)) == Ok(1)).count();
         let (a, mut b) = UnixStream::pair().unwrap();
         let n = FdNode::new(notify);
         p.add(&n, a.as_raw_fd(), READ).unwrap();
         p.remove(&n);
         b.write_all(b"x").unwrap();
-        assert_eq!(p.poll(Some(0)), Ok(1));
-        assert_eq!(p.poll(Some(0)), Ok(0));
+        assert_eq!(come(), usize::from(BORNE) + 1);
         drop(b);
-        assert_eq!(p.poll(Some(0)), Ok(1)); // the hang-up
-        assert_eq!(p.poll(Some(0)), Ok(0));
+        assert_eq!(come(), usize::from(BORNE) + 1); // the hang-up
         assert_eq!(p.add(&n, a.as_raw_fd(), READ), Ok(Added::Waiting));
         assert_eq!(p.poll(Some(0)), Ok(1));
         assert_ne!(n.got.get() & HUP, 0);
@@ -1001,7 +948,7 @@ mod tests {
         assert_eq!(p.add(&new, fd, READ), Ok(Added::Waiting));
         assert_eq!(old.got.get(), GONE);
         d.write_all(b"x").unwrap();
-        p.verify(true);
+        p.verify();
         p.poll(Some(0)).unwrap();
         assert_eq!(new.got.get(), READ);
     }
@@ -1035,7 +982,7 @@ mod tests {
                 p.sweep(1);
                 p.sweep(1 + SWEEP_EVERY_NS);
             } else {
-                p.verify(true);
+                p.verify();
             }
             assert_eq!(wake_code(old.got.get()), Error::BADF.code());
             assert_eq!((new.got.get(), new.is_linked()), (READ, false));
@@ -1054,7 +1001,7 @@ mod tests {
         // SAFETY: both are open descriptors of this test.
         assert_eq!(unsafe { libc::dup2(p.epoll_fd.get(), fd) }, fd);
         assert_eq!(p.add(&n, fd, READ), Ok(Added::Waiting)); // it trusts
-        p.verify(true);
+        p.verify();
         assert_eq!((wake_code(n.got.get()), n.is_linked()), (Error::INVAL.code(), false));
     }
 

@@ -71,9 +71,12 @@ impl<T> Ring<T> {
         self.len() < self.mask()
     }
 
-    /// Makes room for one more.
-    pub fn make_room(&self) -> Result<()> {
-        if self.has_room() { Ok(()) } else { self.grow() }
+    /// Makes room for `n` in all.
+    pub fn make_room_for(&self, n: usize) -> Result<()> {
+        while self.mask() < n {
+            self.grow()?;
+        }
+        Ok(())
     }
 
     pub fn unreserve_one(&self) {

@@ -64,7 +64,7 @@ impl Hub {
         }
         self.check()?;
         self.take_turn()?;
-        if self.poller().advice(fd, wanted, self.current().id.get()) == Advice::Try {
+        if self.poller().advice(fd, wanted) == Advice::Try {
             match attempt(Known::Nothing) {
                 Err(Error::AGAIN) => {}
                 done => return done,
@@ -157,7 +157,7 @@ pub fn try_read(hub: &Hub, fd: RawFd, at: *mut u8, len: usize, known: Known) -> 
         result = try_other(hub, fd, known, || sys::read_nowait(fd, &one(at, len)), || sys::read(fd, &one(at, len)));
     }
     if let Ok(n) = result {
-        hub.poller().has_read(fd, hub.current().id.get(), n < len && n > 0);
+        hub.poller().has_read(fd, n < len && n > 0);
     }
     result
 }
@@ -171,7 +171,7 @@ fn try_readv(hub: &Hub, fd: RawFd, iov: &[iovec], known: Known) -> Result<usize>
         result = try_other(hub, fd, known, || sys::read_nowait(fd, iov), || sys::read(fd, iov));
     }
     if let Ok(n) = result {
-        hub.poller().has_read(fd, hub.current().id.get(), n < total(iov) && n > 0);
+        hub.poller().has_read(fd, n < total(iov) && n > 0);
     }
     result
 }

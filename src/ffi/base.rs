@@ -30,8 +30,8 @@ pub const WEALD_ECHILD: c_int = -10;
 pub const WEALD_EAGAIN: c_int = -11;
 /// Out of memory, mappings or handles.
 pub const WEALD_ENOMEM: c_int = -12;
-/// Busy: another greenlet waits for this descriptor, or the target of a switch does not wait for
-/// one.
+/// Busy: another greenlet waits for this descriptor, the target of a switch does not wait for one,
+/// or a comparator uses its own queue.
 pub const WEALD_EBUSY: c_int = -16;
 /// An invalid argument: a NULL callback or output, a number out of range.
 pub const WEALD_EINVAL: c_int = -22;
@@ -164,10 +164,7 @@ pub extern "C" fn weald_dup(handle: weald_handle) -> weald_handle {
     if handle > 0 && handle::hub_of(handle) == 0 {
         return fence_any(|| registry::dup(handle).map(|()| handle));
     }
-    fence64(|hub| match hub.table.dup(handle) {
-        Ok(()) => Ok(handle),
-        Err(e) => Err(hub.why_not(handle, e)),
-    })
+    fence64(|hub| hub.dup(handle).map(|()| handle))
 }
 
 /// What `handle` stands for: WEALD_KIND_... Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.

@@ -148,9 +148,11 @@ pub struct weald_hooks {
     /// When it has ended, not on its own stack: in the loop, or, if it had not begun, in the call
     /// that ended it. Greenlets that are abandoned do not finish.
     pub finished: weald_switch_hook,
-    /// Asked before each wait; 0 forbids it: the call fails with WEALD_EPERM.
+    /// Asked before each wait; 0 forbids it: the call fails with WEALD_EPERM. It must not use the
+    /// library but to look things up.
     pub may_park: Option<extern "C-unwind" fn() -> c_int>,
-    /// Around the loop's sleep in the kernel; `interrupted` is 1 when a signal ended it.
+    /// Around the loop's sleep in the kernel; `interrupted` is 1 when a signal ended it. Like the
+    /// loop's callbacks they must not block.
     pub block_begin: Option<extern "C-unwind" fn()>,
     pub block_end: Option<extern "C-unwind" fn(interrupted: c_int)>,
 }

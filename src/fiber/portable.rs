@@ -18,7 +18,7 @@ pub struct Fiber {
 
 /// Where the root goes on is corosensei's affair.
 #[derive(Default)]
-pub struct Root;
+pub struct Root(());
 
 /// A stack that somebody else owns.
 struct Borrowed {

@@ -176,7 +176,7 @@ pub fn recv(hub: &Hub, fd: RawFd, at: *mut c_void, len: usize, flags: c_int, dea
         // A peek leaves what it saw; a datagram's length says nothing of the next one, but
         // then the wait is short.
         let all = n < len && n > 0 && flags & (libc::MSG_PEEK | libc::MSG_OOB | libc::MSG_TRUNC) == 0;
-        hub.poller().has_read(fd, hub.current().id.get(), all);
+        hub.poller().has_read(fd, all);
         Ok(n)
     })
 }

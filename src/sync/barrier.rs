@@ -13,6 +13,8 @@ use std::cell::Cell;
 pub struct Barrier {
     parties: usize,
     arrived: Cell<usize>,
+    /// Which meeting they arrive for.
+    meeting: Cell<u64>,
     broken: Cell<bool>,
     waiters: WaitList,
     handle: Cell<i64>,
@@ -28,6 +30,7 @@ impl Barrier {
         let barrier = Barrier {
             parties,
             arrived: Cell::new(0),
+            meeting: Cell::new(0),
             broken: Cell::new(false),
             waiters: WaitList::default(),
             handle: Cell::new(0),
@@ -42,7 +45,8 @@ impl Barrier {
     }
 
     /// True for the last to arrive. One that leaves early (deadline, kill) breaks
-    /// the barrier: the others get EPIPE, or they would wait for ever.
+    /// the barrier: the others get EPIPE, or they would wait for ever. But it breaks the
+    /// meeting that it came for, and not a later one.
     pub fn wait(&self, hub: &Hub, deadline: Deadline) -> Result<bool> {
         if !deadline.is_now() {
             hub.check()?;
@@ -51,7 +55,7 @@ impl Barrier {
             return Err(Error::PIPE);
         }
         if self.arrived.get() + 1 == self.parties {
-            self.arrived.set(0);
+            self.next_meeting();
             while let Some(node) = self.waiters.pop() {
                 hub.grant(node);
             }
@@ -63,12 +67,14 @@ impl Barrier {
         hub.may_park()?;
         let this = keep(self);
         this.arrived.set(this.arrived.get() + 1);
+        let meeting = this.meeting.get();
         let why = Waiting::Object(this.handle.get());
         match hub.wait_in(&this.waiters, Role::Taker, std::ptr::null_mut(), deadline, why) {
             Waited::Granted(_) => Ok(false),
             Waited::Returned(_, e) => Err(e),
             Waited::Failed(e) => {
-                if e == Error::DEADLK || !hub.current().node.refused.get() {
+                // A barrier that broke, was reset or opened has gone on already.
+                if this.meeting.get() == meeting {
                     this.abort(hub);
                 }
                 Err(e)
@@ -76,10 +82,15 @@ impl Barrier {
         }
     }
 
+    fn next_meeting(&self) {
+        self.arrived.set(0);
+        self.meeting.set(self.meeting.get() + 1);
+    }
+
     /// Everybody who waits, and everybody who comes, gets EPIPE, until `reset`.
     pub fn abort(&self, hub: &Hub) {
         self.broken.set(true);
-        self.arrived.set(0);
+        self.next_meeting();
         hub.refuse_all(&self.waiters, Error::PIPE);
     }
 

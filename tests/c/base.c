@@ -94,6 +94,24 @@ TEST(a_stale_handle_is_rejected_after_reuse_of_its_place)
     CHECK_EQ(weald_close(fresh), 0);
 }
 
+/* The number that a place in the table holds while nobody has it is nobody's handle either. */
+static void *nothing(void *arg) { return arg; }
+TEST(a_stale_handle_with_its_sign_changed_is_ebadf)
+{
+    for (int i = 0; i < 3; i++) {
+        weald_handle stale = i == 0   ? weald_event_new(0)
+                             : i == 1 ? weald_event_new(WEALD_SHARED)
+                                      : weald_spawn(nothing, NULL);
+        CHECK_GT(stale, 0);
+        CHECK_EQ(weald_yield(), 0);
+        CHECK_EQ(weald_close(stale), 0);
+        stale |= INT64_MIN;
+        CHECK_EQ(weald_kind(stale), WEALD_EBADF);
+        CHECK_EQ(weald_dup(stale), WEALD_EBADF);
+        CHECK_EQ(weald_close(stale), WEALD_EBADF);
+    }
+}
+
 TEST(a_dup_needs_a_close_of_its_own)
 {
     weald_handle e = weald_event_new(0);

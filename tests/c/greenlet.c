@@ -399,6 +399,32 @@ TEST(a_closed_handle_does_not_end_a_running_greenlet)
     CHECK_EQ(weald_state(g), WEALD_EBADF);
 }
 
+static weald_greenlet held;
+static void *hold_oneself(void *arg)
+{
+    held = weald_dup(weald_self());
+    CHECK_GT(held, 0);
+    return arg;
+}
+
+TEST(a_dup_of_a_handle_that_nobody_had_outlives_the_greenlet)
+{
+    static char a[] = "a";
+
+    for (int closed = 0; closed < 2; closed++) {
+        void *value = NULL;
+        if (closed)
+            CHECK_EQ(weald_close(spawned(hold_oneself, a)), 0);
+        else
+            CHECK_EQ(weald_go(hold_oneself, a), 0);
+        CHECK_EQ(weald_yield(), 0);
+        CHECK_EQ(weald_get(held, &value, WEALD_NOW), 0);
+        CHECK_PTR(value, a);
+        CHECK_EQ(weald_close(held), 0);
+        CHECK_EQ(weald_close(held), WEALD_EBADF);
+    }
+}
+
 TEST(a_stale_handle_is_rejected_after_reuse_of_the_record)
 {
     weald_greenlet old = spawned(return_it, NULL), fresh;
@@ -2115,6 +2141,34 @@ TEST(an_idle_greenlet_can_be_killed)
     CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
     CHECK_EQ(weald_value(g, &code), 0);
     CHECK_EQ((intptr_t)code, WEALD_ECANCELED);
+    CHECK_EQ(weald_close(g), 0);
+}
+
+static int yields;
+static void *count_yields(void *going)
+{
+    while (*(int *)going) {
+        yields++;
+        CHECK_EQ(weald_yield(), 0);
+    }
+    return NULL;
+}
+
+/* However short: its time may pass while the call looks at the clock. */
+TEST(every_sleep_lets_the_others_run)
+{
+    int going = 1;
+    weald_greenlet g = spawned(count_yields, &going);
+
+    CHECK_EQ(weald_yield(), 0);
+    for (int64_t ns = 0; ns < 400; ns++)
+        for (int i = 0; i < 50; i++) {
+            int before = yields;
+            CHECK_EQ(weald_sleep(ns), 0);
+            CHECK_GT(yields, before);
+        }
+    going = 0;
+    CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
     CHECK_EQ(weald_close(g), 0);
 }
 

@@ -622,6 +622,65 @@ TEST(hooks_are_told_of_those_without_a_handle_too)
     CHECK_EQ(weald_set_hooks(NULL), 0);
 }
 
+/* Hooks should look things up and do no more; one that does more does no harm. */
+static int (*meddle)(weald_greenlet);
+static int meddled, ran;
+
+static int kill_it(weald_greenlet g) { return weald_kill(g, 0, WEALD_NOW); }
+
+static void meddling(weald_greenlet g, void *user)
+{
+    (void)user;
+    meddled++;
+    CHECK_EQ(meddle(g), 0);
+}
+
+static void *count_run(void *arg)
+{
+    ran++;
+    return arg;
+}
+
+TEST(a_created_hook_that_closes_starts_or_kills_does_no_harm)
+{
+    static int (*const what[])(weald_greenlet) = {weald_close, weald_start, kill_it};
+    weald_spawn_options detached = options(), later = options(), detached_later = options();
+    weald_hooks h = hooks();
+    weald_stats stats = {.size = sizeof stats};
+
+    detached.flags = detached_later.flags = WEALD_SPAWN_DETACHED;
+    later.delay_ns = detached_later.delay_ns = WEALD_MS(1);
+    h.created = meddling;
+    for (int i = 0; i < 3; i++) {
+        int closes = what[i] == weald_close, runs = what[i] != kill_it;
+        weald_greenlet g[3];
+        uint64_t handles;
+
+        meddle = what[i];
+        meddled = ran = 0;
+        CHECK_EQ(weald_stats_get(&stats), 0);
+        handles = stats.handles;
+        CHECK_EQ(weald_set_hooks(&h), 0);
+        g[0] = weald_spawn(count_run, NULL);
+        g[1] = weald_spawn_with(count_run, NULL, &later);
+        g[2] = weald_greenlet_new(count_run, NULL, NULL);
+        CHECK_EQ(weald_go(count_run, NULL), 0);
+        CHECK_EQ(weald_spawn_with(count_run, NULL, &detached), 0);
+        CHECK_EQ(weald_spawn_with(count_run, NULL, &detached_later), 0);
+        CHECK_EQ(weald_set_hooks(NULL), 0);
+        CHECK_EQ(meddled, 6);
+        if (closes)
+            CHECK_EQ(weald_start(g[2]), 0);
+        CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+        CHECK_EQ(ran, runs ? 6 : 0);
+        for (int k = 0; k < 3; k++)
+            CHECK_EQ(weald_close(g[k]), 0); /* the spawner has it all the same */
+        CHECK_EQ(weald_stats_get(&stats), 0);
+        CHECK_EQ(stats.handles, handles);
+        CHECK_EQ(stats.alive, 0);
+    }
+}
+
 TEST(hooks_of_an_impossible_size_are_einval)
 {
     weald_hooks h = hooks();
@@ -729,6 +788,34 @@ TEST(the_sleep_in_the_kernel_is_announced_and_its_end_too)
     CHECK_GE(began, 1);
     CHECK_EQ(began, ended);
     CHECK_EQ(interrupted, 0);
+    CHECK_EQ(weald_set_hooks(NULL), 0);
+}
+
+static int looked;
+static void look_round(void)
+{
+    looked++;
+    CHECK_EQ(weald_self(), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(1)), WEALD_EWOULDBLOCK);
+    CHECK_EQ(weald_yield(), WEALD_EWOULDBLOCK);
+}
+static void look_round_again(int interrupted)
+{
+    (void)interrupted;
+    look_round();
+}
+
+TEST(the_hooks_around_the_sleep_are_the_loops)
+{
+    weald_hooks h = hooks();
+
+    h.block_begin = look_round;
+    h.block_end = look_round_again;
+    CHECK_EQ(weald_set_hooks(&h), 0);
+    CHECK_EQ(weald_go(return_it, NULL), 0); /* it has ended when the loop sleeps */
+    CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+    CHECK_GE(looked, 2);
+    CHECK_EQ(weald_self(), weald_main());
     CHECK_EQ(weald_set_hooks(NULL), 0);
 }
 
