@@ -36,6 +36,10 @@ pub type Body = extern "C" fn(*const ());
 pub struct Fiber(switching::Fiber);
 
 impl Fiber {
+    /// Whether the body may go on, on its stack, as the body of another fiber that has not
+    /// begun: nothing but its `sp` ties a computation to its fiber.
+    pub const HANDS_ON: bool = switching::Fiber::HANDS_ON;
+
     /// Prepares `body(data)` on the stack with these bounds; it runs when it is first
     /// resumed.
     ///

@@ -111,15 +111,19 @@ extern "C" fn enter() {
     )
 }
 
-extern "C" fn run(fiber: *const Fiber, root: *const Root, body: Body, data: *const ()) -> ! {
+extern "C" fn run(_: *const Fiber, root: *const Root, body: Body, data: *const ()) -> ! {
     body(data);
-    // SAFETY: both outlive the computation, and the root waits at its `sp`, because a
-    // fiber runs. This stack is not used again.
-    unsafe { switch((*fiber).sp.as_ptr(), (*root).sp.as_ptr(), root, 1) };
+    let mut nowhere = 0;
+    // SAFETY: the root outlives the computation and waits at its `sp`, because a fiber
+    // runs. This stack is not used again.
+    unsafe { switch(&raw mut nowhere, (*root).sp.as_ptr(), root, 1) };
     unreachable!("a fiber that is done was resumed");
 }
 
 impl Fiber {
+    /// Its stack may become another's when it is done, without a word to anybody.
+    pub const HANDS_ON: bool = true;
+
     /// It can be passed to: it is suspended, or has not begun.
     #[inline(always)]
     pub fn is_suspended(&self) -> bool {

@@ -43,6 +43,9 @@ impl Default for Fiber {
 }
 
 impl Fiber {
+    /// corosensei keeps the stack where its coroutine is.
+    pub const HANDS_ON: bool = false;
+
     /// Never: corosensei goes through the root.
     pub fn is_suspended(&self) -> bool {
         false

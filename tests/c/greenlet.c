@@ -2305,3 +2305,64 @@ TEST(a_burst_of_greenlets_gives_its_memory_back)
     CHECK_LE(test_rss(), peak / 2);
     CHECK_EQ(weald_close(gate), 0);
 }
+
+/* One that ends hands its stack on to the next, if that has not begun. */
+static char *frames[8];
+static int begun;
+
+static void *note_its_frame(void *arg)
+{
+    char here;
+
+    frames[begun++] = &here;
+    return arg;
+}
+
+static void *note_and_yield(void *arg)
+{
+    note_its_frame(arg);
+    CHECK_EQ(weald_yield(), 0);
+    return arg;
+}
+
+TEST(those_that_begin_one_after_another_have_values_and_locals_of_their_own)
+{
+    weald_greenlet g[8];
+    void *value;
+    int low = 0;
+
+    begun = 0;
+    for (int i = 0; i < 8; i++)
+        g[i] = weald_spawn(i == 3 ? note_and_yield : note_its_frame, NULL);
+    CHECK_EQ(weald_kill(g[1], 0, WEALD_NOW), 0); /* in the middle of the chain */
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(begun, 7);
+    CHECK_EQ(weald_joinall(g, 8, 0, 0, WEALD_FOREVER), 8);
+    for (int i = 0; i < 8; i++) {
+        CHECK_EQ(weald_get(g[i], &value, WEALD_NOW), i == 1 ? WEALD_ECANCELED : 0);
+        CHECK_EQ(weald_close(g[i]), 0);
+    }
+    /* The one that yielded kept its stack, so those after it had another. */
+    for (int i = 3; i < 7; i++)
+        low += labs(frames[i] - frames[2]) < 4096;
+    CHECK_LE(low, 1);
+}
+
+static int ends_left;
+
+static void *spawn_the_next(void *arg)
+{
+    if (ends_left-- > 0)
+        CHECK_EQ(weald_go(spawn_the_next, arg), 0);
+    return arg;
+}
+
+TEST(a_chain_that_never_ends_by_itself_does_not_starve_timers)
+{
+    ends_left = 10 * 1000 * 1000;
+    CHECK_EQ(weald_go(spawn_the_next, NULL), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+    CHECK_GT(ends_left, 0);
+    ends_left = 0;
+    CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+}
