@@ -874,46 +874,51 @@ weald_queue weald_priority_queue_new(int flags, size_t capacity, weald_compare_f
                                      weald_destroy_fn destroy);
 
 /* Puts an item, waiting for room (or, in a rendezvous, for its getter). May switch. Returns 0.
- * Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EPIPE (shut,
- * perhaps meanwhile), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
- * WEALD_ENOMEM, WEALD_EDEADLK. */
+ * Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EBUSY (called by
+ * its own comparator), WEALD_EPIPE (shut, perhaps meanwhile), WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int weald_queue_put(weald_queue q, void *item, int64_t deadline);
 
 /* Gets the next item into `*item`, waiting for one. May switch. Returns 0. Fails with WEALD_EBADF
- * (also when it is closed meanwhile), WEALD_EPERM, WEALD_EINVAL (`item` NULL), WEALD_EPIPE (shut
- * and drained), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
- * WEALD_EDEADLK. */
+ * (also when it is closed meanwhile), WEALD_EPERM, WEALD_EBUSY (called by its own comparator),
+ * WEALD_EINVAL (`item` NULL), WEALD_EPIPE (shut and drained), WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int weald_queue_get(weald_queue q, void **item, int64_t deadline);
 
 /* Shows the next item in `*item` and leaves it in the queue, waiting for one. A shared queue is
  * looked at without waiting, whatever the deadline: WEALD_EAGAIN if it is empty. May switch.
- * Returns 0. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EINVAL
- * (`item` NULL), WEALD_EPIPE (shut and drained), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
- * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
+ * Returns 0. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EBUSY
+ * (called by its own comparator), WEALD_EINVAL (`item` NULL), WEALD_EPIPE (shut and drained),
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_EDEADLK. */
 int weald_queue_peek(weald_queue q, void **item, int64_t deadline);
 
-/* How many items are in it. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
+/* How many items are in it. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY
+ * (called by its own comparator). */
 int64_t weald_queue_len(weald_queue q);
 
 /* 1 when there is no room in it (in a rendezvous always), else 0. Does not switch. Fails with
- * WEALD_EBADF, WEALD_EPERM. */
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY (called by its own comparator). */
 int weald_queue_full(weald_queue q);
 
 /* 1 when there is nothing to get, from the queue or from who waits to put, else 0. Does not switch.
- * Fails with WEALD_EBADF, WEALD_EPERM. */
+ * Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY (called by its own comparator). */
 int weald_queue_empty(weald_queue q);
 
 /* Shuts the queue for puts: they fail with WEALD_EPIPE, those that wait as well; gets drain it and
- * then fail with WEALD_EPIPE. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM. */
+ * then fail with WEALD_EPIPE. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM,
+ * WEALD_EBUSY (called by its own comparator). */
 int weald_queue_shut(weald_queue q);
 
 /* Says that one item that was got has been dealt with, for weald_queue_join. Does not switch.
- * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW (more often than put). */
+ * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY (called by its own comparator),
+ * WEALD_EOVERFLOW (more often than put). */
 int weald_queue_task_done(weald_queue q);
 
 /* Waits until every item that was put has been dealt with. May switch. Returns 0. Fails with
- * WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
+ * WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EBUSY (called by its own
+ * comparator), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_EDEADLK. */
 int weald_queue_join(weald_queue q, int64_t deadline);
 
 /* ----------------------------------------------------------------------------------------------
@@ -1052,8 +1057,9 @@ typedef struct weald_wait_item {
  * are, and returns how many. Nothing is taken: get or acquire with WEALD_NOW, which succeeds
  * because nothing runs in between. (Another thread may be faster at a shared object.) May switch.
  * Fails with WEALD_EINVAL (`items` NULL; `how_many` above `n`; no such events), WEALD_EBADF (a
- * handle of another kind, or closed meanwhile; no open descriptor), WEALD_EPERM, WEALD_EAGAIN,
- * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
+ * handle of another kind, or closed meanwhile; no open descriptor), WEALD_EPERM, WEALD_EBUSY
+ * (called by the comparator of one of them), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK. */
 int64_t weald_wait(weald_wait_item *items, size_t n, size_t how_many, int64_t deadline);
 
 /* ----------------------------------------------------------------------------------------------

@@ -94,9 +94,9 @@ fn get_shared(q: weald_queue, item: *mut *mut c_void, deadline: Deadline) -> c_i
 }
 
 /// Puts an item, waiting for room (or, in a rendezvous, for its getter). May switch. Returns 0.
-/// Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EPIPE (shut,
-/// perhaps meanwhile), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
-/// WEALD_ENOMEM, WEALD_EDEADLK.
+/// Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EBUSY (called by
+/// its own comparator), WEALD_EPIPE (shut, perhaps meanwhile), WEALD_EAGAIN, WEALD_ETIMEDOUT,
+/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_put(q: weald_queue, item: *mut c_void, deadline: i64) -> c_int {
     match existing::<Queue>(q) {
@@ -122,9 +122,9 @@ extern "C" fn put_elsewhere(q: weald_queue, item: *mut c_void, deadline: i64) ->
 }
 
 /// Gets the next item into `*item`, waiting for one. May switch. Returns 0. Fails with WEALD_EBADF
-/// (also when it is closed meanwhile), WEALD_EPERM, WEALD_EINVAL (`item` NULL), WEALD_EPIPE (shut
-/// and drained), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
-/// WEALD_EDEADLK.
+/// (also when it is closed meanwhile), WEALD_EPERM, WEALD_EBUSY (called by its own comparator),
+/// WEALD_EINVAL (`item` NULL), WEALD_EPIPE (shut and drained), WEALD_EAGAIN, WEALD_ETIMEDOUT,
+/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_get(q: weald_queue, item: *mut *mut c_void, deadline: i64) -> c_int {
     match existing::<Queue>(q) {
@@ -164,9 +164,9 @@ extern "C" fn get_elsewhere(q: weald_queue, item: *mut *mut c_void, deadline: i6
 
 /// Shows the next item in `*item` and leaves it in the queue, waiting for one. A shared queue is
 /// looked at without waiting, whatever the deadline: WEALD_EAGAIN if it is empty. May switch.
-/// Returns 0. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EINVAL
-/// (`item` NULL), WEALD_EPIPE (shut and drained), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
-/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
+/// Returns 0. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EBUSY
+/// (called by its own comparator), WEALD_EINVAL (`item` NULL), WEALD_EPIPE (shut and drained),
+/// WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_peek(q: weald_queue, item: *mut *mut c_void, deadline: i64) -> c_int {
     fence(|hub| {
@@ -181,7 +181,8 @@ pub extern "C" fn weald_queue_peek(q: weald_queue, item: *mut *mut c_void, deadl
     })
 }
 
-/// How many items are in it. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
+/// How many items are in it. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY
+/// (called by its own comparator).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_len(q: weald_queue) -> i64 {
     if is_shared(q) {
@@ -191,7 +192,7 @@ pub extern "C" fn weald_queue_len(q: weald_queue) -> i64 {
 }
 
 /// 1 when there is no room in it (in a rendezvous always), else 0. Does not switch. Fails with
-/// WEALD_EBADF, WEALD_EPERM.
+/// WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY (called by its own comparator).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_full(q: weald_queue) -> c_int {
     if is_shared(q) {
@@ -201,7 +202,7 @@ pub extern "C" fn weald_queue_full(q: weald_queue) -> c_int {
 }
 
 /// 1 when there is nothing to get, from the queue or from who waits to put, else 0. Does not
-/// switch. Fails with WEALD_EBADF, WEALD_EPERM.
+/// switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY (called by its own comparator).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_empty(q: weald_queue) -> c_int {
     if is_shared(q) {
@@ -211,7 +212,8 @@ pub extern "C" fn weald_queue_empty(q: weald_queue) -> c_int {
 }
 
 /// Shuts the queue for puts: they fail with WEALD_EPIPE, those that wait as well; gets drain it and
-/// then fail with WEALD_EPIPE. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM.
+/// then fail with WEALD_EPIPE. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM,
+/// WEALD_EBUSY (called by its own comparator).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_shut(q: weald_queue) -> c_int {
     if is_shared(q) {
@@ -221,7 +223,8 @@ pub extern "C" fn weald_queue_shut(q: weald_queue) -> c_int {
 }
 
 /// Says that one item that was got has been dealt with, for weald_queue_join. Does not switch.
-/// Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EOVERFLOW (more often than put).
+/// Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY (called by its own comparator),
+/// WEALD_EOVERFLOW (more often than put).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_task_done(q: weald_queue) -> c_int {
     if is_shared(q) {
@@ -231,8 +234,9 @@ pub extern "C" fn weald_queue_task_done(q: weald_queue) -> c_int {
 }
 
 /// Waits until every item that was put has been dealt with. May switch. Returns 0. Fails with
-/// WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
-/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
+/// WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EBUSY (called by its own
+/// comparator), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+/// WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_join(q: weald_queue, deadline: i64) -> c_int {
     fence(|hub| {

@@ -29,8 +29,9 @@ pub struct weald_wait_item {
 /// are, and returns how many. Nothing is taken: get or acquire with WEALD_NOW, which succeeds
 /// because nothing runs in between. (Another thread may be faster at a shared object.) May switch.
 /// Fails with WEALD_EINVAL (`items` NULL; `how_many` above `n`; no such events), WEALD_EBADF (a
-/// handle of another kind, or closed meanwhile; no open descriptor), WEALD_EPERM, WEALD_EAGAIN,
-/// WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
+/// handle of another kind, or closed meanwhile; no open descriptor), WEALD_EPERM, WEALD_EBUSY
+/// (called by the comparator of one of them), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_wait(items: *mut weald_wait_item, n: usize, how_many: usize, deadline: i64) -> i64 {
     fence64(|hub| {
