@@ -601,13 +601,16 @@ TEST(joining_what_can_not_end_is_a_deadlock)
 TEST(join_all_join_any_and_kill_all_take_containers)
 {
     std::vector<weald::greenlet<int>> all;
+    weald::event gate;
     for (int n : {30, 10, 20})
-        all.push_back(weald::spawn([n] {
-            weald::sleep(std::chrono::milliseconds(n));
+        all.push_back(weald::spawn([n, gate] {
+            if (n != 10)
+                gate.wait();
             return n;
         }));
     CHECK_EQ(weald::join_any(all), 1);
     CHECK_EQ(thrown_by([&] { weald::join_all(all, 1ms); }), WEALD_ETIMEDOUT);
+    gate.set();
     weald::join_all(all);
     CHECK_EQ(all[0].get() + all[1].get() + all[2].get(), 60);
 
