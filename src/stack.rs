@@ -28,6 +28,10 @@ pub const MAX_SIZE: usize = 1 << 30;
 const KEEP_WARM: usize = 64;
 /// At most so many stacks are trimmed in one go, so that a turn stays short.
 const TRIM_STEP: usize = 512;
+/// ... and so many unmapped, which is cheaper.
+const UNMAP_STEP: usize = 4096;
+/// How many rounds of trimming a burst that is ending may put off.
+const MOST_PUT_OFF: u32 = 20;
 const FIRST_SLAB: usize = 4;
 const LARGEST_SLAB: usize = 256;
 /// Slabs from this size on belong to a burst: their first pages are faulted in
@@ -103,6 +107,9 @@ struct Pool {
     low_water: usize,
     /// The greater of `cold` and `low_water`: only below it there is something to note.
     floor: usize,
+    /// How many were in use at the last trim, and how often since then it was put off.
+    used_before: usize,
+    put_off: u32,
     /// Stacks in all slabs.
     total: usize,
     slabs: Vec<Option<Slab>>,
@@ -120,6 +127,8 @@ impl Pool {
             reserved: 0,
             low_water: 0,
             floor: 0,
+            used_before: 0,
+            put_off: 0,
             total: 0,
             slabs: Vec::new(),
         }
@@ -243,11 +252,19 @@ impl Pool {
 
     /// Free stacks that were not needed since the last trim and still hold memory.
     fn idle(&self) -> usize {
-        self.low_water.saturating_sub(KEEP_WARM).saturating_sub(self.cold)
+        self.low_water.saturating_sub(KEEP_WARM.max(self.reserved)).saturating_sub(self.cold)
     }
 
     /// One step of giving memory back; true when there is more to do now.
     fn trim(&mut self) -> bool {
+        if self.is_shrinking() {
+            self.low_water = self.free.len();
+            self.floor = self.cold.max(self.low_water);
+            return false;
+        }
+        if self.unmap_idle_slabs() {
+            return true;
+        }
         let step = self.idle().min(TRIM_STEP);
         let part = &self.free[self.cold..self.cold + step];
         let ranges: Vec<_> = part
@@ -262,35 +279,55 @@ impl Pool {
         }
         self.cold += step;
         if step < TRIM_STEP {
-            self.unmap_cold_slabs();
             self.low_water = self.free.len();
         }
         self.floor = self.cold.max(self.low_water);
         step == TRIM_STEP
     }
 
-    fn unmap_cold_slabs(&mut self) {
+    /// A burst that is still ending gives its memory back more cheaply later, by whole
+    /// slabs; but it may not put that off for ever.
+    fn is_shrinking(&mut self) -> bool {
+        let used = self.total - self.free.len();
+        let before = std::mem::replace(&mut self.used_before, used);
+        let shrinks = before.saturating_sub(used) > self.idle() / 64;
+        self.put_off = if shrinks && self.put_off < MOST_PUT_OFF { self.put_off + 1 } else { 0 };
+        self.put_off > 0
+    }
+
+    /// Unmaps slabs of which no stack was needed; true when there may be more of them.
+    fn unmap_idle_slabs(&mut self) -> bool {
+        let idle = &self.free[self.cold..self.cold + self.idle()];
+        let mut unneeded: Vec<usize> = self.slabs.iter().map(|s| s.as_ref().map_or(0, |s| s.cold)).collect();
+        idle.iter().for_each(|f| unneeded[f.slab()] += 1);
         let mut budget = self.free.len() - self.reserved.min(self.free.len());
         let mut gone = vec![false; self.slabs.len()];
+        let mut stacks = 0;
         let stride = self.stride();
         for (i, place) in self.slabs.iter_mut().enumerate() {
             let Some(slab) = place else { continue };
-            if slab.cold < slab.stacks || slab.stacks < POPULATE_FROM || slab.stacks > budget {
+            if unneeded[i] < slab.stacks || slab.stacks < POPULATE_FROM || slab.stacks > budget {
                 continue;
             }
+            stacks += slab.stacks;
             budget -= slab.stacks;
-            self.total -= slab.stacks;
             gone[i] = true;
             // SAFETY: all of its stacks are in the free list, and leave it below.
             unsafe { sys::unmap(slab.base, slab.stacks * stride) };
             *place = None;
+            if stacks >= UNMAP_STEP {
+                break;
+            }
         }
-        if gone.iter().any(|&g| g) {
-            let before = self.free.len();
+        if stacks > 0 {
+            self.total -= stacks;
+            self.cold -= self.free[..self.cold].iter().filter(|f| gone[f.slab()]).count();
+            self.low_water -= stacks; // they were all below it
             self.free.retain(|f| !gone[f.slab()]);
-            self.cold -= before - self.free.len();
             self.free.shrink_to(self.free.len() * 2);
+            self.floor = self.cold.max(self.low_water);
         }
+        stacks >= UNMAP_STEP
     }
 }
 
