@@ -48,8 +48,8 @@ help:
 	@echo 'make examples   builds examples-c into target/examples'
 	@echo 'make lint       rustfmt and clippy'
 	@echo 'make codes      whether the C tests provoke every code that the header lists'
-	@echo 'make asan       the C tests under AddressSanitizer'
-	@echo 'make valgrind   the C tests under valgrind'
+	@echo 'make asan       the C and C++ tests under AddressSanitizer'
+	@echo 'make valgrind   the C and C++ tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
 	@echo 'make clean      removes what was built'
 

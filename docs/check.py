@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Compiles and runs every program in README.md and docs/*.md, and compares what it prints with what the page says.
+"""Compiles and runs every program in README.md, docs/*.md and the like, and compares what it prints with what the page says.
 
     docs/check.py                everything
     docs/check.py docs/guide.md  some pages
     docs/check.py header         the comments of include/weald.h, and docs/reference.md, which is made of them
     docs/check.py --list         what there is to check, one a line
 
-A program is a block that opens with ```c program; a block right after it that opens with ```text prints is what goes
-to stdout, line by line. Every C block must be a program, so that no snippet goes unread by a compiler. It builds
-against the staged install (target/stage), or where there is none against include/ and target/release. Links between
-pages are followed. reference.md must be what reference.py writes, and the header's comments what comments.py demands.
-Exit status 1 if anything fails.
+A program is a block that opens with ```c program, or ```cpp program; a block right after it that opens with ```text
+prints is what goes to stdout, line by line. Every C or C++ block must be a program, so that no snippet goes unread by a
+compiler. It builds against the staged install (target/stage), or where there is none against the headers here and
+target/release. Links between pages are followed. reference.md must be what reference.py writes, and the header's
+comments what comments.py demands. Exit status 1 if anything fails.
 """
 import os
 import re
@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 SONAME = "libweald.so.0"
 LIMIT = 60  # seconds for a program, and for compiling it
+COMPILERS = {"c": os.environ.get("CC", "cc").split(), "cpp": [*os.environ.get("CXX", "c++").split(), "-std=c++17"]}
 FLAGS = ["-Wall", "-Wextra", "-Werror", "-pthread"]
 
 # Written from the header, which the tests compile in every dialect: its blocks are declarations, not programs.
@@ -54,10 +55,10 @@ def main():
             failures += dead_links(page, text)
             if page == REFERENCE:
                 continue
-            for line, program, printed in programs(page, text, failures):
+            for line, language, program, printed in programs(page, text, failures):
                 count += 1
                 flags = flags or library(Path(folder))
-                wrong = run(Path(folder), flags, program, printed)
+                wrong = run(Path(folder), flags, language, program, printed)
                 if wrong:
                     failures.append(f"{name(page)}:{line}: {wrong}")
     for failure in failures:
@@ -79,7 +80,8 @@ def of_header():
 
 
 def all_pages():
-    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")),
+            *sorted((ROOT / "bindings").glob("*/README.md"))]
 
 
 def name(path):
@@ -96,25 +98,28 @@ def library(folder):
         sys.exit("docs/check.py: there is no library to check against; run make first")
     for link in (SONAME, "libweald.so"):
         (folder / link).symlink_to(built)
-    return [f"-I{ROOT / 'include'}", f"-L{folder}", f"-Wl,-rpath,{folder}"]
+    return [f"-I{ROOT / 'include'}", f"-I{ROOT / 'bindings' / 'cpp'}", f"-L{folder}", f"-Wl,-rpath,{folder}"]
 
 
 def programs(page, text, failures):
-    """Line, source and expected output (None: not said) of each program of a page."""
+    """Line, language, source and expected output (None: not said) of each program of a page."""
     blocks = list(BLOCK.finditer(text))
     for block, after in zip(blocks, [*blocks[1:], None]):
         line = text.count("\n", 0, block.start()) + 1
-        if block["kind"].split(" ")[0] == "c" and block["kind"] != "c program":
-            failures.append(f"{name(page)}:{line}: a C block that is not marked as a program")
-        if block["kind"] == "c program":
-            yield line, block["text"], after["text"] if after and after["kind"] == "text prints" else None
+        language, _, role = block["kind"].partition(" ")
+        if language not in COMPILERS:
+            continue
+        if role != "program":
+            failures.append(f"{name(page)}:{line}: a {language} block that is not marked as a program")
+        else:
+            yield line, language, block["text"], after["text"] if after and after["kind"] == "text prints" else None
 
 
-def run(folder, flags, program, printed):
+def run(folder, flags, language, program, printed):
     """What is wrong with a program; None if nothing."""
-    source, binary = folder / "program.c", folder / "program"
+    source, binary = folder / f"program.{language}", folder / "program"
     source.write_text(program, encoding="utf-8")
-    compiler = os.environ.get("CC", "cc").split()
+    compiler = COMPILERS[language]
     built, text = finish([*compiler, *FLAGS, source, *flags, "-lweald", "-o", binary])
     if built != 0:
         return f"does not compile\n{text}"

@@ -2,7 +2,7 @@
  *
  * weald_signal_wait parks a greenlet until one of some signals comes, so the answer to a signal is
  * plain code, free to wait and to lock, and no handler. From then on these signals are caught;
- * weald_signal_ignore lets them do again what they did before, so that a second SIGTERM would end
+ * weald_signal_release lets them do again what they did before, so that a second SIGTERM would end
  * a shutdown that hangs. A service waits so in main; here its clerk raises SIGTERM to have one.
  *
  * Build:  cc -std=c11 21_signals.c $(pkg-config --cflags --libs weald) -o 21_signals
@@ -70,7 +70,7 @@ int main(void)
     weald_greenlet clerks = must(weald_spawn(clerk, numbers), "spawn clerk");
 
     int signo = (int)must(weald_signal_wait(to_end, 3, WEALD_FOREVER), "signal wait");
-    must(weald_signal_ignore(to_end, 3), "signal ignore");
+    must(weald_signal_release(to_end, 3), "signal release");
     must(weald_queue_shut(orders), "shut");
     must(weald_join(cooks, WEALD_FOREVER), "join cook");
     must(weald_join(clerks, WEALD_FOREVER), "join clerk");

@@ -74,8 +74,8 @@ extern "C" {
 /* Out of memory, mappings or handles. */
 #define WEALD_ENOMEM (-12)
 
-/* Busy: another greenlet waits for this descriptor, or the target of a switch does not wait for
- * one. */
+/* Busy: another greenlet waits for this descriptor, the target of a switch does not wait for one,
+ * or a comparator uses its own queue. */
 #define WEALD_EBUSY (-16)
 
 /* An invalid argument: a NULL callback or output, a number out of range. */
@@ -333,14 +333,15 @@ const char *weald_error_message(weald_greenlet g);
  * With WEALD_NOW it is only marked; with any other deadline the call waits for its end, unless `g`
  * is the caller. May switch. Returns 0, also when it had ended before. Fails with WEALD_EBADF,
  * WEALD_EPERM (main; another thread's; a hook forbids to wait), WEALD_EINVAL (a positive reason),
- * WEALD_EWOULDBLOCK; and, when it has been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK,
- * WEALD_ENOMEM. */
+ * WEALD_EWOULDBLOCK (in a callback, unless at WEALD_NOW); and, when it has been marked,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK, WEALD_ENOMEM. */
 int weald_kill(weald_greenlet g, int reason, int64_t deadline);
 
 /* Kills all `n` greenlets, then waits for their ends as weald_kill does. May switch. Returns 0.
  * Fails, and kills none, with WEALD_EBADF, WEALD_EPERM (main; another thread's; a hook forbids to
- * wait), WEALD_EINVAL (`gs` NULL; a positive reason), WEALD_EWOULDBLOCK; and, when all have been
- * marked, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK, WEALD_ENOMEM. */
+ * wait), WEALD_EINVAL (`gs` NULL; a positive reason), WEALD_EWOULDBLOCK (in a callback, unless at
+ * WEALD_NOW); and, when all have been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK,
+ * WEALD_ENOMEM. */
 int weald_killall(const weald_greenlet *gs, size_t n, int reason, int64_t deadline);
 
 /* Makes the current (or, if it is not blocked, the next) blocking call of `g` return `code`, once.
@@ -856,7 +857,9 @@ int weald_result_unlink(weald_result r, int64_t link);
 /* A handle to a queue. */
 typedef int64_t weald_queue;
 
-/* Orders two items as qsort does: negative when `a` comes first. It must not use the library. */
+/* Orders two items as qsort does: negative when `a` comes first. It must not use the library: calls
+ * that block are WEALD_EWOULDBLOCK there, and every use of its own queue but weald_close
+ * WEALD_EBUSY. */
 typedef int (*weald_compare_fn)(const void *a, const void *b);
 
 /* Makes a queue. `flags`: WEALD_FIFO or WEALD_LIFO, perhaps with WEALD_SHARED. `capacity`: 0 for a
@@ -1106,8 +1109,8 @@ int weald_group_join(weald_group grp, int64_t deadline);
 
 /* Kills every member but the caller, and waits for their ends unless at WEALD_NOW. May switch.
  * Returns 0. Fails, and kills none, with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (a positive
- * reason), WEALD_EWOULDBLOCK; and, when all have been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED,
- * WEALD_EDEADLK, WEALD_ENOMEM. */
+ * reason), WEALD_EWOULDBLOCK (in a callback, unless at WEALD_NOW); and, when all have been marked,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK, WEALD_ENOMEM. */
 int weald_group_kill(weald_group grp, int reason, int64_t deadline);
 
 /* How many members there are. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
@@ -1327,12 +1330,12 @@ int64_t weald_workers_count(weald_workers w);
  * ---------------------------------------------------------------------------------------------- */
 
 /* Waits until one of `n` signals comes, and returns its number. From the first call on these
- * signals are caught for this thread, whatever the call returns, until weald_signal_ignore or the
+ * signals are caught for this thread, whatever the call returns, until weald_signal_release or the
  * end of the hub: one that comes while nobody waits is given to the next who does; two of the same
  * number are then one. Call it once with WEALD_NOW to begin catching. May switch. Fails with
  * WEALD_EINVAL (`signos` NULL; `n` 0; a number that is no signal, can not be caught, or that a
  * fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED (killed, or weald_signal_ignore), WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child
+ * WEALD_ECANCELED (killed, or weald_signal_release), WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child
  * that a callback has forked meanwhile), WEALD_EMFILE, WEALD_ENOMEM. */
 int weald_signal_wait(const int *signos, size_t n, int64_t deadline);
 
@@ -1340,7 +1343,7 @@ int weald_signal_wait(const int *signos, size_t n, int64_t deadline);
  * did before, if nobody else is interested; one that has come and was not waited for is forgotten;
  * greenlets that wait for one of them get WEALD_ECANCELED. Does not switch. Returns 0. Fails with
  * WEALD_EINVAL (as weald_signal_wait). */
-int weald_signal_ignore(const int *signos, size_t n);
+int weald_signal_release(const int *signos, size_t n);
 
 /* For an orderly end: has `f(arg)` run once in the loop when the first of SIGINT, SIGTERM and
  * SIGQUIT comes. Let it set an event, kill a group or call weald_stop; it must not block. From then

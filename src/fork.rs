@@ -88,6 +88,11 @@ thread_local! {
     static ME: Me = const { Me { depth: Cell::new(0), counter: Cell::new(usize::MAX) } };
 }
 
+/// A number for this thread, never 0; the same in a forked child.
+pub fn this_thread() -> usize {
+    ME.with(|me| std::ptr::from_ref(me) as usize)
+}
+
 /// While it lives no other thread forks. For the time that a lock is held which a forked
 /// child may want.
 pub struct Section(PhantomData<*const ()>);
@@ -188,9 +193,16 @@ extern "C" fn child() {
 }
 
 impl Hub {
-    /// Who goes on in a child. A callback runs on main's stack: it is main.
+    /// Who goes on in a child: whose stack this is. Callbacks run on main's, but for those
+    /// in the middle of a greenlet's call, like destructors and comparators.
     fn kept(&self) -> &Greenlet {
-        if self.in_callback() { &self.main } else { self.current() }
+        if !self.in_callback() {
+            return self.current();
+        }
+        let marker = 0u8;
+        let here = &raw const marker as usize;
+        let is_here = |g: &&Greenlet| self.stack_bounds(g).is_some_and(|(low, top)| (low..top).contains(&here));
+        self.greenlets().into_iter().find(is_here).unwrap_or(&self.main)
     }
 
     fn after_fork(&self) {
@@ -204,7 +216,7 @@ impl Hub {
         self.timers.clear();
         self.clear_holds();
         self.forget_callbacks();
-        self.abandon_all();
+        self.abandon_all_but(kept);
         self.fork_extensions();
         if let Some(due) = main_due
             && self.main.state.get() == State::Parked

@@ -29,6 +29,8 @@ const KIND_SHIFT: u32 = HUB_SHIFT + HUB_BITS;
 const INDEX_MASK: i64 = (1 << INDEX_BITS) - 1;
 const MAX_GENERATION: u32 = (1 << GENERATION_BITS) - 1;
 pub const MAX_HUBS: usize = 1 << HUB_BITS;
+/// More references than anybody drops by mistake, see `Table::hold`.
+const HOLD: u32 = 1 << 31;
 
 /// What a handle stands for. The numbers are part of the ABI.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -261,6 +263,20 @@ impl Table {
         let slot = self.slot_in_use(handle)?;
         slot.refs = slot.refs.checked_add(1).ok_or(Error::OVERFLOW)?;
         Ok(())
+    }
+
+    /// Until `unhold` no `unref` drops the last reference.
+    pub fn hold(&self, handle: i64) {
+        if let Ok(slot) = self.slot(handle) {
+            slot.refs += HOLD;
+        }
+    }
+
+    /// One reference is left, whatever was done meanwhile.
+    pub fn unhold(&self, handle: i64) {
+        if let Ok(slot) = self.slot(handle) {
+            slot.refs = slot.refs.saturating_sub(HOLD).max(1);
+        }
     }
 
     /// References held, 0 for a greenlet that runs on after its handle was closed.

@@ -49,6 +49,10 @@ const SLICES: u32 = 64;
 const POLL_EVERY: u32 = 256;
 /// ... and at least so often.
 const POLL_EVERY_NS: i64 = 1_000_000;
+/// Before a sleep, waits that rely on an old registration are verified, with a system call
+/// each; but first the events that prove it for nothing get so much time to come. In a
+/// dialogue they do, and each wait is spared two calls.
+const GRACE_NS: i64 = 1_000_000;
 /// Records freed before malloc is told to give memory back.
 const MANY_RECORDS: usize = 4096;
 const TRIM_EVERY_NS: i64 = 100_000_000;
@@ -154,10 +158,23 @@ impl Drop for AtThreadExit {
             // Running greenlets from a thread's destructors would call code whose
             // own thread-locals are gone: they are abandoned instead.
             hub.destroy_arguments();
-            hub.abandon_all();
+            hub.abandon_all_but(&hub.main);
             hub.as_loop(&|| "the end of a thread".into(), || hub.close_objects());
             // SAFETY: the thread's last use of its hub.
             unsafe { Hub::free() };
+        }
+    }
+}
+
+/// See `Hub::unsuspended`.
+pub struct Unsuspended {
+    before: Option<*const Greenlet>,
+}
+
+impl Drop for Unsuspended {
+    fn drop(&mut self) {
+        if let (Some(hub), Some(before)) = (Hub::existing(), self.before) {
+            hub.current.set(before);
         }
     }
 }
@@ -388,6 +405,13 @@ impl Hub {
         self.current.set(before);
     }
 
+    /// As `as_loop`, in this thread's hub if it has one, for a function of the user's that
+    /// is called from the middle of something: until the guard goes nothing can suspend.
+    pub fn unsuspended() -> Unsuspended {
+        let hub = Hub::existing();
+        Unsuspended { before: hub.map(|hub| hub.current.replace(&*hub.looper)) }
+    }
+
     /// In a forked child: what was to be called is the parent's to call.
     pub fn forget_callbacks(&self) {
         self.callbacks().clear();
@@ -424,10 +448,15 @@ impl Hub {
     }
 
     fn run_posts(&self) {
-        for post in self.remote.mailbox.take() {
+        let generation = fork::generation();
+        let mut posts = self.remote.mailbox.take();
+        while let Some(post) = posts.pop_front() {
             match post {
                 Post::Call(f, arg) => self.run_callback(Callback::Call(f, arg)),
                 Post::Task(f) => self.as_loop(&|| "a posted task".into(), f),
+            }
+            if fork::generation() != generation {
+                return std::mem::forget(posts); // it has forked, and they are the parent's
             }
         }
     }
@@ -777,20 +806,21 @@ impl Hub {
         // As in `round`: its watchers may stop the loop, or end what it runs for.
         let ended = prepared && (self.stop.get() || (was_left && self.nothing_left()));
         let poller = self.poller();
-        let mut events = 0;
-        if poller.has_unverified() {
-            events = self.ask(Some(0)).unwrap_or(0);
-            if events == 0 {
-                poller.verify(true);
-            }
-        }
         if poller.sweep_due().is_some_and(|at| now >= at) {
             poller.sweep(now);
         }
-        if events == 0 {
-            let idle = !self.idlers.is_empty() || self.phase_counts[Phase::Idle as usize].get() > 0;
-            let busy = idle || ended || !self.ready.is_empty() || !self.callbacks().is_empty();
-            self.wait(if busy { Some(0) } else { self.time_to_sleep(now, limit) });
+        let idle = !self.idlers.is_empty() || self.phase_counts[Phase::Idle as usize].get() > 0;
+        let is_busy = || idle || ended || !self.ready.is_empty() || !self.callbacks().is_empty();
+        let timeout = if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) };
+        if !poller.has_unverified() {
+            self.wait(timeout);
+        } else if timeout.is_some_and(|t| t <= GRACE_NS) {
+            poller.verify(false);
+            self.wait(if is_busy() { Some(0) } else { timeout });
+        } else if !self.wait(Some(GRACE_NS)) {
+            poller.verify(true);
+            let now = sys::monotonic_ns();
+            self.wait(if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) });
         }
         let now = sys::monotonic_ns();
         self.now.set(now);
@@ -836,7 +866,9 @@ impl Hub {
         outcome
     }
 
-    fn wait(&self, timeout: Option<i64>) {
+    /// Polls, and sleeps up to `timeout`, unless somebody has posted something. False when
+    /// the time has passed and nothing has come.
+    fn wait(&self, timeout: Option<i64>) -> bool {
         let timeout = if self.remote.mailbox.may_sleep() { timeout } else { Some(0) };
         let sleeps = timeout != Some(0);
         let hooks = self.hooks.get().filter(|_| sleeps);
@@ -850,6 +882,7 @@ impl Hub {
             let interrupted = c_int::from(outcome == Err(Error::INTR));
             self.as_loop(&|| "the hook after the sleep".into(), || end(interrupted));
         }
+        !sleeps || outcome != Ok(0)
     }
 
     // ---- switching -------------------------------------------------------------

@@ -61,8 +61,10 @@ impl Hub {
         let result = self.park(deadline, Waiting::Fd(fd, wanted));
         self.poller().remove(node);
         if result == Err(Error::TIMEDOUT) {
-            // What is there is there, however late we are.
-            return look(fd, wanted).or(Err(Error::TIMEDOUT));
+            // What is there is there, however late we are: then no scope has cut us short.
+            let got = look(fd, wanted).map_err(|_| Error::TIMEDOUT)?;
+            self.unfire_scopes(g);
+            return Ok(got);
         }
         result?;
         if g.attention.get() & KILLED != 0 {
@@ -89,7 +91,11 @@ impl Hub {
             match self.park_on(fds, deadline) {
                 Ok(()) => {}
                 // Its own deadline is poll's 0; a scope's is an error.
-                Err(Error::TIMEDOUT) if deadline.has_passed() => return sys::poll_now(fds),
+                Err(Error::TIMEDOUT) if deadline.has_passed() => {
+                    let ready = sys::poll_now(fds)?;
+                    self.unfire_scopes(self.current());
+                    return Ok(ready);
+                }
                 Err(e) => return Err(e),
             }
         }

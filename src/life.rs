@@ -6,6 +6,7 @@ use crate::greenlet::{
     Body, DestroyFn, Greenlet, INTERRUPTED, KILLED, Link, LinkFn, LinkWhen, OnEnd, SCOPED, State, Waiting,
 };
 use crate::handle::{Kind, Object, may_be_renewed};
+use crate::hooks::Hooks;
 use crate::hub::{Callback, Hub};
 use crate::stack::Class;
 use crate::sys;
@@ -126,13 +127,8 @@ impl Hub {
         if let Some(name) = options.name {
             g.with_extra(|x| x.name = Some(name.into()));
         }
-        if let Some(hooks) = self.hooks.get() {
-            hooks.on_created(g);
-        }
-        if options.detached {
-            self.let_go(g); // nobody has seen the handle: it dies with the greenlet
-        }
-        if !start {
+        let is_new = self.hooks.get().is_none_or(|hooks| self.announce(g, hooks));
+        if !start || !is_new {
         } else if options.delay_ns > 0 {
             if let Err(e) = self.start_later(g, options.delay_ns) {
                 self.discard(g);
@@ -141,7 +137,21 @@ impl Hub {
         } else {
             self.start(g);
         }
+        if options.detached {
+            self.let_go(g); // nobody but a hook has seen the handle: it dies with the greenlet
+        }
         Ok(g)
+    }
+
+    /// Tells the binding of a new greenlet; whether it is new still. The hook should not
+    /// use the library: should it close the handle, the spawner has it all the same.
+    #[cold]
+    fn announce(&self, g: &Greenlet, hooks: &Hooks) -> bool {
+        let handle = g.handle.get();
+        self.table.hold(handle);
+        hooks.on_created(g);
+        self.table.unhold(handle);
+        g.state.get() == State::New
     }
 
     /// The short form.
@@ -149,10 +159,9 @@ impl Hub {
     pub fn spawn(&self, body: Body, arg: *mut c_void, site: usize) -> Result<&Greenlet> {
         let class = self.stacks.default_class();
         let g = self.create_greenlet(body, arg, class, site)?;
-        if let Some(hooks) = self.hooks.get() {
-            hooks.on_created(g);
+        if self.hooks.get().is_none_or(|hooks| self.announce(g, hooks)) {
+            self.start_fresh(g);
         }
-        self.start_fresh(g);
         Ok(g)
     }
 
@@ -178,9 +187,7 @@ impl Hub {
     /// Takes back a greenlet that was made and never started, its argument untouched.
     fn discard(&self, g: &Greenlet) {
         g.destroy.set(None);
-        if !g.is_let_go.get() {
-            self.let_go(g); // its end drops the handle
-        }
+        self.let_go(g); // its end drops the handle
         self.end_unstarted(g, Error::CANCELED);
     }
 
@@ -280,10 +287,13 @@ impl Hub {
         self.release(g);
     }
 
-    /// Drops the only reference to the handle of one that has not ended.
+    /// Drops the reference of who made it.
     pub fn let_go(&self, g: &Greenlet) {
-        let _ = self.table.unref(g.handle.get());
-        g.is_let_go.set(true);
+        match self.table.unref(g.handle.get()) {
+            Ok(0) if g.is_done() => self.drop_handle(g), // a hook has killed it
+            Ok(0) => g.is_let_go.set(true),
+            _ => {} // a hook has a reference of its own
+        }
     }
 
     fn run_links(&self, g: &Greenlet) {
@@ -558,12 +568,12 @@ impl Hub {
         }
     }
 
-    /// Forgets every greenlet without running it; how many were in the middle.
-    pub fn abandon_all(&self) -> usize {
+    /// Forgets every greenlet but `kept` without running it; how many were in the middle.
+    pub fn abandon_all_but(&self, kept: &Greenlet) -> usize {
         self.ready.retain(|g| std::ptr::eq(g, &*self.main));
         let mut abandoned = 0;
         for g in self.greenlets() {
-            if !g.is_done() && !std::ptr::eq(g, self.current()) {
+            if !g.is_done() && !std::ptr::eq(g, kept) {
                 abandoned += usize::from(g.started.get());
                 self.abandon(g);
             }

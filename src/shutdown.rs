@@ -25,7 +25,7 @@ impl Hub {
             }
         }
         let left = self.left_over();
-        let abandoned = self.abandon_all();
+        let abandoned = self.abandon_all_but(&self.main);
         if abandoned > 0 {
             self.report(&left);
         }

@@ -249,7 +249,7 @@ pub type ListenFn = fn(&Hub, c_int);
 struct Signals {
     /// How often each is wanted here: by watchers, by `wait`, by `on_terminate`.
     wanted: RefCell<[u32; SIGNALS + 1]>,
-    /// The signals that `wait` has ever asked for; kept until `ignore`.
+    /// The signals that `wait` has ever asked for; kept until `release`.
     kept: Cell<u64>,
     /// Those of them that came while nobody waited.
     unclaimed: Cell<u64>,
@@ -502,7 +502,7 @@ pub fn wait(hub: &Hub, set: u64, deadline: Deadline) -> Result<c_int> {
 
 /// Ends the interest that `wait` has left in `set`; who waits for one of them gets
 /// ECANCELED.
-pub fn ignore(hub: &Hub, set: u64) {
+pub fn release(hub: &Hub, set: u64) {
     let signals = Signals::of(hub);
     let set = set & signals.kept.get();
     signals.kept.set(signals.kept.get() & !set);

@@ -10,6 +10,7 @@
 //! cancel it before it goes away.
 
 use crate::error::{Error, Result};
+use crate::sys;
 use std::cell::{Cell, UnsafeCell};
 
 const IDLE: u32 = u32::MAX;
@@ -87,6 +88,7 @@ impl Timers {
         debug_assert!(!node.is_set());
         let heap = self.heap();
         if heap.len() == heap.capacity() {
+            sys::may_fail(sys::Call::Alloc)?;
             heap.try_reserve(1).map_err(|_| Error::NOMEM)?;
         }
         let sequence = self.next_sequence.get();

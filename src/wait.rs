@@ -66,6 +66,12 @@ impl Hub {
         .unwrap_or(false)
     }
 
+    /// Takes back what a call that has succeeded after all has marked. Of the scopes that
+    /// are active none can have fired before it: it would have failed at once.
+    pub fn unfire_scopes(&self, g: &Greenlet) {
+        g.peek_extra(|x| x.scopes.iter().filter(|s| s.active.get()).for_each(|s| s.fired.set(false)));
+    }
+
     /// The earliest of `deadline` and the scopes of `g`.
     #[cold]
     fn scoped(&self, g: &Greenlet, deadline: Deadline) -> Deadline {
@@ -273,15 +279,17 @@ impl Hub {
         if deadline.is_now() || deadline.has_passed() {
             return self.yield_now();
         }
-        let scopes_before = self.current().attention.get() & SCOPED;
+        let g = self.current();
+        let scopes_before = g.attention.get() & SCOPED;
+        g.waiting.set(Waiting::Nothing);
         match self.park(deadline, Waiting::Sleep) {
             // Its own deadline is the sleep's success; a scope's is not.
             Err(Error::TIMEDOUT) if deadline.has_passed() => {
-                let g = self.current();
                 if scopes_before != 0 && self.expire_scopes(g) {
                     return Err(Error::TIMEDOUT);
                 }
-                self.check_after(g)
+                // It may have passed between the two looks at the clock.
+                if g.waiting.get() == Waiting::Nothing { self.yield_now() } else { self.check_after(g) }
             }
             other => other,
         }

@@ -19,10 +19,10 @@ use crate::sync::shared::SharedEvent;
 use crate::threadpool::JobFn;
 use crate::time::Deadline;
 use crate::{fork, sys};
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 pub struct Workers {
@@ -76,18 +76,63 @@ unsafe impl Object for Workers {
 // SAFETY: as above.
 unsafe impl SharedObject for Workers {}
 
-/// A worker's number, and how to reach its hub or why there is none.
-type Started = (usize, Result<Arc<Remote>>);
+/// Where workers report that they have started. No channel: its blocking receive makes
+/// std's record of the calling thread, which for a program's main thread is never freed.
+struct Starting {
+    state: Mutex<Reports>,
+    one_came: Condvar,
+}
+
+struct Reports {
+    /// By number: how to reach the worker's hub, or why there is none.
+    hubs: BTreeMap<usize, Result<Arc<Remote>>>,
+    missing: usize,
+}
+
+impl Starting {
+    fn new(n: usize) -> Arc<Starting> {
+        let state = Mutex::new(Reports { hubs: BTreeMap::new(), missing: n });
+        Arc::new(Starting { state, one_came: Condvar::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, Reports> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// All reports, of those that could be made.
+    fn wait(&self) -> BTreeMap<usize, Result<Arc<Remote>>> {
+        let mut state = self.state();
+        while state.missing > 0 {
+            state = self.one_came.wait(state).unwrap_or_else(|e| e.into_inner());
+        }
+        std::mem::take(&mut state.hubs)
+    }
+}
+
+/// One worker's report; dropped without one where there is no thread to be had.
+struct Reporter(Arc<Starting>);
+
+impl Reporter {
+    fn report(self, number: usize, hub: Result<Arc<Remote>>) {
+        self.0.state().hubs.insert(number, hub);
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.0.state().missing -= 1;
+        self.0.one_came.notify_one();
+    }
+}
 
 /// The life of a worker's thread.
-fn work(number: usize, started: Sender<Started>, _leaving: Leaving) {
+fn work(number: usize, reporter: Reporter, _leaving: Leaving) {
     let hub = Hub::get();
     if let Ok(hub) = hub {
         hub.hold();
     }
-    let told = started.send((number, hub.map(|hub| hub.remote.clone())));
-    drop(started); // `Workers::start` waits for the last sender to go
-    let (Ok(hub), Ok(())) = (hub, told) else { return };
+    reporter.report(number, hub.map(|hub| hub.remote.clone()));
+    let Ok(hub) = hub else { return };
     // It returns early for a weald_stop, which has no meaning here.
     while hub.run(Deadline::NEVER.ns()).is_ok() && (hub.alive.get() > 0 || !hub.nothing_left()) {}
     let _ = hub.shutdown();
@@ -119,19 +164,20 @@ impl Workers {
         fork::install();
         let generation = fork::generation();
         let end = Arc::new(End { generation, left: AtomicUsize::new(n), ended: SharedEvent::default() });
-        let (sender, started) = channel();
-        let thread = |i| {
-            let (sender, leaving) = (sender.clone(), Leaving(end.clone()));
-            sys::thread(&format!("weald-worker-{i}"), move || work(i, sender, leaving))
+        let starting = Starting::new(n);
+        // Before the first thread: what is left over when one fails has reported as well.
+        let mut reporters: Vec<Reporter> = (0..n).map(|_| Reporter(starting.clone())).collect();
+        let mut thread = |i| {
+            let (reporter, leaving) = (reporters.pop().ok_or(Error::AGAIN)?, Leaving(end.clone()));
+            sys::thread(&format!("weald-worker-{i}"), move || work(i, reporter, leaving))
         };
         let mut threads = Vec::new();
         // No further than the first that fails.
         let mut all = (0..n).try_for_each(|i| thread(i).map(|t| threads.push(t)));
-        drop(sender);
-        let mut hubs: Vec<Started> = started.iter().collect();
-        hubs.sort_by_key(|(number, _)| *number);
-        all = all.and(hubs.iter().try_for_each(|(_, hub)| hub.as_ref().map(drop).map_err(|e| *e)));
-        let hubs = hubs.into_iter().filter_map(|(_, hub)| hub.ok()).collect();
+        drop(reporters);
+        let hubs = starting.wait();
+        all = all.and(hubs.values().try_for_each(|hub| hub.as_ref().map(drop).map_err(|e| *e)));
+        let hubs = hubs.into_values().filter_map(Result::ok).collect();
         let state = Mutex::new(State { next: 0, ending: false, threads });
         let workers = Arc::new(Workers { generation, hubs, state, end });
         all.and_then(|()| registry::share(workers.clone())).inspect_err(|_| {

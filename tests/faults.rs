@@ -363,6 +363,25 @@ fn a_spawn_that_fails_does_not_destroy_its_argument() {
     torture(Operation { state: |_| vec![DESTROYED.load(SeqCst)], undo, ..making(act, 2) });
 }
 
+/// Its timer is the last thing that can fail: then there is a greenlet already, which nobody has seen.
+#[test]
+fn delayed_spawns_without_a_handle() {
+    fn act(_: &World) -> i64 {
+        let options = weald_spawn_options {
+            destroy: Some(count_destroyed),
+            delay_ns: 1_000_000,
+            flags: WEALD_SPAWN_DETACHED,
+            ..options()
+        };
+        let made = (0..40).map(|_| weald_spawn_with(Some(give_back), null_mut(), &options));
+        let codes: Vec<i64> = made.collect();
+        assert_eq!(weald_run(WEALD_FOREVER), 0);
+        assert_eq!(DESTROYED.swap(0, SeqCst), codes.iter().filter(|&&code| code == 0).count() as i64);
+        codes.into_iter().min().unwrap()
+    }
+    torture(Operation { undo: leave, ..making(act, 45) });
+}
+
 /// A stack's guard page is made when the stack is first used; without one the greenlet fails, as a body can.
 #[test]
 fn a_greenlet_without_a_stack_fails_and_its_argument_is_destroyed() {
@@ -696,7 +715,7 @@ fn beginning_to_catch_a_signal() {
         0
     }
     fn undo(_: &World, _: i64) {
-        assert_eq!(weald_signal_ignore(&libc::SIGUSR2, 1), 0);
+        assert_eq!(weald_signal_release(&libc::SIGUSR2, 1), 0);
     }
     torture(Operation { state: |_| vec![action_of(libc::SIGUSR2) as i64], undo, ..making(act, 3) });
     assert_eq!(action_of(libc::SIGUSR2), libc::SIG_DFL);
@@ -798,6 +817,7 @@ fn waking_and_ending_meet_no_fault() {
         let gs: Vec<_> = (0..10).map(|_| weald_spawn(Some(wait_for_event), event as *mut c_void)).collect();
         let timeout = weald_timeout_start(1_000_000_000);
         assert_eq!(weald_yield(), 0);
+        assert_eq!(weald_sleep(1_000_000), 0); // there is room for a timer
         fault::fail_at(0);
         assert_eq!(weald_event_set(event), 0);
         assert_eq!(weald_kill(gs[3], 0, WEALD_FOREVER), 0);

@@ -26,6 +26,7 @@ SUITES = {
     "docs": docs.run,
     "install": install.run,
     "c": ctests.run,
+    "cpp": ctests.run_cpp,
     "examples": examples.run,
     "noise": noise.run,
     "fault": faults.run,
@@ -47,12 +48,12 @@ class Options:
     def wants(self, case):
         return self.filter in case
 
-    def may_want(self, stem):
+    def may_want(self, label):
         """Whether a file can hold a wanted case: all can, unless the word names files."""
-        return not self.filter or self.filter in stem or not self._names_a_file()
+        return not self.filter or self.filter in label or not self._names_a_file()
 
     def _names_a_file(self):
-        return any(self.filter in path.stem for path in ctests.FOLDER.iterdir() if path.suffix in (".c", ".cpp"))
+        return any(self.filter in source.label for source in ctests.all_sources())
 
 
 def main():

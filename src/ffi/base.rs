@@ -30,8 +30,8 @@ pub const WEALD_ECHILD: c_int = -10;
 pub const WEALD_EAGAIN: c_int = -11;
 /// Out of memory, mappings or handles.
 pub const WEALD_ENOMEM: c_int = -12;
-/// Busy: another greenlet waits for this descriptor, or the target of a switch does not wait for
-/// one.
+/// Busy: another greenlet waits for this descriptor, the target of a switch does not wait for one,
+/// or a comparator uses its own queue.
 pub const WEALD_EBUSY: c_int = -16;
 /// An invalid argument: a NULL callback or output, a number out of range.
 pub const WEALD_EINVAL: c_int = -22;

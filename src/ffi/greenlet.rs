@@ -369,8 +369,8 @@ pub extern "C" fn weald_error_message(g: weald_greenlet) -> *const c_char {
 /// With WEALD_NOW it is only marked; with any other deadline the call waits for its end, unless `g`
 /// is the caller. May switch. Returns 0, also when it had ended before. Fails with WEALD_EBADF,
 /// WEALD_EPERM (main; another thread's; a hook forbids to wait), WEALD_EINVAL (a positive reason),
-/// WEALD_EWOULDBLOCK; and, when it has been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED,
-/// WEALD_EDEADLK, WEALD_ENOMEM.
+/// WEALD_EWOULDBLOCK (in a callback, unless at WEALD_NOW); and, when it has been marked,
+/// WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_kill(g: weald_greenlet, reason: c_int, deadline: i64) -> c_int {
     fence(|hub| {
@@ -393,8 +393,9 @@ pub extern "C" fn weald_kill(g: weald_greenlet, reason: c_int, deadline: i64) ->
 
 /// Kills all `n` greenlets, then waits for their ends as weald_kill does. May switch. Returns 0.
 /// Fails, and kills none, with WEALD_EBADF, WEALD_EPERM (main; another thread's; a hook forbids to
-/// wait), WEALD_EINVAL (`gs` NULL; a positive reason), WEALD_EWOULDBLOCK; and, when all have been
-/// marked, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK, WEALD_ENOMEM.
+/// wait), WEALD_EINVAL (`gs` NULL; a positive reason), WEALD_EWOULDBLOCK (in a callback, unless
+/// at WEALD_NOW); and, when all have been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK,
+/// WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_killall(gs: *const weald_greenlet, n: usize, reason: c_int, deadline: i64) -> c_int {
     fence(|hub| {

@@ -24,7 +24,8 @@ use std::sync::Arc;
 
 /// A handle to a queue.
 pub type weald_queue = i64;
-/// Orders two items as qsort does: negative when `a` comes first. It must not use the library.
+/// Orders two items as qsort does: negative when `a` comes first. It must not use the library: calls that block are
+/// WEALD_EWOULDBLOCK there, and every use of its own queue but weald_close WEALD_EBUSY.
 pub type weald_compare_fn = Option<extern "C-unwind" fn(a: *const c_void, b: *const c_void) -> c_int>;
 
 pub const WEALD_FIFO: c_int = 0;
@@ -111,7 +112,7 @@ extern "C" fn put_item(q: &Queue, hub: &Hub, item: *mut c_void, deadline: i64) -
 }
 
 extern "C" fn put_by_waiting(q: &Queue, hub: &Hub, item: *mut c_void, deadline: i64) -> c_int {
-    code(q.put(hub, item, Deadline::from_raw(deadline)))
+    code(q.free().and_then(|q| q.put(hub, item, Deadline::from_raw(deadline))))
 }
 
 #[cold]
@@ -145,7 +146,7 @@ extern "C" fn get_item(q: &Queue, hub: &Hub, item: *mut *mut c_void, deadline: i
 }
 
 extern "C" fn get_by_waiting(q: &Queue, hub: &Hub, item: *mut *mut c_void, deadline: i64) -> c_int {
-    code(q.get(hub, Deadline::from_raw(deadline)).map(|got| {
+    code(q.free().and_then(|q| q.get(hub, Deadline::from_raw(deadline))).map(|got| {
         // SAFETY: the caller of weald_queue_get passes a place that is not NULL (checked
         // there) and writable.
         unsafe { put(item, got) }
@@ -172,7 +173,7 @@ pub extern "C" fn weald_queue_peek(q: weald_queue, item: *mut *mut c_void, deadl
         wanted(item)?;
         let got = match is_shared(q) {
             true => shared(q)?.peek()?,
-            false => object::get::<Queue>(hub, q)?.peek(hub, Deadline::from_raw(deadline))?,
+            false => Queue::get_free(hub, q)?.peek(hub, Deadline::from_raw(deadline))?,
         };
         // SAFETY: not NULL, writable by the caller.
         unsafe { put(item, got) };
@@ -184,9 +185,9 @@ pub extern "C" fn weald_queue_peek(q: weald_queue, item: *mut *mut c_void, deadl
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_len(q: weald_queue) -> i64 {
     if is_shared(q) {
-        return fence_any(|| Ok(shared(q)?.len()));
+        return fence_any(|| shared(q)?.len());
     }
-    fence64(|hub| Ok(object::get::<Queue>(hub, q)?.len()))
+    fence64(|hub| Ok(Queue::get_free(hub, q)?.len()))
 }
 
 /// 1 when there is no room in it (in a rendezvous always), else 0. Does not switch. Fails with
@@ -194,9 +195,9 @@ pub extern "C" fn weald_queue_len(q: weald_queue) -> i64 {
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_full(q: weald_queue) -> c_int {
     if is_shared(q) {
-        return fence_any(|| Ok(shared(q)?.is_full())) as c_int;
+        return fence_any(|| shared(q)?.is_full()) as c_int;
     }
-    fence(|hub| Ok(object::get::<Queue>(hub, q)?.is_full()))
+    fence(|hub| Ok(Queue::get_free(hub, q)?.is_full()))
 }
 
 /// 1 when there is nothing to get, from the queue or from who waits to put, else 0. Does not
@@ -204,9 +205,9 @@ pub extern "C" fn weald_queue_full(q: weald_queue) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_empty(q: weald_queue) -> c_int {
     if is_shared(q) {
-        return fence_any(|| Ok(shared(q)?.is_empty())) as c_int;
+        return fence_any(|| shared(q)?.is_empty()) as c_int;
     }
-    fence(|hub| Ok(object::get::<Queue>(hub, q)?.is_empty()))
+    fence(|hub| Ok(Queue::get_free(hub, q)?.is_empty()))
 }
 
 /// Shuts the queue for puts: they fail with WEALD_EPIPE, those that wait as well; gets drain it and
@@ -214,9 +215,9 @@ pub extern "C" fn weald_queue_empty(q: weald_queue) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_shut(q: weald_queue) -> c_int {
     if is_shared(q) {
-        return fence_any(|| shared(q).map(|q| q.shut())) as c_int;
+        return fence_any(|| shared(q)?.shut()) as c_int;
     }
-    fence(|hub| object::get::<Queue>(hub, q).map(|q| q.shut(hub)))
+    fence(|hub| Queue::get_free(hub, q).map(|q| q.shut(hub)))
 }
 
 /// Says that one item that was got has been dealt with, for weald_queue_join. Does not switch.
@@ -226,7 +227,7 @@ pub extern "C" fn weald_queue_task_done(q: weald_queue) -> c_int {
     if is_shared(q) {
         return fence_any(|| shared(q)?.task_done()) as c_int;
     }
-    fence(|hub| object::get::<Queue>(hub, q)?.task_done(hub))
+    fence(|hub| Queue::get_free(hub, q)?.task_done(hub))
 }
 
 /// Waits until every item that was put has been dealt with. May switch. Returns 0. Fails with
@@ -238,7 +239,7 @@ pub extern "C" fn weald_queue_join(q: weald_queue, deadline: i64) -> c_int {
         let deadline = Deadline::from_raw(deadline);
         match is_shared(q) {
             true => shared(q)?.join(hub, q, deadline),
-            false => object::get::<Queue>(hub, q)?.join(hub, deadline),
+            false => Queue::get_free(hub, q)?.join(hub, deadline),
         }
     })
 }

@@ -13,12 +13,12 @@ use crate::time::Deadline;
 use std::ffi::{c_int, c_void};
 
 /// Waits until one of `n` signals comes, and returns its number. From the first call on these
-/// signals are caught for this thread, whatever the call returns, until weald_signal_ignore or the
+/// signals are caught for this thread, whatever the call returns, until weald_signal_release or the
 /// end of the hub: one that comes while nobody waits is given to the next who does; two of the same
 /// number are then one. Call it once with WEALD_NOW to begin catching. May switch. Fails with
 /// WEALD_EINVAL (`signos` NULL; `n` 0; a number that is no signal, can not be caught, or that a
 /// fault raises: SIGSEGV, SIGBUS, SIGFPE, SIGILL), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
-/// WEALD_ECANCELED (killed, or weald_signal_ignore), WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child
+/// WEALD_ECANCELED (killed, or weald_signal_release), WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child
 /// that a callback has forked meanwhile), WEALD_EMFILE, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_signal_wait(signos: *const c_int, n: usize, deadline: i64) -> c_int {
@@ -34,11 +34,11 @@ pub extern "C" fn weald_signal_wait(signos: *const c_int, n: usize, deadline: i6
 /// greenlets that wait for one of them get WEALD_ECANCELED. Does not switch. Returns 0. Fails with
 /// WEALD_EINVAL (as weald_signal_wait).
 #[unsafe(no_mangle)]
-pub extern "C" fn weald_signal_ignore(signos: *const c_int, n: usize) -> c_int {
+pub extern "C" fn weald_signal_release(signos: *const c_int, n: usize) -> c_int {
     fence(|hub| {
         // SAFETY: the caller's array, read only here.
         let set = signal::set_of(unsafe { slice(signos, n) }?)?;
-        signal::ignore(hub, set);
+        signal::release(hub, set);
         Ok(())
     })
 }

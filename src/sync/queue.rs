@@ -10,7 +10,7 @@
 use crate::error::{Error, Result};
 use crate::greenlet::{DestroyFn, Waiting};
 use crate::handle::Kind;
-use crate::hub::Hub;
+use crate::hub::{Callback, Hub};
 use crate::object::{destroy, insert, keep};
 use crate::ready::Ring;
 use crate::time::Deadline;
@@ -111,6 +111,7 @@ impl Store {
     }
 
     fn sort_in(&mut self, compare: CompareFn, item: Item, arrival: u64) {
+        let _unsuspended = Hub::unsuspended();
         self.items.push(item);
         self.arrivals.push(arrival);
         self.sift_up(compare, self.items.len() - 1);
@@ -173,6 +174,7 @@ impl Store {
     }
 
     fn pop_least(&mut self, compare: CompareFn) -> Option<Item> {
+        let _unsuspended = Hub::unsuspended();
         let last = self.items.len().checked_sub(1)?;
         self.swap(0, last);
         let least = self.items.pop();
@@ -201,6 +203,10 @@ pub struct Queue {
     shut: Cell<bool>,
     /// See `look_whether_plain`.
     plain: Cell<bool>,
+    /// A priority queue: working on its store calls the user's comparator.
+    is_sorted: bool,
+    /// The comparator runs, and nothing else may touch the store.
+    busy: Cell<bool>,
     /// Items put and not yet done, for `join`.
     unfinished: Cell<usize>,
     joiners: WaitList,
@@ -219,6 +225,8 @@ impl Queue {
             putters: WaitList::default(),
             shut: Cell::new(false),
             plain: Cell::new(matches!(order, Order::Fifo)),
+            is_sorted: matches!(order, Order::Priority(_)),
+            busy: Cell::new(false),
             unfinished: Cell::new(0),
             joiners: WaitList::default(),
             handle: Cell::new(0),
@@ -231,17 +239,68 @@ impl Queue {
     #[allow(clippy::mut_from_ref)]
     #[inline]
     fn store(&self) -> &mut Store {
-        // SAFETY: one thread; no reference is held over a suspension. The comparator
-        // of a priority queue runs under one, and is told not to use its queue.
+        // SAFETY: one thread; no reference is held over a suspension. The comparator of a
+        // priority queue runs under one: then the queue is busy, which `free` refuses to
+        // everybody outside this file, and `closed` minds.
         unsafe { &mut *self.store.get() }
+    }
+
+    /// The queue behind a handle, if it is free.
+    #[inline(always)]
+    pub fn get_free(hub: &Hub, handle: i64) -> Result<&Queue> {
+        crate::object::get::<Queue>(hub, handle)?.free()
+    }
+
+    /// EBUSY for a comparator that uses its own queue.
+    #[inline(always)]
+    pub fn free(&self) -> Result<&Queue> {
+        if self.busy.get() { Err(Error::BUSY) } else { Ok(self) }
+    }
+
+    /// Works on the store of a priority queue, whose comparator may even close the queue.
+    #[cold]
+    fn sorted<R>(&self, hub: &Hub, work: impl FnOnce(&mut Store) -> R) -> R {
+        struct Busy<'q>(&'q Cell<bool>);
+        impl Drop for Busy<'_> {
+            fn drop(&mut self) {
+                self.0.set(false);
+            }
+        }
+        let this = keep(self);
+        this.busy.set(true);
+        let busy = Busy(&this.busy);
+        let result = work(this.store());
+        drop(busy);
+        if this.handle_is_closed(hub) {
+            this.drain(hub);
+            // Our callers go on with the queue: it stays until the loop's next turn.
+            hub.later(Callback::Task(Box::new(move |_| drop(this))));
+        }
+        result
+    }
+
+    #[inline(always)]
+    fn push(&self, hub: &Hub, item: Item) {
+        if self.is_sorted { self.sorted(hub, |store| store.push(item)) } else { self.store().push(item) }
+    }
+
+    #[inline(always)]
+    fn pop(&self, hub: &Hub) -> Option<Item> {
+        if self.is_sorted { self.sorted(hub, Store::pop) } else { self.store().pop() }
     }
 
     fn closed(&self, hub: &Hub) {
         self.shut.set(true);
-        self.look_whether_plain();
         hub.refuse_all(&self.getters, Error::BADF);
         hub.refuse_all(&self.putters, Error::BADF);
         hub.refuse_all(&self.joiners, Error::BADF);
+        if !self.busy.get() {
+            self.look_whether_plain();
+            self.drain(hub);
+        } // or else by its own comparator: `sorted` goes on
+    }
+
+    fn drain(&self, hub: &Hub) {
         while let Some(item) = self.store().pop() {
             destroy(hub, self.destroy, item);
         }
@@ -326,7 +385,7 @@ impl Queue {
         let store = self.store();
         if store.len() < self.capacity {
             store.reserve()?;
-            store.push(item);
+            self.push(hub, item);
             self.unfinished.set(self.unfinished.get() + 1);
             return Ok(());
         }
@@ -351,7 +410,7 @@ impl Queue {
         if !deadline.is_now() {
             hub.check()?;
         }
-        if let Some(item) = self.store().pop() {
+        if let Some(item) = self.pop(hub) {
             if !self.plain.get() {
                 self.look_whether_plain();
             }
@@ -387,7 +446,7 @@ impl Queue {
         while self.store().len() < self.capacity
             && let Some(item) = self.take_from_putter(hub)
         {
-            self.store().push(item);
+            self.push(hub, item);
         }
     }
 
@@ -415,7 +474,10 @@ impl Queue {
                 hub.grant(node);
             }
             None => {
-                self.store().put_back(item, arrival);
+                match self.is_sorted {
+                    true => self.sorted(hub, |store| store.put_back(item, arrival)),
+                    false => self.store().put_back(item, arrival),
+                }
                 self.look_whether_plain();
             }
         }

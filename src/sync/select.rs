@@ -57,7 +57,7 @@ impl View<'_> {
             let r: &AsyncResult = object::get(hub, h)?;
             View::Local(r.is_set(), &r.waiters)
         } else if is(Kind::Queue) {
-            let q: &Queue = object::get(hub, h)?;
+            let q = Queue::get_free(hub, h)?;
             View::Local(q.is_ready(), &q.getters)
         } else if is(Kind::Semaphore) {
             let s: &Semaphore = object::get(hub, h)?;
@@ -82,13 +82,13 @@ impl View<'_> {
         }
     }
 
-    fn is_ready(&self) -> bool {
-        match self {
+    fn is_ready(&self) -> Result<bool> {
+        Ok(match self {
             View::Local(ready, _) => *ready,
             View::Event(e) => e.is_set(),
             View::Result(r) => r.is_set(),
-            View::Queue(q) => q.is_ready(),
-        }
+            View::Queue(q) => q.is_ready()?,
+        })
     }
 
     /// Adds or removes a ticket that is nudged when there is reason to look again.
@@ -127,7 +127,7 @@ impl Drop for Links {
 impl Target {
     fn is_ready(&self, hub: &Hub) -> Result<bool> {
         if self.object != 0 {
-            return Ok(View::of(hub, self.object)?.is_ready());
+            return View::of(hub, self.object)?.is_ready();
         }
         match look(self.fd, self.events) {
             Ok(_) => Ok(true),
@@ -209,7 +209,7 @@ fn link_all(hub: &Hub, g: &Greenlet, targets: &[&Target], links: &Links) -> Resu
                 let ticket = Ticket::new(hub, std::ptr::null_mut());
                 links.shared.borrow_mut().push((target.object, ticket.clone()));
                 view.observe(&ticket, true);
-                if view.is_ready() {
+                if view.is_ready()? {
                     ticket.nudge(); // it came while we were entering
                 }
             }

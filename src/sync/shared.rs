@@ -22,7 +22,9 @@ use crate::ticket::Ticket;
 use crate::time::Deadline;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_void};
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 type Tickets = VecDeque<Arc<Ticket>>;
@@ -105,13 +107,23 @@ macro_rules! shared_object {
     };
 }
 
-/// A hand-over has won over an interrupt: the next call gets that.
+/// Whether a call may be made at all, and whether it may wait when it must. Asked before
+/// anything is locked: the binding's answer is code of its own.
+fn may_park(hub: &Hub, deadline: Deadline) -> Result<Result<()>> {
+    if deadline.is_now() {
+        return Ok(Err(Error::AGAIN));
+    }
+    hub.check()?;
+    Ok(hub.may_park())
+}
+
+/// A hand-over has won over what ended the wait: an interrupt is for the next call, and no
+/// timeout has cut this one short.
 fn pass_on(hub: &Hub, result: &Result<()>) {
-    if let Err(e) = result
-        && *e != Error::TIMEDOUT
-        && *e != Error::CANCELED
-    {
-        hub.interrupt(hub.current(), e.code());
+    match *result {
+        Err(Error::TIMEDOUT) => hub.unfire_scopes(hub.current()),
+        Err(e) if e != Error::CANCELED => hub.interrupt(hub.current(), e.code()),
+        _ => {}
     }
 }
 
@@ -147,18 +159,13 @@ impl Gate {
 }
 
 fn wait_at(gate: &Mutex<Gate>, hub: &Hub, handle: i64, deadline: Deadline) -> Result<()> {
-    if !deadline.is_now() {
-        hub.check()?;
-    }
+    let may_park = may_park(hub, deadline)?;
     let ticket = {
         let mut gate = lock(gate);
         if gate.open {
             return Ok(());
         }
-        if deadline.is_now() {
-            return Err(Error::AGAIN);
-        }
-        hub.may_park()?;
+        may_park?;
         let ticket = Ticket::new(hub, std::ptr::null_mut());
         gate.waiters.push_back(ticket.clone());
         ticket
@@ -377,8 +384,43 @@ impl Guarded for State {
 
 pub struct SharedQueue {
     state: Mutex<State>,
+    /// The thread that holds the lock, for comparators that use their own queue.
+    holder: AtomicUsize,
+    /// Its comparator has closed it, while the lock was held.
+    closes_later: AtomicBool,
     capacity: usize,
     destroy: Option<DestroyFn>,
+}
+
+/// The state of a queue, locked.
+struct Open<'q> {
+    queue: &'q SharedQueue,
+    /// There until it is dropped.
+    state: ManuallyDrop<Held<'q, State>>,
+}
+
+impl Deref for Open<'_> {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Open<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.queue.holder.store(0, Relaxed);
+        // SAFETY: here alone, and nobody uses it afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.state) };
+        if self.queue.closes_later.swap(false, Relaxed) {
+            self.queue.closed();
+        }
+    }
 }
 
 shared_object!(SharedQueue, Kind::Queue);
@@ -396,12 +438,29 @@ impl SharedQueue {
             unfinished: 0,
             generation: fork::generation(),
         };
-        registry::share(Arc::new(SharedQueue { state: Mutex::new(state), capacity, destroy }))
+        registry::share(Arc::new(SharedQueue {
+            state: Mutex::new(state),
+            holder: AtomicUsize::new(0),
+            closes_later: AtomicBool::new(false),
+            capacity,
+            destroy,
+        }))
+    }
+
+    /// EBUSY for a comparator of ours.
+    fn open(&self) -> Result<Open<'_>> {
+        let me = fork::this_thread();
+        if self.holder.load(Relaxed) == me {
+            return Err(Error::BUSY);
+        }
+        let state = ManuallyDrop::new(lock(&self.state));
+        self.holder.store(me, Relaxed);
+        Ok(Open { queue: self, state })
     }
 
     fn closed(&self) {
         let items: Vec<Item> = {
-            let mut s = lock(&self.state);
+            let Ok(mut s) = self.open() else { return self.closes_later.store(true, Relaxed) };
             (s.shut, s.closed) = (true, true);
             let State { getters, putters, joiners, observers, .. } = &mut *s;
             let all = getters.iter().chain(putters.iter()).chain(joiners.iter()).chain(observers.iter());
@@ -411,17 +470,17 @@ impl SharedQueue {
         items.into_iter().for_each(|item| destroy(self.destroy, item));
     }
 
-    pub fn len(&self) -> usize {
-        lock(&self.state).store.len()
+    pub fn len(&self) -> Result<usize> {
+        Ok(self.open()?.store.len())
     }
 
-    pub fn is_empty(&self) -> bool {
-        let s = lock(&self.state);
-        s.store.is_empty() && s.putters.is_empty()
+    pub fn is_empty(&self) -> Result<bool> {
+        let s = self.open()?;
+        Ok(s.store.is_empty() && s.putters.is_empty())
     }
 
-    pub fn is_full(&self) -> bool {
-        self.len() >= self.capacity
+    pub fn is_full(&self) -> Result<bool> {
+        Ok(self.len()? >= self.capacity)
     }
 
     fn ended(s: &State) -> Error {
@@ -457,41 +516,38 @@ impl SharedQueue {
 
     /// Has `ticket` nudged when something is put, or not any more.
     pub fn observe(&self, ticket: &Arc<Ticket>, on: bool) {
-        observe(&mut lock(&self.state).observers, ticket, on);
+        if let Ok(mut s) = self.open() {
+            observe(&mut s.observers, ticket, on);
+        }
     }
 
     /// A get would not wait.
-    pub fn is_ready(&self) -> bool {
-        let s = lock(&self.state);
-        s.shut || !s.store.is_empty() || !s.putters.is_empty()
+    pub fn is_ready(&self) -> Result<bool> {
+        let s = self.open()?;
+        Ok(s.shut || !s.store.is_empty() || !s.putters.is_empty())
     }
 
     pub fn put(&self, hub: &Hub, handle: i64, item: Item, deadline: Deadline) -> Result<()> {
-        if !deadline.is_now() {
-            hub.check()?;
-        }
+        let may_park = may_park(hub, deadline)?;
         let ticket = {
-            let mut s = lock(&self.state);
+            let mut s = self.open()?;
             if s.shut {
                 return Err(Self::ended(&s));
             }
             if self.offer(&mut s, item)? {
                 return Ok(());
             }
-            if deadline.is_now() {
-                return Err(Error::AGAIN);
-            }
-            hub.may_park()?;
+            may_park?;
             let ticket = Ticket::new(hub, item);
             s.putters.push_back(ticket.clone());
             s.observers.iter().for_each(nudge);
             ticket
         };
         let mut result = Ok(());
-        while result.is_ok() && !ticket.is_granted() && !lock(&self.state).shut {
+        while result.is_ok() && !ticket.is_granted() && !self.open()?.shut {
             result = ticket.park(hub, deadline, Waiting::Object(handle));
         }
-        let mut s = lock(&self.state);
+        let mut s = self.open()?;
         if ticket.is_granted() {
             pass_on(hub, &result);
             return Ok(()); // taken is taken, killed or not
@@ -521,36 +577,31 @@ impl SharedQueue {
     }
 
     pub fn get(self: &Arc<Self>, hub: &Hub, handle: i64, deadline: Deadline) -> Result<Item> {
-        if !deadline.is_now() {
-            hub.check()?;
-        }
+        let may_park = may_park(hub, deadline)?;
         let ticket = {
-            let mut s = lock(&self.state);
+            let mut s = self.open()?;
             if let Some(item) = self.take(&mut s) {
                 return Ok(item);
             }
             if s.shut {
                 return Err(Self::ended(&s));
             }
-            if deadline.is_now() {
-                return Err(Error::AGAIN);
-            }
-            hub.may_park()?;
+            may_park?;
             let ticket = Ticket::new(hub, std::ptr::null_mut());
             let queue = Arc::downgrade(self);
             ticket.if_lost(move |ticket| {
                 if let Some(queue) = queue.upgrade() {
-                    queue.give_back(&mut lock(&queue.state), ticket);
+                    let _ = queue.open().map(|s| queue.give_back(s, ticket)); // not in a comparator
                 }
             });
             s.getters.push_back(ticket.clone());
             ticket
         };
         let mut result = Ok(());
-        while result.is_ok() && !ticket.is_granted() && !lock(&self.state).shut {
+        while result.is_ok() && !ticket.is_granted() && !self.open()?.shut {
             result = ticket.park(hub, deadline, Waiting::Object(handle));
         }
-        let mut s = lock(&self.state);
+        let mut s = self.open()?;
         // It may have been granted before it parked, and the news still be on its way.
         ticket.retire();
         if !ticket.is_granted() {
@@ -558,18 +609,19 @@ impl SharedQueue {
             return result.and(Err(Self::ended(&s)));
         }
         if hub.current().attention.get() & KILLED != 0 {
-            self.give_back(&mut s, &ticket);
+            self.give_back(s, &ticket);
             return Err(Error::CANCELED);
         }
         pass_on(hub, &result);
         Ok(ticket.value())
     }
 
-    fn give_back(&self, s: &mut State, ticket: &Ticket) {
+    fn give_back(&self, mut s: Open, ticket: &Ticket) {
         let item = ticket.value();
         if s.closed {
+            drop(s);
             destroy(self.destroy, item);
-        } else if !Self::hand_over(s, item, ticket.arrival()) {
+        } else if !Self::hand_over(&mut s, item, ticket.arrival()) {
             s.store.put_back(item, ticket.arrival());
             s.observers.iter().for_each(nudge);
         }
@@ -577,19 +629,20 @@ impl SharedQueue {
 
     /// Only what is there now: other threads may take it before you look again.
     pub fn peek(&self) -> Result<Item> {
-        let s = lock(&self.state);
+        let s = self.open()?;
         let waiting = s.putters.front().map(|t| t.value());
         s.store.peek().or(waiting).ok_or(if s.shut { Self::ended(&s) } else { Error::AGAIN })
     }
 
-    pub fn shut(&self) {
-        let mut s = lock(&self.state);
+    pub fn shut(&self) -> Result<()> {
+        let mut s = self.open()?;
         s.shut = true;
         s.getters.iter().chain(s.putters.iter()).chain(s.observers.iter()).for_each(nudge);
+        Ok(())
     }
 
     pub fn task_done(&self) -> Result<()> {
-        let mut s = lock(&self.state);
+        let mut s = self.open()?;
         s.unfinished = s.unfinished.checked_sub(1).ok_or(Error::OVERFLOW)?;
         if s.unfinished == 0 {
             s.joiners.drain(..).for_each(|t| {
@@ -600,27 +653,22 @@ impl SharedQueue {
     }
 
     pub fn join(&self, hub: &Hub, handle: i64, deadline: Deadline) -> Result<()> {
-        if !deadline.is_now() {
-            hub.check()?;
-        }
+        let may_park = may_park(hub, deadline)?;
         let ticket = {
-            let mut s = lock(&self.state);
+            let mut s = self.open()?;
             if s.unfinished == 0 {
                 return Ok(());
             }
-            if deadline.is_now() {
-                return Err(Error::AGAIN);
-            }
-            hub.may_park()?;
+            may_park?;
             let ticket = Ticket::new(hub, std::ptr::null_mut());
             s.joiners.push_back(ticket.clone());
             ticket
         };
         let mut result = Ok(());
-        while result.is_ok() && !ticket.is_granted() && !lock(&self.state).closed {
+        while result.is_ok() && !ticket.is_granted() && !self.open()?.closed {
             result = ticket.park(hub, deadline, Waiting::Object(handle));
         }
-        let mut s = lock(&self.state);
+        let mut s = self.open()?;
         take_out(&mut s.joiners, &ticket);
         if ticket.is_granted() {
             pass_on(hub, &result);

@@ -1,5 +1,14 @@
 /* Codes of functions on greenlets and coroutines, where other tests do not provoke them. */
 #include "errors.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#ifndef SYS_process_madvise
+#define SYS_process_madvise 440
+#endif
 
 static weald_group full;
 static weald_event gate; /* never set */
@@ -193,4 +202,34 @@ TEST(a_greenlet_that_is_killed_while_it_is_switched_away_gets_ecanceled)
     LEAKS("the coroutine is abandoned");
     CHECK_GT(gate = weald_event_new(0), 0);
     CHECK_EQ(when_killed(make_target_and_throw), WEALD_ECANCELED);
+}
+
+/* From now on no page can be made to trap. */
+static void forbid_guards(void)
+{
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_madvise, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mprotect, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOMEM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof program / sizeof *program, program};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+        SKIP("no seccomp here");
+}
+
+TEST(a_coroutine_without_a_stack_to_be_had_stays_new)
+{
+    if (*test_under())
+        SKIP("the checker protects memory of its own");
+    CHECK_GT(target = weald_coro_new(pass, NULL, 0, NULL), 0);
+    forbid_guards();
+    if (switch_to() == 0)
+        SKIP("in this kernel the guard was made with the coroutine");
+    CHECK_EQ(weald_state(target), WEALD_STATE_NEW);
+    CHECK_EQ(switch_to(), WEALD_ENOMEM);
+    CHECK_EQ(weald_state(target), WEALD_STATE_NEW);
 }

@@ -1,5 +1,6 @@
 /* WEALD_ENOMEM, from every function that lists it. */
 #include "starve.h"
+#include <sys/mman.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/select.h>
@@ -71,6 +72,39 @@ TEST(no_greenlet_is_made_without_memory)
     CHECK_EQ(weald_iwait(&g, 1), WEALD_ENOMEM);
     feed();
     CHECK_GT(weald_spawn(ends, NULL), 0);
+}
+
+/* A stack is guarded when it is first used, by the kernel's markers; in memory that is locked by a mapping of its own,
+ * and here there may be no further mapping. */
+TEST(a_coroutine_whose_stack_can_not_be_guarded_is_switched_to_later)
+{
+    enum { PAGE = 4096, MOST = 1 << 17 };
+    weald_spawn_options options = {.size = sizeof options, .stack_size = 20 << 10};
+    weald_greenlet c;
+    int split = 0, code;
+    char *pages;
+
+    CHECK_GT(weald_self(), 0);
+    if (*test_under())
+        SKIP("the checker needs mappings of its own");
+    pages = mmap(NULL, (size_t)MOST * 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(pages != MAP_FAILED);
+    if (mlockall(MCL_FUTURE | MCL_ONFAULT) != 0)
+        SKIP("no memory may be locked here");
+    c = weald_coro_new(switched, NULL, 0, &options);
+    CHECK_GT(c, 0);
+    while (split < MOST && mprotect(pages + (size_t)split * 2 * PAGE, PAGE, PROT_READ) == 0)
+        split++;
+    code = weald_switch(c, NULL, NULL);
+    CHECK_EQ(munmap(pages, (size_t)MOST * 2 * PAGE), 0);
+    CHECK_EQ(munlockall(), 0);
+    if (split == MOST || code == 0)
+        SKIP("mappings are not scarce here, or the guard was made at once");
+    CHECK_EQ(code, WEALD_ENOMEM);
+    CHECK_EQ(weald_dead(c), 0);
+    CHECK_EQ(weald_switch(c, NULL, NULL), 0);
+    CHECK_EQ(weald_dead(c), 1);
+    CHECK_EQ(weald_close(c), 0);
 }
 
 TEST(no_greenlet_is_delayed_without_memory)

@@ -379,6 +379,30 @@ TEST(what_was_posted_before_is_the_parents)
     CHECK_EQ(weald_close(hub), 0);
 }
 
+static volatile pid_t posted_child;
+
+static void fork_posted(void *unused)
+{
+    (void)unused;
+    posted_child = forked();
+}
+
+TEST(what_was_posted_behind_a_callback_that_forks_is_the_parents)
+{
+    weald_handle hub = weald_hub();
+
+    share();
+    CHECK_EQ(weald_post(hub, fork_posted, NULL), 0);
+    CHECK_EQ(weald_post(hub, note_posted, NULL), 0);
+    CHECK_EQ(weald_post(hub, note_posted, NULL), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+    if (posted_child == 0)
+        _exit(0);
+    CHECK_EQ(status_of(posted_child), 0);
+    CHECK_EQ(shared->other_ran, 2); /* not four times */
+    CHECK_EQ(weald_close(hub), 0);
+}
+
 static void open_gate(void *arg)
 {
     (void)arg;
@@ -719,6 +743,54 @@ TEST(a_fork_while_another_thread_posts_leaves_no_lock_behind)
     CHECK_EQ(pthread_join(thread, NULL), 0);
     CHECK_EQ(weald_run(WEALD_FOREVER), 0);
     CHECK_EQ(weald_close(hub), 0);
+}
+
+static void fork_in_destructor(void *unused) { fork_posted(unused); }
+
+static int fork_in_comparator(const void *a, const void *b)
+{
+    if (posted_child < 0)
+        fork_posted(NULL);
+    return a < b ? -1 : a > b;
+}
+
+/* Has a function of its own called in the middle of a call of the library's, which forks. */
+static void *fork_in_the_middle(void *compares)
+{
+    char items[2];
+
+    posted_child = -1;
+    if (compares) {
+        weald_queue q = weald_priority_queue_new(0, 2, fork_in_comparator, NULL);
+        CHECK_EQ(weald_queue_put(q, &items[0], WEALD_NOW), 0);
+        CHECK_EQ(weald_queue_put(q, &items[1], WEALD_NOW), 0);
+        CHECK_EQ(weald_queue_len(q), 2);
+        CHECK_EQ(weald_close(q), 0);
+    } else {
+        weald_spawn_options options = {.size = sizeof options, .destroy = fork_in_destructor};
+        CHECK_EQ(weald_close(weald_greenlet_new(return_it, NULL, &options)), 0);
+    }
+    if (posted_child == 0) {
+        use_weald();
+        shared->body_ended++;
+        return NULL; /* and the child exits */
+    }
+    CHECK_EQ(status_of(posted_child), 0);
+    use_weald();
+    return NULL;
+}
+
+TEST(a_child_forked_in_the_middle_of_a_greenlets_call_goes_on_there)
+{
+    share();
+    for (intptr_t compares = 0; compares < 2; compares++) {
+        weald_greenlet g = spawned(fork_in_the_middle, (void *)compares);
+
+        CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
+        CHECK_NE(posted_child, 0);
+        CHECK_EQ(shared->body_ended, compares + 1);
+        CHECK_EQ(weald_close(g), 0);
+    }
 }
 
 /* ---- objects that threads share ---- */

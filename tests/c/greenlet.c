@@ -2144,6 +2144,34 @@ TEST(an_idle_greenlet_can_be_killed)
     CHECK_EQ(weald_close(g), 0);
 }
 
+static int yields;
+static void *count_yields(void *going)
+{
+    while (*(int *)going) {
+        yields++;
+        CHECK_EQ(weald_yield(), 0);
+    }
+    return NULL;
+}
+
+/* However short: its time may pass while the call looks at the clock. */
+TEST(every_sleep_lets_the_others_run)
+{
+    int going = 1;
+    weald_greenlet g = spawned(count_yields, &going);
+
+    CHECK_EQ(weald_yield(), 0);
+    for (int64_t ns = 0; ns < 400; ns++)
+        for (int i = 0; i < 50; i++) {
+            int before = yields;
+            CHECK_EQ(weald_sleep(ns), 0);
+            CHECK_GT(yields, before);
+        }
+    going = 0;
+    CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_close(g), 0);
+}
+
 static int idle_in_callback;
 static void idle_in_loop(void *arg)
 {

@@ -622,6 +622,65 @@ TEST(hooks_are_told_of_those_without_a_handle_too)
     CHECK_EQ(weald_set_hooks(NULL), 0);
 }
 
+/* Hooks should look things up and do no more; one that does more does no harm. */
+static int (*meddle)(weald_greenlet);
+static int meddled, ran;
+
+static int kill_it(weald_greenlet g) { return weald_kill(g, 0, WEALD_NOW); }
+
+static void meddling(weald_greenlet g, void *user)
+{
+    (void)user;
+    meddled++;
+    CHECK_EQ(meddle(g), 0);
+}
+
+static void *count_run(void *arg)
+{
+    ran++;
+    return arg;
+}
+
+TEST(a_created_hook_that_closes_starts_or_kills_does_no_harm)
+{
+    static int (*const what[])(weald_greenlet) = {weald_close, weald_start, kill_it};
+    weald_spawn_options detached = options(), later = options(), detached_later = options();
+    weald_hooks h = hooks();
+    weald_stats stats = {.size = sizeof stats};
+
+    detached.flags = detached_later.flags = WEALD_SPAWN_DETACHED;
+    later.delay_ns = detached_later.delay_ns = WEALD_MS(1);
+    h.created = meddling;
+    for (int i = 0; i < 3; i++) {
+        int closes = what[i] == weald_close, runs = what[i] != kill_it;
+        weald_greenlet g[3];
+        uint64_t handles;
+
+        meddle = what[i];
+        meddled = ran = 0;
+        CHECK_EQ(weald_stats_get(&stats), 0);
+        handles = stats.handles;
+        CHECK_EQ(weald_set_hooks(&h), 0);
+        g[0] = weald_spawn(count_run, NULL);
+        g[1] = weald_spawn_with(count_run, NULL, &later);
+        g[2] = weald_greenlet_new(count_run, NULL, NULL);
+        CHECK_EQ(weald_go(count_run, NULL), 0);
+        CHECK_EQ(weald_spawn_with(count_run, NULL, &detached), 0);
+        CHECK_EQ(weald_spawn_with(count_run, NULL, &detached_later), 0);
+        CHECK_EQ(weald_set_hooks(NULL), 0);
+        CHECK_EQ(meddled, 6);
+        if (closes)
+            CHECK_EQ(weald_start(g[2]), 0);
+        CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+        CHECK_EQ(ran, runs ? 6 : 0);
+        for (int k = 0; k < 3; k++)
+            CHECK_EQ(weald_close(g[k]), 0); /* the spawner has it all the same */
+        CHECK_EQ(weald_stats_get(&stats), 0);
+        CHECK_EQ(stats.handles, handles);
+        CHECK_EQ(stats.alive, 0);
+    }
+}
+
 TEST(hooks_of_an_impossible_size_are_einval)
 {
     weald_hooks h = hooks();

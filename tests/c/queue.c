@@ -1165,3 +1165,117 @@ TEST(a_binding_that_forbids_to_suspend_gets_eperm)
     CHECK_EQ(weald_set_hooks(NULL), 0);
     CHECK_EQ(weald_close(queue), 0);
 }
+
+/* ---- comparators that use the library ---- */
+
+static int comparisons;
+
+/* Tries everything on its own queue. */
+static int by_rank_and_greed(const void *a, const void *b)
+{
+    void *item = NULL;
+    weald_wait_item both[1] = {{.object = queue, .fd = -1}};
+    weald_handle other = weald_queue_new(0, 1, NULL);
+
+    comparisons++;
+    CHECK_EQ(weald_queue_put(queue, &item, WEALD_NOW), WEALD_EBUSY);
+    CHECK_EQ(weald_queue_put(queue, &item, WEALD_FOREVER), WEALD_EBUSY);
+    CHECK_EQ(weald_queue_get(queue, &item, WEALD_NOW), WEALD_EBUSY);
+    CHECK_EQ(weald_queue_peek(queue, &item, WEALD_NOW), WEALD_EBUSY);
+    CHECK_EQ(weald_queue_len(queue), WEALD_EBUSY);
+    CHECK_EQ(weald_queue_full(queue), WEALD_EBUSY);
+    CHECK_EQ(weald_queue_empty(queue), WEALD_EBUSY);
+    CHECK_EQ(weald_queue_shut(queue), WEALD_EBUSY);
+    CHECK_EQ(weald_queue_task_done(queue), WEALD_EBUSY);
+    CHECK_EQ(weald_queue_join(queue, WEALD_NOW), WEALD_EBUSY);
+    CHECK_EQ(weald_wait(both, 1, 1, WEALD_NOW), WEALD_EBUSY);
+    CHECK_PTR(item, NULL);
+    CHECK_EQ(weald_yield(), WEALD_EWOULDBLOCK);
+    CHECK_EQ(weald_queue_put(other, &item, WEALD_NOW), 0); /* others are free */
+    CHECK_EQ(weald_queue_put(other, &item, WEALD_FOREVER), WEALD_EWOULDBLOCK);
+    CHECK_EQ(weald_queue_len(other), 1);
+    CHECK_EQ(weald_close(other), 0);
+    return by_rank(a, b);
+}
+
+static const int queue_flags[2] = {0, WEALD_SHARED};
+
+TEST(a_comparator_that_uses_its_own_queue_is_ebusy_and_does_no_harm)
+{
+    static struct ranked all[40];
+
+    for (int k = 0; k < 2; k++) {
+        comparisons = 0;
+        queue = weald_priority_queue_new(queue_flags[k], WEALD_UNBOUNDED, by_rank_and_greed, NULL);
+        for (int i = 0; i < 40; i++) {
+            all[i].rank = i * 7 % 40;
+            CHECK_EQ(weald_queue_put(queue, &all[i], WEALD_NOW), 0);
+        }
+        CHECK_EQ(weald_queue_len(queue), 40);
+        for (int i = 0; i < 40; i++) {
+            void *item = NULL;
+            CHECK_EQ(weald_queue_get(queue, &item, WEALD_NOW), 0);
+            CHECK_EQ(((struct ranked *)item)->rank, i);
+            CHECK_EQ(weald_queue_task_done(queue), 0);
+        }
+        CHECK_GT(comparisons, 40);
+        CHECK_EQ(weald_queue_join(queue, WEALD_NOW), 0);
+        CHECK_EQ(weald_close(queue), 0);
+    }
+}
+
+/* Closes its queue at the comparison that brings `comparisons` to 0. */
+static int by_rank_and_close(const void *a, const void *b)
+{
+    if (--comparisons == 0)
+        CHECK_EQ(weald_close(queue), 0);
+    return by_rank(a, b);
+}
+
+static int items_destroyed;
+static void count_item(void *item)
+{
+    CHECK(item != NULL);
+    items_destroyed++;
+}
+
+TEST(a_comparator_may_close_its_own_queue)
+{
+    static struct ranked all[10];
+    weald_greenlet g;
+    int put, got;
+
+    for (int k = 0; k < 2; k++)
+        for (int when = 1; when <= 40; when++) {
+            void *item;
+
+            put = got = items_destroyed = 0;
+            comparisons = when;
+            queue = weald_priority_queue_new(queue_flags[k], WEALD_UNBOUNDED, by_rank_and_close, count_item);
+            for (int i = 0; i < 10; i++) {
+                all[i].rank = i * 3 % 10;
+                put += weald_queue_put(queue, &all[i], WEALD_NOW) == 0;
+            }
+            for (int i = 0; i < 5; i++)
+                got += weald_queue_get(queue, &item, WEALD_NOW) == 0;
+            if (comparisons > 0) {
+                comparisons = 1000;
+                CHECK_EQ(weald_close(queue), 0);
+            }
+            CHECK_EQ(weald_queue_len(queue), WEALD_EBADF);
+            CHECK_EQ(got + items_destroyed, put);
+        }
+
+    /* An item that comes back meets the comparator as well. */
+    queue = weald_priority_queue_new(0, WEALD_UNBOUNDED, by_rank_and_close, count_item);
+    comparisons = 1000;
+    items_destroyed = 0;
+    g = waiter(get_ranked, NULL);
+    CHECK_EQ(weald_queue_put(queue, &all[0], WEALD_NOW), 0); /* goes to the getter */
+    CHECK_EQ(weald_queue_put(queue, &all[1], WEALD_NOW), 0);
+    comparisons = 1;
+    CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_queue_len(queue), WEALD_EBADF);
+    CHECK_EQ(items_destroyed, 2);
+    CHECK_EQ(weald_close(g), 0);
+}

@@ -621,6 +621,55 @@ TEST(an_item_whose_getter_was_killed_after_the_queue_closed_is_destroyed_once)
     CHECK_EQ(destroyed, 2);
 }
 
+static atomic_int is_parked, may_go_on;
+static pthread_t late_thread;
+
+static void *get_from_closed(void *unused)
+{
+    void *item;
+
+    (void)unused;
+    atomic_store(&is_parked, 1);
+    return ITEM(weald_queue_get(queue, &item, WEALD_FOREVER));
+}
+
+/* Its getter waits, and leaves the queue when main lets it. */
+static void *leave_late(void *unused)
+{
+    weald_greenlet g = weald_spawn(get_from_closed, NULL);
+
+    CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+    while (!atomic_load(&may_go_on))
+        ;
+    CHECK_EQ(code_of(g), WEALD_EBADF);
+    CHECK_EQ(weald_hub_shutdown(), 0);
+    return unused;
+}
+
+static void destroy_when_all_have_left(void *item)
+{
+    (void)item;
+    atomic_store(&may_go_on, 1);
+    CHECK_EQ(pthread_join(late_thread, NULL), 0);
+}
+
+TEST(a_destructor_may_wait_for_who_leaves_the_queue)
+{
+    weald_greenlet a;
+
+    queue = weald_queue_new(WEALD_SHARED, WEALD_UNBOUNDED, destroy_when_all_have_left);
+    a = parked(get_one, NULL);
+    CHECK_EQ(pthread_create(&late_thread, NULL, leave_late, NULL), 0);
+    while (!atomic_load(&is_parked))
+        ;
+    CHECK_EQ(weald_sleep(WEALD_MS(10)), 0);
+    CHECK_EQ(weald_queue_put(queue, ITEM(1), WEALD_NOW), 0); /* goes to a */
+    CHECK_EQ(weald_close(queue), 0);
+    CHECK_EQ(weald_kill(a, 0, WEALD_FOREVER), 0); /* gives it back, and nobody wants it */
+    CHECK_EQ(may_go_on, 1);
+    CHECK_EQ(weald_close(a), 0);
+}
+
 TEST(a_putter_that_is_killed_has_put_its_item_or_not)
 {
     weald_greenlet p;

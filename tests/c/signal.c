@@ -189,15 +189,15 @@ TEST(what_is_no_signal_or_can_not_be_caught_is_einval)
         const int pair[] = {SIGUSR1, bad[i]};
 
         CHECK_EQ(weald_signal_wait(pair, 2, WEALD_NOW), WEALD_EINVAL);
-        CHECK_EQ(weald_signal_ignore(pair, 2), WEALD_EINVAL);
+        CHECK_EQ(weald_signal_release(pair, 2), WEALD_EINVAL);
         CHECK_EQ(weald_signal_watcher(bad[i], count, NULL), WEALD_EINVAL);
     }
     CHECK(handler_of(SIGUSR1) == SIG_DFL);
     CHECK_EQ(weald_signal_wait(usr1, 0, WEALD_NOW), WEALD_EINVAL);
     CHECK_EQ(weald_signal_wait(NULL, 1, WEALD_NOW), WEALD_EINVAL);
     CHECK_EQ(weald_signal_wait(NULL, 0, WEALD_NOW), WEALD_EINVAL);
-    CHECK_EQ(weald_signal_ignore(NULL, 1), WEALD_EINVAL);
-    CHECK_EQ(weald_signal_ignore(NULL, 0), WEALD_EINVAL);
+    CHECK_EQ(weald_signal_release(NULL, 1), WEALD_EINVAL);
+    CHECK_EQ(weald_signal_release(NULL, 0), WEALD_EINVAL);
 }
 
 TEST(every_signal_that_can_be_caught_can_be_waited_for)
@@ -213,7 +213,7 @@ TEST(every_signal_that_can_be_caught_can_be_waited_for)
         begin_to_catch(&signo, 1);
         CHECK_EQ(raise(signo), 0);
         CHECK_EQ(weald_signal_wait(&signo, 1, WEALD_FOREVER), signo);
-        CHECK_EQ(weald_signal_ignore(&signo, 1), 0);
+        CHECK_EQ(weald_signal_release(&signo, 1), 0);
     }
 }
 
@@ -278,13 +278,13 @@ TEST(after_shutdown_signals_are_eshutdown)
     CHECK_EQ(weald_yield(), 0);
     CHECK_EQ(weald_hub_shutdown(), 0);
     CHECK_EQ(weald_signal_wait(usr1, 1, WEALD_NOW), WEALD_ESHUTDOWN);
-    CHECK_EQ(weald_signal_ignore(usr1, 1), WEALD_ESHUTDOWN);
+    CHECK_EQ(weald_signal_release(usr1, 1), WEALD_ESHUTDOWN);
     CHECK_EQ(weald_on_terminate(count_callback, &calls), WEALD_ESHUTDOWN);
 }
 
 /* ---- what was there before ---- */
 
-TEST(ignore_restores_what_was_there_before)
+TEST(release_restores_what_was_there_before)
 {
     struct sigaction before, after;
 
@@ -296,7 +296,7 @@ TEST(ignore_restores_what_was_there_before)
     begin_to_catch(both, 2);
     CHECK_EQ(raise(SIGUSR1), 0);
     CHECK_EQ(handled, 0);
-    CHECK_EQ(weald_signal_ignore(usr1, 1), 0);
+    CHECK_EQ(weald_signal_release(usr1, 1), 0);
     CHECK_EQ(sigaction(SIGUSR1, NULL, &after), 0);
     CHECK(after.sa_handler == handle);
     CHECK_EQ(after.sa_flags & SA_NODEFER, SA_NODEFER);
@@ -304,30 +304,30 @@ TEST(ignore_restores_what_was_there_before)
     CHECK_EQ(raise(SIGUSR1), 0);
     CHECK_EQ(handled, 1);
     CHECK(handler_of(SIGUSR2) != SIG_DFL);
-    CHECK_EQ(weald_signal_ignore(both, 2), 0); /* one of them for the second time */
+    CHECK_EQ(weald_signal_release(both, 2), 0); /* one of them for the second time */
     CHECK(handler_of(SIGUSR2) == SIG_DFL);
 }
 
-TEST(ignore_forgets_what_has_come)
+TEST(release_forgets_what_has_come)
 {
     CHECK(signal(SIGUSR1, SIG_IGN) != SIG_ERR);
     begin_to_catch(usr1, 1);
     CHECK_EQ(raise(SIGUSR1), 0);
-    CHECK_EQ(weald_signal_ignore(usr1, 1), 0);
+    CHECK_EQ(weald_signal_release(usr1, 1), 0);
     begin_to_catch(usr1, 1);
     CHECK_EQ(raise(SIGUSR1), 0);
     run_for(WEALD_MS(1));
-    CHECK_EQ(weald_signal_ignore(usr1, 1), 0);
+    CHECK_EQ(weald_signal_release(usr1, 1), 0);
     begin_to_catch(usr1, 1);
 }
 
-TEST(ignore_ends_waits_with_ecanceled)
+TEST(release_ends_waits_with_ecanceled)
 {
     weald_greenlet a = weald_spawn(wait_once, (void *)(intptr_t)usr1);
     weald_greenlet b = weald_spawn(wait_once, (void *)(intptr_t)usr2);
 
     CHECK_EQ(weald_yield(), 0); /* now it waits */
-    CHECK_EQ(weald_signal_ignore(usr1, 1), 0);
+    CHECK_EQ(weald_signal_release(usr1, 1), 0);
     CHECK_EQ(weald_join(a, weald_after(WEALD_SEC(5))), 0);
     CHECK_EQ(got[0], WEALD_ECANCELED);
     CHECK_EQ(raise(SIGUSR2), 0);
@@ -344,7 +344,7 @@ TEST(the_last_to_lose_interest_restores)
 
     begin_to_catch(usr1, 1);
     CHECK_EQ(weald_watcher_stop(a), 0);
-    CHECK_EQ(weald_signal_ignore(usr1, 1), 0);
+    CHECK_EQ(weald_signal_release(usr1, 1), 0);
     CHECK(handler_of(SIGUSR1) != SIG_DFL);
     CHECK_EQ(raise(SIGUSR1), 0);
     run_until(&calls, 1);
@@ -357,7 +357,7 @@ TEST(a_handler_that_was_installed_meanwhile_stays)
 {
     begin_to_catch(usr1, 1);
     CHECK(signal(SIGUSR1, handle) != SIG_ERR);
-    CHECK_EQ(weald_signal_ignore(usr1, 1), 0);
+    CHECK_EQ(weald_signal_release(usr1, 1), 0);
     CHECK(handler_of(SIGUSR1) == handle);
 }
 
@@ -398,7 +398,7 @@ TEST(without_interest_no_descriptor_is_kept)
         begin_to_catch(both, 2);
         CHECK_EQ(test_fds(), fds + 1);
         CHECK_EQ(raise(SIGUSR1), 0);
-        CHECK_EQ(weald_signal_ignore(both, 2), 0);
+        CHECK_EQ(weald_signal_release(both, 2), 0);
         CHECK_EQ(test_fds(), fds);
     }
     run_for(WEALD_MS(2));
@@ -545,7 +545,7 @@ static void check_sigchld_is_watched_and_handled(void)
     CHECK_EQ(handled, 1);
     CHECK_EQ(waitpid(pid, NULL, 0), pid);
     CHECK_EQ(weald_close(w), 0);
-    CHECK_EQ(weald_signal_ignore(chld, 1), 0);
+    CHECK_EQ(weald_signal_release(chld, 1), 0);
     pid = child_that_exits(0);
     CHECK_EQ(waitpid(pid, NULL, 0), pid);
     CHECK_EQ(handled, 2);
@@ -590,7 +590,7 @@ TEST(a_sigchld_handler_may_jump_away)
         CHECK(0);
     }
     CHECK_EQ(weald_signal_wait(chld, 1, WEALD_NOW), SIGCHLD);
-    CHECK_EQ(weald_signal_ignore(chld, 1), 0); /* waits for no handler */
+    CHECK_EQ(weald_signal_release(chld, 1), 0); /* waits for no handler */
 }
 
 TEST(children_that_are_ignored_do_not_become_zombies_while_sigchld_is_watched)
@@ -706,7 +706,7 @@ TEST(interest_may_come_and_go_while_signals_pour_in)
     for (int64_t end = weald_after(WEALD_MS(500)); weald_now() < end;) {
         CHECK_EQ(pthread_create(&thread, NULL, catch_and_end, NULL), 0);
         CHECK_EQ(weald_signal_wait(alrm, 1, weald_after(WEALD_SEC(10))), SIGALRM);
-        CHECK_EQ(weald_signal_ignore(alrm, 1), 0);
+        CHECK_EQ(weald_signal_release(alrm, 1), 0);
         CHECK_EQ(pthread_join(thread, NULL), 0);
     }
     every_millisecond(0);

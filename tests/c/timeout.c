@@ -1,6 +1,7 @@
 /* Timeouts: scopes that bound everything their greenlet does. */
 #include "test.h"
 #include "waits.h"
+#include <poll.h>
 #include <pthread.h>
 
 static weald_timeout started(int64_t ns)
@@ -301,6 +302,81 @@ TEST(the_next_user_of_the_record_is_not_under_its_timeout)
     g = spawned(sleep_a_little, NULL);
     CHECK_EQ(outcome(g), 0);
     CHECK_EQ(weald_close(theirs), 0);
+}
+
+/* ---- a call that is late and succeeds all the same ---- */
+
+static void spin(int64_t ns)
+{
+    int64_t until = test_clock() + ns;
+    while (test_clock() < until)
+        ;
+}
+
+static int pipe_ends[2];
+
+static void *read_in_scope(void *polls)
+{
+    weald_timeout t = started(WEALD_MS(2));
+    struct pollfd fd = {.fd = pipe_ends[0], .events = POLLIN};
+
+    if (polls)
+        CHECK_EQ(weald_poll(&fd, 1, weald_after(WEALD_MS(3))), 1);
+    else
+        CHECK_EQ(weald_wait_read(pipe_ends[0], WEALD_FOREVER), 0);
+    CHECK_EQ(weald_timeout_fired(t), 0);
+    CHECK_EQ(weald_yield(), WEALD_ETIMEDOUT); /* it is time, though */
+    CHECK_EQ(weald_timeout_fired(t), 1);
+    ended(t);
+    return NULL;
+}
+
+TEST(a_wait_that_finds_its_data_late_has_not_been_cut_short)
+{
+    for (intptr_t polls = 0; polls < 2; polls++) {
+        weald_greenlet g;
+
+        CHECK_EQ(pipe(pipe_ends), 0);
+        g = spawned(read_in_scope, (void *)polls);
+        CHECK_EQ(weald_yield(), 0);
+        CHECK_EQ(write(pipe_ends[1], "x", 1), 1);
+        spin(WEALD_MS(5)); /* the timeout is due before anybody looks at the pipe */
+        outcome(g);
+    }
+}
+
+static weald_queue shared_queue;
+
+static void *put_after(void *ns)
+{
+    CHECK_EQ(weald_sleep((intptr_t)ns), 0);
+    CHECK_EQ(weald_queue_put(shared_queue, ns, WEALD_NOW), 0);
+    return NULL;
+}
+
+static void *get_in_scope(void *unused)
+{
+    void *item = unused;
+    weald_timeout t = started(WEALD_MS(4));
+
+    CHECK_EQ(weald_queue_get(shared_queue, &item, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_timeout_fired(t), 0);
+    ended(t);
+    return item;
+}
+
+TEST(a_get_that_was_given_its_item_in_the_last_moment_has_not_been_cut_short)
+{
+    weald_greenlet put, get;
+
+    shared_queue = weald_queue_new(WEALD_SHARED, 1, NULL);
+    put = spawned(put_after, (void *)WEALD_MS(2));
+    get = spawned(get_in_scope, NULL);
+    CHECK_EQ(weald_yield(), 0);
+    spin(WEALD_MS(6)); /* both are due, the put first */
+    CHECK_EQ(outcome(get), WEALD_MS(2));
+    outcome(put);
+    CHECK_EQ(weald_close(shared_queue), 0);
 }
 
 TEST(a_kill_is_stronger_than_a_timeout)

@@ -36,12 +36,12 @@ def flags(*options):
     return asked.output.split() if asked.status == 0 else None
 
 
-def compile_program(source, program, extra=(), libdir=None, limit=180):
-    """A C or C++ program that uses the installed library, found again at run time."""
+def compile_program(source, program, extra=(), libdir=None, limit=180, standard="c++17"):
+    """A C or C++ (of that standard) program that uses the installed library, found again at run time."""
     program.parent.mkdir(parents=True, exist_ok=True)
     libdir = libdir or STAGE / "lib"
     found = flags("--cflags", "--libs") or [f"-I{STAGE / 'include'}", f"-L{libdir}", "-lweald"]
-    language = [CXX, "-std=c++17"] if source.suffix == ".cpp" else [CC, "-std=c11"]
+    language = [CXX, f"-std={standard}"] if source.suffix == ".cpp" else [CC, "-std=c11"]
     return process.run([*language, "-g", "-O1", *WARNINGS, "-pthread", *extra, source, f"-L{libdir}", *found,
                         f"-Wl,-rpath,{libdir}", "-o", program], limit)
 

@@ -1,10 +1,13 @@
-"""Suite `c`: tests/c against the installed library, one process a claim; and the same under ASan and valgrind."""
+"""Suite `c`: tests/c against the installed library, one process a claim; suite `cpp`: tests/cpp, which use weald.hpp,
+in two dialects; and all of them under ASan and valgrind."""
 import os
 import re
 
 from . import build, process, tools
 
 FOLDER = build.ROOT / "tests" / "c"
+CPP_FOLDER = build.ROOT / "tests" / "cpp"
+CPP_STANDARDS = ("c++17", "c++20")
 CHECK_FAILED, TIME_IS_UP = 1, 124  # exit statuses of test.h and process.py
 SUPPRESSIONS = build.ROOT / "tests" / "valgrind.supp"
 # An older valgrind says at length which new system calls it answers with ENOSYS. That is welcome: the library then
@@ -12,13 +15,33 @@ SUPPRESSIONS = build.ROOT / "tests" / "valgrind.supp"
 ABOUT_SYSTEM_CALLS = re.compile(r"^--\d+-- .*\n", re.M)
 
 
-def sources(options):
-    found = sorted(path for path in FOLDER.iterdir() if path.suffix in (".c", ".cpp"))
-    return [path for path in found if options.may_want(path.stem)]
+class Source:
+    """A test program: where it lies, and what it is called among those of its suite."""
+
+    def __init__(self, path, label):
+        self.path, self.label = path, label
+
+
+def c_sources():
+    return [Source(path, path.stem) for path in sorted(FOLDER.iterdir()) if path.suffix in (".c", ".cpp")]
+
+
+def cpp_sources(prefix=""):
+    return [Source(path, prefix + path.stem) for path in sorted(CPP_FOLDER.glob("*.cpp"))]
+
+
+def all_sources():
+    return c_sources() + cpp_sources("cpp/")
 
 
 def run(report, options):
-    _run(report, options, "c", build.BUILT / "c")
+    _run(report, options, "c", c_sources(), build.BUILT / "c")
+
+
+def run_cpp(report, options):
+    for standard in CPP_STANDARDS:
+        _run(report, options, f"cpp ({standard})", cpp_sources(), build.BUILT / standard, ["-Wpedantic", "-Werror"],
+             standard=standard)
 
 
 def run_asan(report, options):
@@ -32,7 +55,7 @@ def run_asan(report, options):
     env = {"ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0:handle_segv=0:allow_user_segv_handler=1:"
                            "use_sigaltstack=0:allocator_may_return_null=1:exitcode=66",
            "UBSAN_OPTIONS": "print_stacktrace=1", "WEALD_TEST_UNDER": "asan"}
-    _run(report, options, "asan", build.BUILT / "asan", flags, libdir, env, slower=4)
+    _run(report, options, "asan", all_sources(), build.BUILT / "asan", flags, libdir, env, slower=4)
 
 
 def run_valgrind(report, options):
@@ -43,27 +66,29 @@ def run_valgrind(report, options):
         return
     prefix = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full", "--errors-for-leak-kinds=none",
               "--show-leak-kinds=definite", "--fair-sched=yes", "--num-callers=30", f"--suppressions={SUPPRESSIONS}"]
-    _run(report, options, "valgrind", build.BUILT / "c", env={"WEALD_TEST_UNDER": "valgrind"}, prefix=prefix, slower=8)
+    _run(report, options, "valgrind", all_sources(), build.BUILT / "c", env={"WEALD_TEST_UNDER": "valgrind"},
+         prefix=prefix, slower=8)
 
 
-def _run(report, options, suite, folder, flags=(), libdir=None, env=None, prefix=(), slower=1):
-    paths = sources(options)
-    reason = tools.missing("g++") if any(path.suffix == ".cpp" for path in paths) else ""
-    skipped = [path for path in paths if path.suffix == ".cpp" and reason]
-    compiled = process.in_parallel(options.jobs, lambda path: build.compile_program(
-        path, folder / path.stem, flags, libdir), [path for path in paths if path not in skipped])
-    results = dict(zip([path for path in paths if path not in skipped], compiled))
+def _run(report, options, suite, sources, folder, flags=(), libdir=None, env=None, prefix=(), slower=1,
+         standard="c++17"):
+    wanted = [source for source in sources if options.may_want(source.label)]
+    is_cpp = any(source.path.suffix == ".cpp" for source in wanted)
+    reason = tools.missing("g++") if is_cpp else ""
+    compiled = process.in_parallel(options.jobs, lambda source: None if reason and source.path.suffix == ".cpp" else
+                                   build.compile_program(source.path, folder / source.label, flags, libdir,
+                                                         standard=standard), wanted)
 
-    for path in paths:
-        with report.group(f"{suite}:{path.stem}") as group:
-            if path in skipped:
+    for source, result in zip(wanted, compiled):
+        with report.group(f"{suite}:{source.label}") as group:
+            if result is None:
                 group.skipped("all", reason)
-            elif results[path].status != 0:
-                group.failed("compiles", f"{results[path].story}\n{results[path].output}")
+            elif result.status != 0:
+                group.failed("compiles", f"{result.story}\n{result.output}")
             else:
-                if results[path].output.strip():
-                    group.failed("compiles without warnings", results[path].output)
-                run_cases(group, options, path.stem, folder / path.stem, env, prefix, slower)
+                if result.output.strip():
+                    group.failed("compiles without warnings", result.output)
+                run_cases(group, options, source.label, folder / source.label, env, prefix, slower)
 
 
 def run_cases(group, options, stem, program, env=None, prefix=(), slower=1):

@@ -1,4 +1,4 @@
-"""Suite `examples`: every program of examples-c prints what examples-c/expected says.
+"""Suite `examples`: every program of examples-c and bindings/cpp/examples prints what the folder's expected/ says.
 
 NAME.out is what NAME prints to stdout. Its first lines may be directives: `# exit N` for another exit status than 0,
 `# unordered` where the order of the lines is not part of the lesson.
@@ -6,32 +6,38 @@ NAME.out is what NAME prints to stdout. Its first lines may be directives: `# ex
 import re
 import subprocess
 
-from . import build, process
+from . import build, process, tools
 
-FOLDER = build.ROOT / "examples-c"
+FOLDERS = [("examples", build.ROOT / "examples-c", "*.c"),
+           ("examples:cpp", build.ROOT / "bindings" / "cpp" / "examples", "*.cpp")]
 
 
 def run(report, options):
-    names = sorted(path.stem for path in FOLDER.glob("*.c")) if FOLDER.is_dir() else []
-    names = [name for name in names if options.wants(name)]
-    with report.group("examples") as group:
-        process.in_parallel(options.jobs, lambda name: _one(group, options, name), names)
+    for label, folder, pattern in FOLDERS:
+        sources = [path for path in sorted(folder.glob(pattern)) if options.wants(path.stem)]
+        reason = tools.missing("g++") if pattern == "*.cpp" and sources else ""
+        with report.group(label) as group:
+            if reason:
+                group.skipped("all", reason)
+            else:
+                process.in_parallel(options.jobs, lambda source: _one(group, options, source), sources)
 
 
-def _one(group, options, name):
-    program = build.BUILT / "examples" / name
-    built = build.compile_program(FOLDER / f"{name}.c", program, ["-Wpedantic", "-Werror"])
+def _one(group, options, source):
+    name = source.stem
+    program = build.BUILT / "examples" / source.parent.parent.name / name
+    built = build.compile_program(source, program, ["-Wpedantic", "-Werror"])
     if built.status != 0:
         group.failed(f"{name} compiles", built.output)
         return
-    expected = FOLDER / "expected" / f"{name}.out"
+    expected = source.parent / "expected" / f"{name}.out"
     if not expected.exists():
-        group.failed(name, f"there is no examples-c/expected/{name}.out")
+        group.failed(name, f"there is no {expected.relative_to(build.ROOT)}")
         return
     status, unordered, lines = _expectation(expected.read_text(encoding="utf-8"))
     try:
         done = subprocess.run([str(program)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=options.limit, cwd=str(FOLDER), check=False)
+                              stderr=subprocess.PIPE, timeout=options.limit, cwd=str(source.parent), check=False)
     except subprocess.TimeoutExpired as late:
         group.failed(name, f"still running after {options.limit} s; so far it printed\n{_text(late.stdout)}")
         return

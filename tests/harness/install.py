@@ -20,7 +20,8 @@ def _layout(group):
     group.check("libweald.so leads to libweald.so.0", _link(lib / "libweald.so") == "libweald.so.0")
     real = _link(lib / "libweald.so.0")
     group.check("libweald.so.0 leads to the versioned file", real == f"libweald.so.{_version()}", str(real))
-    for name in ("lib/libweald.a", "include/weald.h", "lib/pkgconfig/weald.pc", "lib/cmake/weald/weald-config.cmake"):
+    for name in ("lib/libweald.a", "include/weald.h", "include/weald.hpp", "lib/pkgconfig/weald.pc",
+                 "lib/cmake/weald/weald-config.cmake"):
         group.check(f"{name} is there", (build.STAGE / name).is_file())
     left = [str(path) for path in build.STAGE.rglob("*") if path.suffix in (".pc", ".cmake")
             and "@" in path.read_text(encoding="utf-8")]
@@ -49,6 +50,12 @@ def _pkg_config(group):
     program = build.BUILT / "install" / "shared"
     _compile_and_run(group, "a program built with pkg-config runs", program,
                      [*build.flags("--cflags", "--libs"), f"-Wl,-rpath,{build.STAGE / 'lib'}"])
+    reason = tools.missing("g++")
+    if reason:
+        group.skipped("a C++ program built with pkg-config runs", reason)
+        return
+    _compile_and_run(group, "a C++ program built with pkg-config runs", build.BUILT / "install" / "cpp",
+                     [*build.flags("--cflags", "--libs"), f"-Wl,-rpath,{build.STAGE / 'lib'}"], "main.cpp")
 
 
 def _static(group):
@@ -65,9 +72,10 @@ def _static(group):
         group.check("it does not need libweald.so", "libweald" not in needs.output, needs.output)
 
 
-def _compile_and_run(group, case, program, words):
+def _compile_and_run(group, case, program, words, source="main.c"):
     program.parent.mkdir(parents=True, exist_ok=True)
-    done = process.run([build.CC, "-std=c11", *build.WARNINGS, SOURCE / "main.c", *words, "-o", program], 180)
+    language = [build.CXX, "-std=c++17"] if source.endswith(".cpp") else [build.CC, "-std=c11"]
+    done = process.run([*language, *build.WARNINGS, SOURCE / source, *words, "-o", program], 180)
     if done.status == 0:
         done = process.run([program], 20)
     group.ran(case, done)

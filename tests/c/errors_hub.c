@@ -1,0 +1,280 @@
+/* The hub's codes, which go for every function that needs one: WEALD_ESHUTDOWN after the hub's end; WEALD_EMFILE and
+ * WEALD_ENOMEM when a thread's first call can not make one. */
+#include "errors.h"
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+
+static void *body(void *unused) { return unused; }
+static void *coroutine(void *first, void *unused) { return first ? first : unused; }
+static void link_fn(weald_handle ended, void *unused) { (void)ended, (void)unused; }
+static void call(void *unused) { (void)unused; }
+static void watch(weald_watcher w, int what, void *unused) { (void)w, (void)what, (void)unused; }
+static int order(const void *a, const void *b) { return a < b ? -1 : a > b; }
+static int map(void *item, void **out, void *unused)
+{
+    (void)unused;
+    *out = item;
+    return 0;
+}
+static int next(void **item, void *unused)
+{
+    (void)item, (void)unused;
+    return 0;
+}
+
+static int expected;
+
+/* All that need a hub; the suite `codes` sees to that. None gets as far as to look at its handle. */
+static void call_all(void)
+{
+    weald_greenlet g = 0;
+    struct pollfd fd = {.fd = 0, .events = POLLIN};
+    weald_wait_item item = {.fd = 0, .events = WEALD_READ};
+    weald_stats stats = {.size = sizeof stats};
+    void *value = NULL, *items[1] = {NULL};
+    int signo = SIGUSR1;
+
+#define IS(call) CHECK_EQ(call, expected)
+    IS(weald_close(0));
+    IS(weald_dup(0));
+    IS(weald_kind(0));
+
+    IS(weald_spawn(body, NULL));
+    IS(weald_spawn_with(body, NULL, NULL));
+    IS(weald_go(body, NULL));
+    IS(weald_greenlet_new(body, NULL, NULL));
+    IS(weald_start(0));
+    IS(weald_start_later(0, 1));
+    IS(weald_join(0, WEALD_FOREVER));
+    IS(weald_joinall(&g, 1, 0, 0, WEALD_FOREVER));
+    IS(weald_join_any(&g, 1, WEALD_FOREVER));
+    IS(weald_iwait(&g, 1));
+    IS(weald_iwait_next(0, &g, WEALD_FOREVER));
+    IS(weald_get(0, &value, WEALD_FOREVER));
+    IS(weald_kill(0, 0, WEALD_FOREVER));
+    IS(weald_killall(&g, 1, 0, WEALD_FOREVER));
+    IS(weald_interrupt(0, WEALD_EINTR));
+    IS(weald_kill_reason(0));
+    IS(weald_shield(1));
+    IS(weald_cancelled());
+    IS(weald_link(0, link_fn, NULL, WEALD_LINK_ALWAYS));
+    IS(weald_unlink(0, 1));
+    IS(weald_state(0));
+    IS(weald_started(0));
+    IS(weald_ready(0));
+    IS(weald_successful(0));
+    IS(weald_value(0, &value));
+    IS(weald_error(0));
+    IS(weald_self());
+    IS(weald_parent(0));
+    IS(weald_id(0));
+    IS(weald_set_name(0, "x"));
+    IS(weald_name(0, NULL, 0));
+    IS(weald_sleep(1));
+    IS(weald_sleep_until(WEALD_FOREVER));
+    IS(weald_yield());
+    IS(weald_idle(0));
+
+    IS(weald_coro_new(coroutine, NULL, 0, NULL));
+    IS(weald_switch(0, NULL, &value));
+    IS(weald_throw(0, WEALD_EINTR, &value));
+    IS(weald_current());
+    IS(weald_main());
+    IS(weald_dead(0));
+
+    IS(weald_hub());
+    IS(weald_run(WEALD_FOREVER));
+    IS(weald_run_once(WEALD_RUN_ONCE));
+    IS(weald_stop());
+    IS(weald_hub_fd());
+    IS(weald_hub_next_deadline());
+    IS(weald_hub_step());
+    IS(weald_set_error_handler(NULL, NULL));
+    IS(weald_set_report_handler(NULL, NULL));
+    IS(weald_hub_shutdown());
+
+    IS(weald_wait_read(0, WEALD_FOREVER));
+    IS(weald_wait_write(0, WEALD_FOREVER));
+    IS(weald_wait_fd(0, WEALD_READ, WEALD_FOREVER));
+    IS(weald_cancel_wait(0));
+    IS(weald_poll(&fd, 1, WEALD_FOREVER));
+    IS(weald_select(0, NULL, NULL, NULL, WEALD_FOREVER));
+
+    IS(weald_io_watcher(0, WEALD_READ, watch, NULL));
+    IS(weald_timer_watcher(1, 0, watch, NULL));
+    IS(weald_signal_watcher(SIGUSR1, watch, NULL));
+    IS(weald_child_watcher(1, watch, NULL));
+    IS(weald_async_watcher(watch, NULL));
+    IS(weald_idle_watcher(watch, NULL));
+    IS(weald_prepare_watcher(watch, NULL));
+    IS(weald_check_watcher(watch, NULL));
+    IS(weald_stat_watcher("/", 0, watch, NULL));
+    IS(weald_watcher_start(0));
+    IS(weald_watcher_stop(0));
+    IS(weald_watcher_active(0));
+    IS(weald_watcher_pending(0));
+    IS(weald_watcher_again(0));
+    IS(weald_watcher_ref(0));
+    IS(weald_watcher_unref(0));
+    IS(weald_watcher_set_priority(0, 1));
+    IS(weald_watcher_set_user(0, NULL));
+
+    IS(weald_event_new(WEALD_SHARED));
+    IS(weald_event_set(0));
+    IS(weald_event_clear(0));
+    IS(weald_event_is_set(0));
+    IS(weald_event_wait(0, WEALD_FOREVER));
+    IS(weald_result_new(WEALD_SHARED, NULL));
+    IS(weald_result_set(0, NULL));
+    IS(weald_result_fail(0, WEALD_EINTR, NULL));
+    IS(weald_result_get(0, &value, WEALD_FOREVER));
+    IS(weald_result_wait(0, WEALD_FOREVER));
+    IS(weald_result_ready(0));
+    IS(weald_result_link(0, link_fn, NULL));
+    IS(weald_result_unlink(0, 1));
+    IS(weald_queue_new(WEALD_SHARED, 1, NULL));
+    IS(weald_priority_queue_new(WEALD_SHARED, 1, order, NULL));
+    IS(weald_queue_put(0, NULL, WEALD_FOREVER));
+    IS(weald_queue_get(0, &value, WEALD_FOREVER));
+    IS(weald_queue_peek(0, &value, WEALD_FOREVER));
+    IS(weald_queue_len(0));
+    IS(weald_queue_full(0));
+    IS(weald_queue_empty(0));
+    IS(weald_queue_shut(0));
+    IS(weald_queue_task_done(0));
+    IS(weald_queue_join(0, WEALD_FOREVER));
+
+    IS(weald_semaphore_new(1));
+    IS(weald_bounded_semaphore_new(1));
+    IS(weald_semaphore_acquire(0, WEALD_FOREVER));
+    IS(weald_semaphore_release(0));
+    IS(weald_semaphore_count(0));
+    IS(weald_lock_new());
+    IS(weald_rlock_new());
+    IS(weald_lock_acquire(0, WEALD_FOREVER));
+    IS(weald_lock_release(0));
+    IS(weald_lock_held(0));
+    IS(weald_condition_new());
+    IS(weald_condition_wait(0, 0, WEALD_FOREVER));
+    IS(weald_condition_notify(0, 1));
+    IS(weald_condition_notify_all(0));
+    IS(weald_rwlock_new());
+    IS(weald_rwlock_read(0, WEALD_FOREVER));
+    IS(weald_rwlock_write(0, WEALD_FOREVER));
+    IS(weald_rwlock_release(0));
+    IS(weald_barrier_new(1));
+    IS(weald_barrier_wait(0, WEALD_FOREVER));
+    IS(weald_barrier_abort(0));
+    IS(weald_barrier_reset(0));
+    IS(weald_wait(&item, 1, 1, WEALD_FOREVER));
+
+    IS(weald_group_new());
+    IS(weald_pool_new(1));
+    IS(weald_group_add(0, 0, WEALD_FOREVER));
+    IS(weald_group_discard(0, 0));
+    IS(weald_group_spawn(0, body, NULL));
+    IS(weald_pool_try_spawn(0, body, NULL));
+    IS(weald_group_join(0, WEALD_FOREVER));
+    IS(weald_group_kill(0, 0, WEALD_FOREVER));
+    IS(weald_group_len(0));
+    IS(weald_group_contains(0, 0));
+    IS(weald_pool_free_count(0));
+    IS(weald_pool_wait_available(0, WEALD_FOREVER));
+    IS(weald_group_map(0, map, NULL, items, 1, items, NULL, WEALD_FOREVER));
+    IS(weald_group_imap(0, map, NULL, next, NULL, 0));
+    IS(weald_group_imap_unordered(0, map, NULL, next, NULL, 0));
+    IS(weald_imap_next(0, &value, NULL, WEALD_FOREVER));
+    IS(weald_group_apply(0, map, NULL, NULL, &value, WEALD_FOREVER));
+    IS(weald_group_apply_async(0, map, NULL, NULL));
+
+    IS(weald_timeout_start(1));
+    IS(weald_timeout_fired(0));
+    IS(weald_timeout_cancel(0));
+    IS(weald_timeout_restart(0, 1));
+    IS(weald_local_new(NULL));
+    IS(weald_local_set(0, NULL));
+
+    IS(weald_offload(0, body, NULL, &value, WEALD_FOREVER));
+    IS(weald_threadpool_shutdown(0, WEALD_FOREVER));
+    IS(weald_workers_join(0, WEALD_FOREVER));
+    IS(weald_signal_wait(&signo, 1, WEALD_FOREVER));
+    IS(weald_signal_release(&signo, 1));
+    IS(weald_on_terminate(call, NULL));
+
+    IS(weald_dump(STDERR_FILENO));
+    IS(weald_stats_get(&stats));
+    IS(weald_list(&g, 1));
+    IS(weald_stack_bounds(0, &value, &value));
+    IS(weald_stack_used(0));
+    IS(weald_set_hooks(NULL));
+    IS(weald_set_user(0, NULL));
+#undef IS
+}
+
+/* Those that return a pointer have nothing to return. */
+static void look_for_nothing(void)
+{
+    CHECK_STR(weald_error_message(0), "");
+    CHECK_STR(weald_result_message(0), "");
+    CHECK_PTR(weald_spawn_site(0), NULL);
+    CHECK_PTR(weald_watcher_user(0), NULL);
+    CHECK_PTR(weald_local_get(0), NULL);
+    CHECK_PTR(weald_user(0), NULL);
+    CHECK_PTR(weald_fail(WEALD_EPIPE, "nobody fails"), NULL);
+}
+
+TEST(after_the_hub_s_end_every_call_is_eshutdown)
+{
+    CHECK_EQ(weald_hub_shutdown(), 0);
+    expected = WEALD_ESHUTDOWN;
+    call_all();
+    look_for_nothing();
+}
+
+static void call_without_descriptors(void)
+{
+    struct rlimit before, none;
+
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 0;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    call_all();
+    look_for_nothing();
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    CHECK_GT(weald_self(), 0); /* the next try makes it */
+}
+
+TEST(a_first_call_without_a_descriptor_to_be_had_is_emfile)
+{
+    if (strcmp(test_under(), "valgrind") == 0)
+        SKIP("valgrind has descriptors of its own to give");
+    expected = WEALD_EMFILE;
+    in_another_thread(call_without_descriptors);
+}
+
+/* A process has at most 1023 hubs. */
+TEST(a_first_call_without_a_number_to_be_had_is_enomem)
+{
+    struct rlimit files;
+    int64_t others;
+
+    if (*test_under())
+        SKIP("a thousand threads are too many for the checker");
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
+    files.rlim_cur = files.rlim_max;
+    if (files.rlim_max < 5000)
+        SKIP("a thousand hubs take more descriptors than a process may have here");
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
+    CHECK_GT(weald_self(), 0); /* one is ours */
+    others = weald_workers_start(1022);
+    if (others == WEALD_EAGAIN)
+        SKIP("a thousand threads are too many for this machine");
+    CHECK_GT(others, 0);
+    expected = WEALD_ENOMEM;
+    in_another_thread(call_all);
+    in_another_thread(look_for_nothing);
+    CHECK_EQ(weald_workers_join(others, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_close(others), 0);
+}
