@@ -29,6 +29,10 @@ impl Error {
     pub const PIPE: Error = Error(-libc::EPIPE);
     pub const DEADLK: Error = Error(-libc::EDEADLK);
     pub const NOSYS: Error = Error(-libc::ENOSYS);
+    pub const NOTSOCK: Error = Error(-libc::ENOTSOCK);
+    pub const OPNOTSUPP: Error = Error(-libc::EOPNOTSUPP);
+    pub const MSGSIZE: Error = Error(-libc::EMSGSIZE);
+    pub const INPROGRESS: Error = Error(-libc::EINPROGRESS);
     pub const OVERFLOW: Error = Error(-libc::EOVERFLOW);
     pub const TIMEDOUT: Error = Error(-libc::ETIMEDOUT);
     pub const ALREADY: Error = Error(-libc::EALREADY);

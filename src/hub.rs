@@ -26,7 +26,7 @@ use crate::fiber::{Fiber, Root};
 use crate::greenlet::{Greenlet, LOOPING, LinkFn, State, Waiting};
 use crate::handle::Table;
 use crate::hooks::Hooks;
-use crate::poller::{self, FdNode, Poller};
+use crate::poller::{self, FdNode, MOMENT_NS, Poller};
 use crate::ready::Ring;
 use crate::registry::{self, Post, PostFn, Remote};
 use crate::stack::Stacks;
@@ -49,10 +49,6 @@ const SLICES: u32 = 64;
 const POLL_EVERY: u32 = 256;
 /// ... and at least so often.
 const POLL_EVERY_NS: i64 = 1_000_000;
-/// Before a sleep, waits that rely on an old registration are verified, with a system call
-/// each; but first the events that prove it for nothing get so much time to come. In a
-/// dialogue they do, and each wait is spared two calls.
-const GRACE_NS: i64 = 1_000_000;
 /// Records freed before malloc is told to give memory back.
 const MANY_RECORDS: usize = 4096;
 const TRIM_EVERY_NS: i64 = 100_000_000;
@@ -649,7 +645,7 @@ impl Hub {
             self.run_callbacks();
             // As before a sleep of our own: a foreign loop sleeps for us.
             if self.poller().has_unverified() {
-                self.poller().verify(true);
+                self.poller().verify();
             }
             self.remote.mailbox.may_sleep();
             Ok(!self.nothing_left())
@@ -753,13 +749,14 @@ impl Hub {
         self.phase(Phase::Prepare);
         let poller = self.poller();
         if poller.has_unverified() {
-            poller.verify(false);
+            poller.verify_old(now);
         }
         if poller.sweep_due().is_some_and(|at| now >= at) {
             poller.sweep(now);
         }
         let _ = self.ask(Some(0));
         self.polled_at.set(now);
+        self.poller().polled(now);
         self.resumes_since_poll.set(0);
         self.phase(Phase::Check);
     }
@@ -811,20 +808,21 @@ impl Hub {
         }
         let idle = !self.idlers.is_empty() || self.phase_counts[Phase::Idle as usize].get() > 0;
         let is_busy = || idle || ended || !self.ready.is_empty() || !self.callbacks().is_empty();
+        if poller.has_unverified() {
+            poller.verify_old(now);
+        }
         let timeout = if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) };
-        if !poller.has_unverified() {
+        if !poller.has_unverified() || timeout.is_some_and(|t| t <= MOMENT_NS) {
             self.wait(timeout);
-        } else if timeout.is_some_and(|t| t <= GRACE_NS) {
-            poller.verify(false);
-            self.wait(if is_busy() { Some(0) } else { timeout });
-        } else if !self.wait(Some(GRACE_NS)) {
-            poller.verify(true);
+        } else if !self.wait(Some(MOMENT_NS)) {
+            poller.verify();
             let now = sys::monotonic_ns();
             self.wait(if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) });
         }
         let now = sys::monotonic_ns();
         self.now.set(now);
         self.polled_at.set(now);
+        self.poller().polled(now);
         self.resumes_since_poll.set(0);
         self.fire_timers(now);
         self.phase(Phase::Check);

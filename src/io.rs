@@ -73,6 +73,26 @@ impl Hub {
         Ok(node.got.get())
     }
 
+    /// As `wait_fd`, for a call that tries by itself, before and after: there is no "now",
+    /// and what came is not told. The caller has called `check`.
+    #[inline(always)]
+    pub fn wait_to_try(&self, fd: RawFd, wanted: u32, deadline: Deadline) -> Result<Added> {
+        self.may_park()?;
+        let g = self.current();
+        let life = self.poller().life(fd);
+        if self.poller().add(&g.fd_node, fd, wanted)? == Added::AlwaysReady {
+            return Ok(Added::AlwaysReady);
+        }
+        let result = self.park(deadline, Waiting::Fd(fd, wanted));
+        self.poller().remove(&g.fd_node);
+        result?;
+        if g.attention.get() & KILLED != 0 {
+            return Err(Error::CANCELED);
+        }
+        // Closed when this greenlet was ready and had not run.
+        if self.poller().life(fd) != life { Err(Error::BADF) } else { Ok(Added::Waiting) }
+    }
+
     /// Everybody who waits for `fd` fails with ECANCELED; how many.
     pub fn cancel_wait(&self, fd: RawFd) -> usize {
         self.poller().cancel(fd)

@@ -10,8 +10,13 @@
 //! number reused behind our back; the kernel then drops the registration silently.
 //! So a wait that relied on an old registration is *unverified*: it is verified (by
 //! a MOD, which fails with ENOENT for a new description) before the poller sleeps for
-//! longer than a moment, and a few in each turn if the poller never does. All waits are swept once a second
-//! while the hub is active, which finds descriptors that were closed while waited for.
+//! longer than a moment, and a few in each turn if the poller never does. All waits are
+//! swept once a second while the hub is active, which finds descriptors that were closed
+//! while waited for.
+//!
+//! The calls that read and write themselves leave word here of what they found: that a
+//! descriptor is empty, so that the next read need not try first, and whether it is a
+//! socket. All that is a hint: a wrong one costs a system call.
 //!
 //! An event carries descriptor and generation; events of an older generation (a
 //! dup'ed description that lives on) are dropped.
@@ -60,6 +65,9 @@ const BATCH: usize = 256;
 const SWEEP_STEP: usize = 128;
 /// So many waits are verified in a turn when the poller does not sleep.
 const VERIFY_STEP: usize = 4;
+/// So long an event may take that proves a registration for nothing. In a dialogue it comes
+/// sooner, and each wait is spared the two system calls of a verification.
+pub const MOMENT_NS: i64 = 1_000_000;
 const SWEEP_EVERY_NS: i64 = 1_000_000_000;
 /// How soon to try again when there is no descriptor for an epoll.
 const NAP_NS: i64 = 1_000_000;
@@ -125,13 +133,51 @@ struct Slot {
     armed: u32,
     registered: bool,
     unverified: bool,
+    /// It is in the queue of the unverified.
+    queued: bool,
+    /// What was read last was all there was.
+    drained: bool,
+    nature: Nature,
     /// Events in a row that nobody waited for.
     unwanted: u8,
     generation: u32,
+    /// When the last wait began that was not verified at once.
+    since: i64,
+    /// How often this number has been closed or given out by calls of ours.
+    life: u32,
 }
 
-const EMPTY: Slot =
-    Slot { first: std::ptr::null(), armed: 0, registered: false, unverified: false, unwanted: 0, generation: 0 };
+const EMPTY: Slot = Slot {
+    first: std::ptr::null(),
+    armed: 0,
+    registered: false,
+    unverified: false,
+    queued: false,
+    drained: false,
+    nature: Nature::Unknown,
+    unwanted: 0,
+    generation: 0,
+    since: 0,
+    life: 0,
+};
+
+/// How a descriptor is read and written without blocking.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Nature {
+    /// Perhaps a socket: each call can be told not to wait.
+    Unknown,
+    /// A pipe or the like, or a file: RWF_NOWAIT does it.
+    NoWait,
+    /// Something that can only be waited for before it is read or written.
+    Plain,
+}
+
+/// What a call is to do first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Advice {
+    Try,
+    Wait,
+}
 
 /// An event that nobody waits for comes again with every poll. It is borne so often:
 /// mostly whoever was told of it has just not had its turn to read, and would have to
@@ -266,6 +312,8 @@ pub struct Poller {
     linked: Cell<usize>,
     events: UnsafeCell<Vec<libc::epoll_event>>,
     unverified: UnsafeCell<VecDeque<RawFd>>,
+    /// When the hub polled last.
+    polled_at: Cell<i64>,
     sweep_at: Cell<i64>,
     sweep_from: Cell<usize>,
     active_since_sweep: Cell<bool>,
@@ -328,6 +376,7 @@ impl Poller {
             linked: Cell::new(0),
             events: UnsafeCell::new(vec![libc::epoll_event { events: 0, u64: 0 }; BATCH]),
             unverified: UnsafeCell::new(VecDeque::new()),
+            polled_at: Cell::new(0),
             sweep_at: Cell::new(0),
             sweep_from: Cell::new(0),
             active_since_sweep: Cell::new(false),
@@ -380,10 +429,17 @@ impl Poller {
         unsafe { &mut *self.slots.get() }
     }
 
+    /// Each once; some have been verified since, by an event.
     #[allow(clippy::mut_from_ref)]
     fn unverified(&self) -> &mut VecDeque<RawFd> {
         // SAFETY: as for `slots`.
         unsafe { &mut *self.unverified.get() }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    fn slot(&self, fd: RawFd) -> Option<&mut Slot> {
+        self.slots().get_mut(usize::try_from(fd).ok()?)
     }
 
     fn control(&self, op: i32, fd: RawFd, wanted: u32) -> Result<()> {
@@ -429,8 +485,8 @@ impl Poller {
         // A watcher has a wait of its own in what never blocks: it must know at once.
         let trusting = slot.registered && all & !slot.armed == 0 && !node.persistent.get();
         if trusting {
-            if !slot.unverified {
-                slot.unverified = true;
+            (slot.unverified, slot.since) = (true, self.polled_at.get());
+            if !std::mem::replace(&mut slot.queued, true) {
                 self.unverified().push_back(fd);
             }
         } else if self.rearm(fd, all)? == Added::AlwaysReady {
@@ -451,11 +507,65 @@ impl Poller {
         }
     }
 
+    /// What a call does first that wants to read or write `fd`.
+    #[inline(always)]
+    pub fn advice(&self, fd: RawFd, wanted: u32) -> Advice {
+        let Some(slot) = self.slot(fd) else { return Advice::Try };
+        let is_empty = wanted == READ && slot.drained && slot.registered;
+        // Who comes while another waits is told so when it waits as well.
+        let is_taken = !slot.first.is_null() && slot.nodes().any(|n| n.exclusive.get() && n.wanted.get() & wanted != 0);
+        if is_empty || is_taken { Advice::Wait } else { Advice::Try }
+    }
+
+    /// `fd` was read; whether that was all there was.
+    #[inline(always)]
+    pub fn has_read(&self, fd: RawFd, all: bool) {
+        if let Some(slot) = self.slot(fd) {
+            slot.drained = all;
+        }
+    }
+
+    #[inline(always)]
+    pub fn nature(&self, fd: RawFd) -> Nature {
+        self.slot(fd).map_or(Nature::Unknown, |s| s.nature)
+    }
+
+    /// EBADF, ENOMEM.
+    pub fn set_nature(&self, fd: RawFd, nature: Nature) -> Result<()> {
+        self.slot_for(fd)?.nature = nature;
+        Ok(())
+    }
+
+    /// Changes when the number is closed or given out by a call of ours. A greenlet that
+    /// was woken for `fd` sees by it whether that is still what it waited for.
+    #[inline(always)]
+    pub fn life(&self, fd: RawFd) -> u32 {
+        self.slot(fd).map_or(0, |s| s.life)
+    }
+
+    /// The kernel has just given out this number: what is known of it is of another file.
+    pub fn is_new(&self, fd: RawFd) {
+        let Some(slot) = self.slot(fd) else { return };
+        slot.life = slot.life.wrapping_add(1);
+        slot.nodes().for_each(|node| self.tell(node, GONE));
+        self.is_unarmed(fd);
+    }
+
+    /// The owner of `fd` is about to close it: everybody who waits for it fails with
+    /// EBADF, watchers too; how many.
+    pub fn closes(&self, fd: RawFd) -> usize {
+        let Some(slot) = self.slot(fd) else { return 0 };
+        slot.life = slot.life.wrapping_add(1);
+        let told = slot.nodes().map(|node| self.tell(node, GONE)).count();
+        self.forget(fd);
+        told
+    }
+
     /// Before its owner closes `fd`, which nobody waits for any more: takes back the
     /// registration, which would live on with a copy of `fd` in a forked child.
     pub fn forget(&self, fd: RawFd) {
         let slot = &mut self.slots()[fd as usize];
-        slot.unverified = false;
+        (slot.unverified, slot.drained, slot.nature) = (false, false, Nature::Unknown);
         slot.armed = 0;
         if std::mem::take(&mut slot.registered) {
             let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
@@ -511,6 +621,7 @@ impl Poller {
     fn is_unarmed(&self, fd: RawFd) {
         let slot = &mut self.slots()[fd as usize];
         (slot.registered, slot.armed, slot.unverified) = (false, 0, false);
+        (slot.drained, slot.nature) = (false, Nature::Unknown);
     }
 
     /// The description that `fd` named is gone, and who waits for it is told. Who began
@@ -663,20 +774,37 @@ impl Poller {
         !self.unverified().is_empty()
     }
 
-    /// Verifies such waits: all of them before a sleep, otherwise a few, the oldest
-    /// first, so that none is left for ever when the poller never sleeps.
-    pub fn verify(&self, all: bool) {
-        let count = self.unverified().len();
-        for _ in 0..if all { count } else { count.min(VERIFY_STEP) } {
+    /// The hub has polled at this time.
+    #[inline]
+    pub fn polled(&self, now: i64) {
+        self.polled_at.set(now);
+    }
+
+    /// Verifies such waits, all of them: before a sleep.
+    pub fn verify(&self) {
+        self.verify_some(self.unverified().len(), i64::MAX);
+    }
+
+    /// Verifies a few of those that have waited for a moment, so that none is left for
+    /// ever when the poller never sleeps.
+    pub fn verify_old(&self, now: i64) {
+        self.verify_some(self.unverified().len().min(VERIFY_STEP), now - MOMENT_NS);
+    }
+
+    fn verify_some(&self, count: usize, before: i64) {
+        for _ in 0..count {
             let Some(fd) = self.unverified().pop_front() else { return };
             let slot = &mut self.slots()[fd as usize];
+            slot.queued = false;
             if slot.first.is_null() {
                 slot.unverified = false;
-            } else if slot.unverified {
+            } else if slot.unverified && slot.since < before {
                 self.look_again(fd);
             }
-            if self.slots()[fd as usize].unverified {
-                self.unverified().push_back(fd); // it could not be verified now
+            let slot = &mut self.slots()[fd as usize];
+            if slot.unverified {
+                slot.queued = true; // too young, or it could not be verified now
+                self.unverified().push_back(fd);
             }
         }
     }
@@ -783,7 +911,7 @@ mod tests {
         for _ in 0..3 {
             let n = FdNode::new(notify);
             p.add(&n, a.as_raw_fd(), READ).unwrap();
-            p.verify(true);
+            p.verify();
             assert_eq!(p.poll(Some(0)), Ok(1));
             assert_eq!(n.got.get(), READ);
             a.read_exact(&mut [0]).unwrap();
@@ -820,7 +948,7 @@ mod tests {
         assert_eq!(p.add(&new, fd, READ), Ok(Added::Waiting));
         assert_eq!(old.got.get(), GONE);
         d.write_all(b"x").unwrap();
-        p.verify(true);
+        p.verify();
         p.poll(Some(0)).unwrap();
         assert_eq!(new.got.get(), READ);
     }
@@ -854,7 +982,7 @@ mod tests {
                 p.sweep(1);
                 p.sweep(1 + SWEEP_EVERY_NS);
             } else {
-                p.verify(true);
+                p.verify();
             }
             assert_eq!(wake_code(old.got.get()), Error::BADF.code());
             assert_eq!((new.got.get(), new.is_linked()), (READ, false));
@@ -873,7 +1001,7 @@ mod tests {
         // SAFETY: both are open descriptors of this test.
         assert_eq!(unsafe { libc::dup2(p.epoll_fd.get(), fd) }, fd);
         assert_eq!(p.add(&n, fd, READ), Ok(Added::Waiting)); // it trusts
-        p.verify(true);
+        p.verify();
         assert_eq!((wake_code(n.got.get()), n.is_linked()), (Error::INVAL.code(), false));
     }
 

@@ -3,6 +3,8 @@
 //! Under the feature `fault-injection` a test can make the n-th of these calls
 //! fail (`fault::fail_at`), to see that each failure leaves everything as it was.
 
+pub mod descriptor;
+
 use crate::error::{Error, Result};
 use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::RawFd;
@@ -21,6 +23,12 @@ pub enum Call {
     PidFd,
     EventFd,
     Sigaction,
+    /// A new descriptor of any kind.
+    Open,
+    /// Bytes to or from a descriptor.
+    Transfer,
+    /// A question about a socket, or a change to it.
+    Socket,
 }
 
 #[cfg(feature = "fault-injection")]
@@ -28,7 +36,7 @@ pub mod fault {
     //! Counts down over all fallible calls of the process and fails the one that
     //! reaches zero, once.
     use super::Call;
-    use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::SeqCst};
+    use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering::SeqCst};
 
     static COUNTDOWN: AtomicI64 = AtomicI64::new(-1);
     static FAILED: AtomicU32 = AtomicU32::new(u32::MAX);
@@ -43,6 +51,26 @@ pub mod fault {
     pub fn disarm() -> bool {
         COUNTDOWN.store(-1, SeqCst);
         FAILED.load(SeqCst) != u32::MAX
+    }
+
+    static LONGEST: AtomicUsize = AtomicUsize::new(usize::MAX);
+    static INTERRUPT_EVERY: AtomicU32 = AtomicU32::new(0);
+    static TRANSFERS: AtomicU32 = AtomicU32::new(0);
+
+    /// Lets no read or write move more than `longest` bytes, and each `interrupt_every`-th
+    /// of them (0: none) be interrupted first.
+    pub fn disturb(longest: usize, interrupt_every: u32) {
+        LONGEST.store(longest, SeqCst);
+        INTERRUPT_EVERY.store(interrupt_every, SeqCst);
+    }
+
+    pub(super) fn longest() -> usize {
+        LONGEST.load(SeqCst)
+    }
+
+    pub(super) fn interrupts() -> bool {
+        let every = INTERRUPT_EVERY.load(SeqCst);
+        every > 0 && TRANSFERS.fetch_add(1, SeqCst) % every == 0
     }
 
     pub(super) fn hit(call: Call) -> bool {
@@ -60,7 +88,7 @@ pub fn may_fail(_call: Call) -> Result<()> {
     #[cfg(feature = "fault-injection")]
     if fault::hit(_call) {
         return Err(match _call {
-            Call::Poller | Call::PidFd | Call::EventFd => Error::from_errno(libc::EMFILE),
+            Call::Poller | Call::PidFd | Call::EventFd | Call::Open => Error::from_errno(libc::EMFILE),
             Call::Thread => Error::AGAIN,
             _ => Error::NOMEM,
         });

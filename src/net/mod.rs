@@ -1,0 +1,5 @@
+//! Sockets: addresses, the calls, the options.
+
+pub mod address;
+pub mod option;
+pub mod socket;

@@ -1,0 +1,1 @@
+//! Options of sockets by names of ours.

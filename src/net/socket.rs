@@ -1,0 +1,219 @@
+//! The calls on sockets, each of which parks one greenlet and no thread.
+//!
+//! Descriptors made here are non-blocking and closed on exec. Those of others may be
+//! blocking: only connect has to change that, for as long as its system call takes.
+
+use super::address::Address;
+use crate::error::{Error, Result};
+use crate::hub::Hub;
+use crate::poller::{READ, WRITE};
+use crate::rw::Known;
+use crate::sys::descriptor as sys;
+use crate::time::{Deadline, after};
+use libc::{c_int, c_void, msghdr, sockaddr, socklen_t};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// How long to wait before a Unix listener without room is tried again, at first and at most.
+const FULL_BACKLOG_NS: (i64, i64) = (1_000_000, 50_000_000);
+
+/// What accept(2) reports of a connection that has broken already, or of its network.
+const BROKEN: [c_int; 9] = [
+    libc::ECONNABORTED,
+    libc::EPROTO,
+    libc::ENETDOWN,
+    libc::ENOPROTOOPT,
+    libc::EHOSTDOWN,
+    libc::ENONET,
+    libc::EHOSTUNREACH,
+    libc::ENETUNREACH,
+    libc::ETIMEDOUT,
+];
+
+/// A hub that exists forgets what it knew of a number that has just been given out.
+fn known_as_new(fd: OwnedFd) -> OwnedFd {
+    if let Some(hub) = Hub::existing() {
+        hub.poller().is_new(fd.as_raw_fd());
+    }
+    fd
+}
+
+pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Result<OwnedFd> {
+    sys::socket(domain, kind, protocol).map(known_as_new)
+}
+
+pub fn socketpair(domain: c_int, kind: c_int, protocol: c_int) -> Result<[OwnedFd; 2]> {
+    Ok(sys::socketpair(domain, kind, protocol)?.map(known_as_new))
+}
+
+pub fn pipe() -> Result<[OwnedFd; 2]> {
+    Ok(sys::pipe()?.map(known_as_new))
+}
+
+pub fn bind(fd: RawFd, address: &Address) -> Result<()> {
+    // SAFETY: its own pointer and length.
+    unsafe { sys::bind(fd, address.as_ptr(), address.len()) }
+}
+
+pub fn listen(fd: RawFd, backlog: c_int) -> Result<()> {
+    sys::listen(fd, backlog)
+}
+
+pub fn shutdown(fd: RawFd, how: c_int) -> Result<()> {
+    sys::shutdown(fd, how)
+}
+
+pub fn local_address(fd: RawFd) -> Result<Address> {
+    // SAFETY: `filled` gives room and its size.
+    Ok(Address::filled(|at, len| unsafe { sys::local_address(fd, at, len) })?.1)
+}
+
+pub fn peer_address(fd: RawFd) -> Result<Address> {
+    // SAFETY: as above.
+    Ok(Address::filled(|at, len| unsafe { sys::peer_address(fd, at, len) })?.1)
+}
+
+/// connect(2) that does not wait, whatever the descriptor's flags.
+fn begin_connect(fd: RawFd, address: &Address) -> Result<()> {
+    // SAFETY: its own pointer and length.
+    let connect = || unsafe { sys::connect(fd, address.as_ptr(), address.len()) };
+    if sys::is_nonblocking(fd)? {
+        return connect();
+    }
+    sys::set_nonblocking(fd, true)?;
+    let begun = connect();
+    let _ = sys::set_nonblocking(fd, false);
+    begun
+}
+
+/// What became of a connection in the making: EAGAIN when nothing has yet.
+fn connected(fd: RawFd) -> Result<()> {
+    match sys::get_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_ERROR)? {
+        0 => {}
+        errno => return Err(Error::from_errno(errno)),
+    }
+    match peer_address(fd) {
+        Ok(_) => Ok(()),
+        Err(e) if e == Error::from_errno(libc::ENOTCONN) => Err(Error::AGAIN),
+        Err(e) => Err(e),
+    }
+}
+
+/// Connects. EINPROGRESS when the deadline is "now" and it has only begun. What was begun
+/// goes on when this fails by its deadline or a kill: the caller closes the descriptor.
+pub fn connect(hub: &Hub, fd: RawFd, address: &Address, deadline: Deadline) -> Result<()> {
+    if !deadline.is_now() {
+        hub.check()?;
+    }
+    let mut pause = FULL_BACKLOG_NS.0;
+    loop {
+        match begin_connect(fd, address) {
+            Ok(()) => return Ok(()),
+            Err(Error::INPROGRESS | Error::INTR) => break,
+            // A Unix listener whose backlog is full. Nothing tells when it has room.
+            Err(Error::AGAIN) if !deadline.is_now() => {
+                let again = Deadline::from_raw(after(pause));
+                if again > deadline {
+                    hub.sleep_until(deadline)?;
+                    return Err(Error::TIMEDOUT);
+                }
+                hub.sleep_until(again)?;
+                pause = (2 * pause).min(FULL_BACKLOG_NS.1);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    if deadline.is_now() {
+        return Err(Error::INPROGRESS);
+    }
+    loop {
+        match hub.wait_to_try(fd, WRITE, deadline) {
+            Ok(_) => {}
+            // Made is made, however late we are.
+            Err(Error::TIMEDOUT) => {
+                return connected(fd).map_err(|e| if e == Error::AGAIN { Error::TIMEDOUT } else { e });
+            }
+            Err(e) => return Err(e),
+        }
+        match connected(fd) {
+            Err(Error::AGAIN) => {}
+            done => return done,
+        }
+    }
+}
+
+/// The next connection, and who it is from.
+pub fn accept(hub: &Hub, fd: RawFd, deadline: Deadline) -> Result<(OwnedFd, Address)> {
+    let mut accepted = None;
+    let is_safe = sys::is_nonblocking(fd)?;
+    hub.until_done(fd, READ, deadline, |known| {
+        // A listener that is blocking is waited for first.
+        if known == Known::Nothing && !is_safe {
+            crate::io::look(fd, READ)?;
+        }
+        // SAFETY: `filled` gives room and its size.
+        match Address::filled(|at, len| unsafe { sys::accept(fd, at, len) }) {
+            Ok(new) => {
+                accepted = Some(new);
+                Ok(0)
+            }
+            Err(e) if BROKEN.contains(&-e.code()) => Err(Error::AGAIN),
+            Err(e) => Err(e),
+        }
+    })?;
+    let (new, address) = accepted.ok_or(Error::AGAIN)?;
+    hub.poller().is_new(new.as_raw_fd());
+    Ok((new, address))
+}
+
+// ---- messages ------------------------------------------------------------------------
+// The pointers are the caller's, who leaves what they point to alone meanwhile; the kernel
+// checks them.
+
+#[inline(always)]
+pub fn recv(hub: &Hub, fd: RawFd, at: *mut c_void, len: usize, flags: c_int, deadline: Deadline) -> Result<usize> {
+    hub.until_done(fd, READ, deadline, |_| {
+        let n = sys::recv(fd, at, len, flags)?;
+        // A peek leaves what it saw; a datagram's length says nothing of the next one, but
+        // then the wait is short.
+        let all = n < len && n > 0 && flags & (libc::MSG_PEEK | libc::MSG_OOB | libc::MSG_TRUNC) == 0;
+        hub.poller().has_read(fd, all);
+        Ok(n)
+    })
+}
+
+#[inline(always)]
+pub fn send(hub: &Hub, fd: RawFd, at: *const c_void, len: usize, flags: c_int, deadline: Deadline) -> Result<usize> {
+    hub.until_done(fd, WRITE, deadline, |_| sys::send(fd, at, len, flags))
+}
+
+/// `from` and `from_len` as for recvfrom(2).
+pub fn recvfrom(
+    hub: &Hub,
+    fd: RawFd,
+    (at, len): (*mut c_void, usize),
+    flags: c_int,
+    (from, from_len): (*mut sockaddr, *mut socklen_t),
+    deadline: Deadline,
+) -> Result<usize> {
+    hub.until_done(fd, READ, deadline, |_| sys::recvfrom(fd, at, len, flags, from, from_len))
+}
+
+/// `to` and `to_len` as for sendto(2).
+pub fn sendto(
+    hub: &Hub,
+    fd: RawFd,
+    (at, len): (*const c_void, usize),
+    flags: c_int,
+    (to, to_len): (*const sockaddr, socklen_t),
+    deadline: Deadline,
+) -> Result<usize> {
+    hub.until_done(fd, WRITE, deadline, |_| sys::sendto(fd, at, len, flags, to, to_len))
+}
+
+pub fn recvmsg(hub: &Hub, fd: RawFd, message: *mut msghdr, flags: c_int, deadline: Deadline) -> Result<usize> {
+    hub.until_done(fd, READ, deadline, |_| sys::recvmsg(fd, message, flags))
+}
+
+pub fn sendmsg(hub: &Hub, fd: RawFd, message: *const msghdr, flags: c_int, deadline: Deadline) -> Result<usize> {
+    hub.until_done(fd, WRITE, deadline, |_| sys::sendmsg(fd, message, flags))
+}

@@ -1,0 +1,298 @@
+//! Reading and writing descriptors of every kind.
+//!
+//! ```text
+//! try ---- done --------------------------------> what came of it
+//!  ^ \     nothing there, no room
+//!  |  +--> wait, until it is ready or the deadline passes
+//!  +-------+
+//! ```
+//!
+//! A descriptor's flags stay as they are. A socket is told with each call not to wait,
+//! pipes and most others by RWF_NOWAIT; what takes neither (inotify, some terminals) is
+//! waited for first, and then read, or written in pieces that fit where poll(2) sees
+//! room. The poller keeps what was found out about a descriptor, as a hint.
+//!
+//! After a read that had less than it asked for the next one waits without trying. A
+//! greenlet that never has to wait gives way when its turn is used up.
+
+use crate::error::{Error, Result};
+use crate::hub::Hub;
+use crate::io::look;
+use crate::poller::{Added, Advice, Nature, READ, WRITE};
+use crate::sys::descriptor as sys;
+use crate::time::Deadline;
+use libc::iovec;
+use std::os::fd::RawFd;
+
+/// What is known when an operation is tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Known {
+    /// Nothing: it must not block.
+    Nothing,
+    /// poll(2) has said that it is ready.
+    Ready,
+    /// It can not be waited for: a file.
+    Never,
+}
+
+impl Hub {
+    /// Whoever never has to wait lets others run now and then.
+    #[inline(always)]
+    fn take_turn(&self) -> Result<()> {
+        match self.budget.get() {
+            0 if !self.in_callback() => self.yield_now(),
+            0 => Ok(()),
+            left => {
+                self.budget.set(left - 1);
+                Ok(())
+            }
+        }
+    }
+
+    /// Tries an operation on `fd` until it is done; EAGAIN means that it has to wait for
+    /// `wanted` (READ, WRITE). EBADF, EBUSY, ETIMEDOUT, and those of `park`.
+    #[inline(always)]
+    pub fn until_done(
+        &self,
+        fd: RawFd,
+        wanted: u32,
+        deadline: Deadline,
+        mut attempt: impl FnMut(Known) -> Result<usize>,
+    ) -> Result<usize> {
+        if deadline.is_now() {
+            return self.at_once(fd, wanted, attempt);
+        }
+        self.check()?;
+        self.take_turn()?;
+        if self.poller().advice(fd, wanted) == Advice::Try {
+            match attempt(Known::Nothing) {
+                Err(Error::AGAIN) => {}
+                done => return done,
+            }
+        }
+        loop {
+            let known = match self.wait_to_try(fd, wanted, deadline) {
+                Ok(Added::Waiting) => Known::Ready,
+                Ok(Added::AlwaysReady) => Known::Never,
+                // What can be done is done, however late we are.
+                Err(Error::TIMEDOUT) => {
+                    return self.at_once(fd, wanted, attempt).map_err(|e| match e {
+                        Error::AGAIN => Error::TIMEDOUT,
+                        other => other,
+                    });
+                }
+                Err(e) => return Err(e),
+            };
+            match attempt(known) {
+                Err(Error::AGAIN) => {}
+                done => return done,
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn at_once(&self, fd: RawFd, wanted: u32, mut attempt: impl FnMut(Known) -> Result<usize>) -> Result<usize> {
+        match attempt(Known::Nothing) {
+            Err(Error::AGAIN) if self.poller().nature(fd) != Nature::Unknown => {}
+            done => return done,
+        }
+        if sys::is_file(fd) {
+            return attempt(Known::Never);
+        }
+        look(fd, wanted)?;
+        attempt(Known::Ready)
+    }
+}
+
+/// Whether a failure says that a file can not be read or written like this.
+fn is_refusal(e: Error) -> bool {
+    matches!(e, Error::OPNOTSUPP | Error::NOSYS | Error::INVAL)
+}
+
+/// Tries `nowait`; where that is not to be had, `plain` when it is known to be ready.
+#[cold]
+#[inline(never)]
+fn try_other(
+    hub: &Hub,
+    fd: RawFd,
+    known: Known,
+    nowait: impl FnOnce() -> Result<usize>,
+    plain: impl FnOnce() -> Result<usize>,
+) -> Result<usize> {
+    let poller = hub.poller();
+    if known == Known::Never {
+        return plain();
+    }
+    if poller.nature(fd) != Nature::Plain {
+        match nowait() {
+            Err(e) if is_refusal(e) => poller.set_nature(fd, Nature::Plain)?,
+            done => {
+                if poller.nature(fd) != Nature::NoWait {
+                    poller.set_nature(fd, Nature::NoWait)?;
+                }
+                return done;
+            }
+        }
+    }
+    if known == Known::Ready { plain() } else { Err(Error::AGAIN) }
+}
+
+fn total(iov: &[iovec]) -> usize {
+    iov.iter().fold(0usize, |all, one| all.saturating_add(one.iov_len))
+}
+
+fn one(at: *const u8, len: usize) -> [iovec; 1] {
+    [iovec { iov_base: at.cast_mut().cast(), iov_len: len }]
+}
+
+/// One try to read; EAGAIN when there is nothing.
+#[inline(always)]
+pub fn try_read(hub: &Hub, fd: RawFd, at: *mut u8, len: usize, known: Known) -> Result<usize> {
+    let mut result = Err(Error::NOTSOCK);
+    if hub.poller().nature(fd) == Nature::Unknown {
+        result = sys::recv(fd, at.cast(), len, 0);
+    }
+    if result == Err(Error::NOTSOCK) {
+        result = try_other(hub, fd, known, || sys::read_nowait(fd, &one(at, len)), || sys::read(fd, &one(at, len)));
+    }
+    if let Ok(n) = result {
+        hub.poller().has_read(fd, n < len && n > 0);
+    }
+    result
+}
+
+fn try_readv(hub: &Hub, fd: RawFd, iov: &[iovec], known: Known) -> Result<usize> {
+    let mut result = Err(Error::NOTSOCK);
+    if hub.poller().nature(fd) == Nature::Unknown {
+        result = sys::recvv(fd, iov);
+    }
+    if result == Err(Error::NOTSOCK) {
+        result = try_other(hub, fd, known, || sys::read_nowait(fd, iov), || sys::read(fd, iov));
+    }
+    if let Ok(n) = result {
+        hub.poller().has_read(fd, n < total(iov) && n > 0);
+    }
+    result
+}
+
+/// One try to write; EAGAIN when there is no room.
+#[inline(always)]
+pub fn try_write(hub: &Hub, fd: RawFd, at: *const u8, len: usize, known: Known) -> Result<usize> {
+    let mut result = Err(Error::NOTSOCK);
+    if hub.poller().nature(fd) == Nature::Unknown {
+        result = sys::send(fd, at.cast(), len, 0);
+    }
+    if result == Err(Error::NOTSOCK) {
+        return try_writev_other(hub, fd, &one(at, len), known);
+    }
+    result
+}
+
+pub fn try_writev(hub: &Hub, fd: RawFd, iov: &[iovec], known: Known) -> Result<usize> {
+    let mut result = Err(Error::NOTSOCK);
+    if hub.poller().nature(fd) == Nature::Unknown {
+        result = sys::sendv(fd, iov);
+    }
+    if result == Err(Error::NOTSOCK) {
+        return try_writev_other(hub, fd, iov, known);
+    }
+    result
+}
+
+#[cold]
+fn try_writev_other(hub: &Hub, fd: RawFd, iov: &[iovec], known: Known) -> Result<usize> {
+    try_other(
+        hub,
+        fd,
+        known,
+        || sys::write_nowait(fd, iov),
+        || match known {
+            Known::Never => sys::write(fd, iov),
+            // More than poll(2) has promised room for might wait.
+            _ => {
+                sys::write(fd, &iov.first().map(|v| [iovec { iov_len: v.iov_len.min(PIECE), ..*v }]).unwrap_or(NOTHING))
+            }
+        },
+    )
+}
+
+const PIECE: usize = libc::PIPE_BUF;
+const NOTHING: [iovec; 1] = [iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }];
+
+/// Reads what is there, at least a byte; 0 at the end.
+///
+/// `at` points to `len` bytes that stay the caller's while it waits; the kernel checks them.
+#[inline(always)]
+pub fn read_at(hub: &Hub, fd: RawFd, at: *mut u8, len: usize, deadline: Deadline) -> Result<usize> {
+    hub.until_done(fd, READ, deadline, |known| try_read(hub, fd, at, len, known))
+}
+
+/// Writes at least a byte.
+///
+/// `at` is as for `read_at`.
+#[inline(always)]
+pub fn write_at(hub: &Hub, fd: RawFd, at: *const u8, len: usize, deadline: Deadline) -> Result<usize> {
+    hub.until_done(fd, WRITE, deadline, |known| try_write(hub, fd, at, len, known))
+}
+
+pub fn read(hub: &Hub, fd: RawFd, buffer: &mut [u8], deadline: Deadline) -> Result<usize> {
+    read_at(hub, fd, buffer.as_mut_ptr(), buffer.len(), deadline)
+}
+
+pub fn write(hub: &Hub, fd: RawFd, data: &[u8], deadline: Deadline) -> Result<usize> {
+    write_at(hub, fd, data.as_ptr(), data.len(), deadline)
+}
+
+/// As `read`, into several buffers.
+pub fn readv(hub: &Hub, fd: RawFd, iov: &[iovec], deadline: Deadline) -> Result<usize> {
+    hub.until_done(fd, READ, deadline, |known| try_readv(hub, fd, iov, known))
+}
+
+/// As `write`, from several buffers.
+pub fn writev(hub: &Hub, fd: RawFd, iov: &[iovec], deadline: Deadline) -> Result<usize> {
+    hub.until_done(fd, WRITE, deadline, |known| try_writev(hub, fd, iov, known))
+}
+
+/// Moves all of `len` bytes piece by piece; how many, and why no more. EBADF when `fd`
+/// has been closed between two pieces.
+#[inline(always)]
+fn all(hub: &Hub, fd: RawFd, len: usize, mut piece: impl FnMut(usize) -> Result<usize>) -> (usize, Result<()>) {
+    let (mut done, life) = (0, hub.poller().life(fd));
+    while done < len {
+        match piece(done) {
+            Ok(0) => return (done, Err(Error::PIPE)),
+            Ok(n) => done += n,
+            Err(e) => return (done, Err(e)),
+        }
+        if done < len && hub.poller().life(fd) != life {
+            return (done, Err(Error::BADF));
+        }
+    }
+    (done, Ok(()))
+}
+
+/// Reads `buffer` full; how much was read, and why no more: EPIPE at the end.
+pub fn read_exact(hub: &Hub, fd: RawFd, at: *mut u8, len: usize, deadline: Deadline) -> (usize, Result<()>) {
+    all(hub, fd, len, |done| read_at(hub, fd, at.wrapping_add(done), len - done, deadline))
+}
+
+/// Writes everything; how much was written, and why no more.
+pub fn write_all_at(hub: &Hub, fd: RawFd, at: *const u8, len: usize, deadline: Deadline) -> (usize, Result<()>) {
+    all(hub, fd, len, |done| write_at(hub, fd, at.wrapping_add(done), len - done, deadline))
+}
+
+pub fn write_all(hub: &Hub, fd: RawFd, data: &[u8], deadline: Deadline) -> (usize, Result<()>) {
+    write_all_at(hub, fd, data.as_ptr(), data.len(), deadline)
+}
+
+/// Wakes everybody of this hub who waits for `fd` with EBADF, and closes it; how many
+/// there were. EBADF.
+pub fn close(hub: &Hub, fd: RawFd) -> Result<usize> {
+    if fd < 0 {
+        return Err(Error::BADF);
+    }
+    let told = hub.poller().closes(fd);
+    sys::close(fd)?;
+    Ok(told)
+}
