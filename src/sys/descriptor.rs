@@ -56,19 +56,19 @@ fn fewer(iov: &[iovec]) -> ([iovec; 1], usize) {
 // ---- sockets: each call can be told not to wait ------------------------------------
 
 #[inline(always)]
-pub fn recv(fd: RawFd, at: *mut c_void, len: usize, flags: c_int) -> Result<usize> {
+pub(crate) fn recv(fd: RawFd, at: *mut c_void, len: usize, flags: c_int) -> Result<usize> {
     // SAFETY: the caller's buffer; the kernel checks it.
     moved(|| unsafe { libc::recv(fd, at, most(len), flags | libc::MSG_DONTWAIT) })
 }
 
 #[inline(always)]
-pub fn send(fd: RawFd, at: *const c_void, len: usize, flags: c_int) -> Result<usize> {
+pub(crate) fn send(fd: RawFd, at: *const c_void, len: usize, flags: c_int) -> Result<usize> {
     // SAFETY: as above.
     moved(|| unsafe { libc::send(fd, at, most(len), flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }
 
 /// The sender's address goes to `from`, `from_len` bytes of it at most, if they are not NULL.
-pub fn recvfrom(
+pub(crate) fn recvfrom(
     fd: RawFd,
     at: *mut c_void,
     len: usize,
@@ -80,7 +80,7 @@ pub fn recvfrom(
     moved(|| unsafe { libc::recvfrom(fd, at, most(len), flags | libc::MSG_DONTWAIT, from, from_len) })
 }
 
-pub fn sendto(
+pub(crate) fn sendto(
     fd: RawFd,
     at: *const c_void,
     len: usize,
@@ -93,12 +93,12 @@ pub fn sendto(
     moved(|| unsafe { libc::sendto(fd, at, most(len), flags, to, to_len) })
 }
 
-pub fn recvmsg(fd: RawFd, message: *mut msghdr, flags: c_int) -> Result<usize> {
+pub(crate) fn recvmsg(fd: RawFd, message: *mut msghdr, flags: c_int) -> Result<usize> {
     // SAFETY: the caller's message; the kernel checks what it points to.
     moved(|| unsafe { libc::recvmsg(fd, message, flags | libc::MSG_DONTWAIT) })
 }
 
-pub fn sendmsg(fd: RawFd, message: *const msghdr, flags: c_int) -> Result<usize> {
+pub(crate) fn sendmsg(fd: RawFd, message: *const msghdr, flags: c_int) -> Result<usize> {
     // SAFETY: as above.
     moved(|| unsafe { libc::sendmsg(fd, message, flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }
