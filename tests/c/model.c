@@ -1,12 +1,34 @@
 /* The objects against a model. A driver draws what to do: spawn a task that makes one blocking call, kill or interrupt
- * one, release, set, put, shut; several of these in a row before anybody else runs. A model of a few lines, which knows
- * no stacks and no nodes, does the same in its own way. Then everybody runs until nobody is ready, and whose call ended,
- * how, and in which order must be what the model says.
+ * one, release, set, put, shut, let time pass; several of these in a row before anybody else runs. A model of a few
+ * lines, which knows no stacks and no nodes, does the same in its own way. Then everybody runs until nobody is ready,
+ * and whose call ended, how, and in which order must be what the model says.
  *
- * Each storm is drawn from a seed, which is printed; WEALD_TEST_SEED=n makes all of them draw from that one. No clock is
- * looked at but by tasks whose deadline is waited for, so a seed repeats exactly.
+ * Each storm is drawn from a seed, which is printed; WEALD_TEST_SEED=n makes all of them draw from that one. The clock
+ * is the test's own and goes on when the driver says so, so a seed repeats exactly.
  */
 #include "test.h"
+
+/* ---- time ---- */
+
+static const int64_t AGE = 1000000; /* nanoseconds; nobody looks at the clock so often in one age */
+
+static int64_t age = 1, looks;
+
+/* The library's as well: what a program defines comes first. It moves a little at each look, or a sleep of the loop's
+ * would never end. */
+int clock_gettime(clockid_t id, struct timespec *t)
+{
+    int64_t ns = AGE * age + looks++;
+
+    (void)id;
+    CHECK_LT(looks, AGE / 2);
+    t->tv_sec = ns / 1000000000;
+    t->tv_nsec = ns % 1000000000;
+    return 0;
+}
+
+/* The middle of an age, which is never now. */
+static int64_t middle(int64_t of_age) { return AGE * of_age + AGE / 2; }
 
 /* ---- chance ---- */
 
@@ -34,17 +56,18 @@ struct task {
     /* What it is to do. */
     weald_greenlet g;
     enum when when;
-    int64_t deadline;
+    int64_t last; /* SOON, IN_A_SCOPE: the age in which its time is over */
     int what, item;
     /* The model. */
     enum state state;
-    int phase;   /* how many of its calls have ended */
+    int fired;   /* one of its calls has timed out */
     int killed, interrupted;
     int granted; /* it has what it waited for, and has not run since */
     int code;    /* why its wait failed, if not */
     int got;     /* the item handed to it, and its place */
     long place;
     int depth;
+    long timer; /* when its wait got its timer, to order them; 0: it has none */
 };
 
 /* A list of tasks, in order. */
@@ -56,6 +79,7 @@ static struct task tasks[TASKS];
 static struct list ready;
 static long happened[2][LOGGED]; /* what did, and what should */
 static int logged[2];
+static long timers_set;
 
 static void add(struct list *list, int t) { list->at[list->n++] = t; }
 
@@ -78,6 +102,8 @@ static int first(struct list *list)
 }
 
 enum { REALLY, IN_THE_MODEL };
+enum { SCOPE = 0xffff };
+
 static void note(int where, int t, int code, int item)
 {
     CHECK_LT(logged[where], LOGGED);
@@ -113,6 +139,8 @@ static int m_look(struct task *task)
         task->interrupted = 0;
         return WEALD_EINTR;
     }
+    if (task->when == IN_A_SCOPE && task->last < age)
+        return WEALD_ETIMEDOUT;
     return task->when == IN_A_PASSED_SCOPE ? WEALD_ETIMEDOUT : 0;
 }
 
@@ -122,18 +150,40 @@ static int m_look_before(struct task *task) { return task->when == AT_ONCE ? 0 :
 /* What it returns instead of waiting; 0: it waits. */
 static int m_limit(const struct task *task)
 {
-    return task->when == AT_ONCE ? WEALD_EAGAIN : task->when == PASSED ? WEALD_ETIMEDOUT : 0;
+    int has_passed = task->when == PASSED || (task->when == SOON && task->last < age);
+
+    return task->when == AT_ONCE ? WEALD_EAGAIN : has_passed ? WEALD_ETIMEDOUT : 0;
+}
+
+/* It waits from now on, in `list` (NULL: in none). */
+static void m_wait(int t, struct list *list, int has_a_deadline)
+{
+    struct task *task = &tasks[t];
+
+    task->state = WAITS;
+    task->timer = task->when == IN_A_SCOPE || (task->when == SOON && has_a_deadline) ? ++timers_set : 0;
+    if (list)
+        add(list, t);
+}
+
+/* Neither its deadline nor its scope ends it. */
+static void m_wait_without_limit(int t, struct list *list)
+{
+    m_wait(t, list, 0);
+    tasks[t].timer = 0;
 }
 
 static void m_note(int t, int code, int item)
 {
-    tasks[t].phase++;
+    tasks[t].fired |= code == WEALD_ETIMEDOUT;
     note(IN_THE_MODEL, t, code, item);
 }
 
 static void m_end(int t, int code, int item)
 {
     m_note(t, code, item);
+    if (tasks[t].when == IN_A_PASSED_SCOPE || tasks[t].when == IN_A_SCOPE)
+        note(IN_THE_MODEL, t, tasks[t].fired, SCOPE);
     tasks[t].state = ENDED;
 }
 
@@ -187,7 +237,7 @@ static int64_t deadline_of(int t)
     switch (tasks[t].when) {
     case AT_ONCE: return WEALD_NOW;
     case PASSED: return weald_now() - 1;
-    case SOON: return tasks[t].deadline;
+    case SOON: return middle(tasks[t].last);
     default: return WEALD_FOREVER;
     }
 }
@@ -200,10 +250,12 @@ static void *body(void *arg)
     if (tasks[t].when == IN_A_PASSED_SCOPE)
         CHECK_GT(scope = weald_timeout_start(-1), 0);
     if (tasks[t].when == IN_A_SCOPE)
-        CHECK_GT(scope = weald_timeout_start(tasks[t].deadline - weald_now()), 0);
+        CHECK_GT(scope = weald_timeout_start(middle(tasks[t].last) - weald_now()), 0);
     kind->act(t);
-    if (scope)
+    if (scope) {
+        note(REALLY, t, weald_timeout_fired(scope), SCOPE);
         CHECK_EQ(weald_close(scope), 0);
+    }
     return arg;
 }
 
@@ -218,9 +270,9 @@ static void settle(void)
     } while (stats.ready);
     CHECK_EQ(logged[REALLY], logged[IN_THE_MODEL]);
     for (int i = 0; i < logged[REALLY]; i++) {
-        CHECK_EQ(happened[REALLY][i] >> 48, happened[IN_THE_MODEL][i] >> 48);                       /* the task */
-        CHECK_EQ((int32_t)happened[REALLY][i], (int32_t)happened[IN_THE_MODEL][i]);                 /* its code */
-        CHECK_EQ(happened[REALLY][i] >> 32 & 0xffff, happened[IN_THE_MODEL][i] >> 32 & 0xffff);     /* the item */
+        CHECK_EQ(happened[REALLY][i] >> 48, happened[IN_THE_MODEL][i] >> 48);                   /* the task */
+        CHECK_EQ((int32_t)happened[REALLY][i], (int32_t)happened[IN_THE_MODEL][i]);             /* its code */
+        CHECK_EQ(happened[REALLY][i] >> 32 & 0xffff, happened[IN_THE_MODEL][i] >> 32 & 0xffff); /* the item */
     }
     logged[REALLY] = logged[IN_THE_MODEL] = 0;
     for (int t = 0; t < TASKS; t++)
@@ -234,9 +286,37 @@ static void settle(void)
     kind->compare();
 }
 
-static int has_a_clock(const struct task *task)
+/* A scope is told how long, and not until when: its time is over one look later. Equal ones come as they were set. */
+static int m_is_due_before(const struct task *a, const struct task *b)
 {
-    return task->state != NONE && (task->when == SOON || task->when == IN_A_SCOPE);
+    if (a->last != b->last)
+        return a->last < b->last;
+    return a->when != b->when ? a->when == SOON : a->timer < b->timer;
+}
+
+/* Whose timer is due next; -1: nobody's. */
+static int m_next_due(void)
+{
+    int due = -1;
+
+    for (int t = 0; t < TASKS; t++)
+        if (tasks[t].state == WAITS && tasks[t].timer && tasks[t].last < age &&
+            (due < 0 || m_is_due_before(&tasks[t], &tasks[due])))
+            due = t;
+    return due;
+}
+
+static void grow_older(void)
+{
+    settle();
+    age += 1 + below(4);
+    looks = 0;
+    CHECK_EQ(weald_sleep(50), 0); /* the loop fires all that is due before */
+    for (int t; (t = m_next_due()) >= 0;) {
+        kind->leave(t);
+        m_wake(t, WEALD_ETIMEDOUT, 0);
+    }
+    settle();
 }
 
 static void spawn_one(int what, int item)
@@ -247,7 +327,7 @@ static void spawn_one(int what, int item)
             tasks[t].what = what;
             tasks[t].item = item;
             tasks[t].when = below(3) ? NEVER : (enum when)below(WHENS);
-            tasks[t].deadline = weald_now() + WEALD_SEC(1000);
+            tasks[t].last = age + below(8);
             tasks[t].state = UNBEGUN;
             CHECK_GT(tasks[t].g = weald_spawn(body, (void *)(intptr_t)t), 0);
             add(&ready, t);
@@ -285,6 +365,8 @@ static void *drive(void *unused)
             below(6) == 0 ? torment() : kind->do_one();
         if (below(3))
             settle();
+        else if (below(8) == 0)
+            grow_older();
     }
     for (int t = 0; t < TASKS; t++)
         if (tasks[t].state != NONE) {
@@ -341,9 +423,7 @@ static void m_acquire_permit(int t)
     if (!code && permits) {
         permits--;
     } else if (!code && !(code = m_limit(&tasks[t]))) {
-        tasks[t].state = WAITS;
-        add(&waiters, t);
-        return;
+        return m_wait(t, &waiters, 1);
     }
     m_end(t, code, 0);
 }
@@ -401,8 +481,7 @@ static void m_await_event(int t)
     int code = m_look_before(&tasks[t]);
 
     if (!code && !is_set && !(code = m_limit(&tasks[t]))) {
-        tasks[t].state = WAITS;
-        return add(&waiters, t);
+        return m_wait(t, &waiters, 1);
     }
     m_end(t, code, 0);
 }
@@ -575,8 +654,7 @@ static void m_try_or_wait(int t)
     }
     if ((code = m_limit(task)))
         return m_end(t, code, 0);
-    task->state = WAITS;
-    add(task->what == PUT ? &putters : &getters, t);
+    m_wait(t, task->what == PUT ? &putters : &getters, 1);
 }
 
 static void m_use_queue(int t)
@@ -743,8 +821,7 @@ static void m_take_again(int t)
 
     task->depth = TAKES_AGAIN;
     if (owner >= 0) {
-        task->state = WAITS;
-        return add(&waiters, t);
+        return m_wait_without_limit(t, &waiters);
     }
     owner = t;
     if (task->place && listeners.n) /* told, and killed: another hears it */
@@ -761,16 +838,15 @@ static void m_own(int t)
     if ((code = m_look(task)))
         return m_let_go(t, code);
     task->depth = HOLDS;
-    task->state = WAITS;
     if (task->what == HOLD)
-        return;
+        return m_wait(t, NULL, 0);
     if (task->when == AT_ONCE)
         return m_let_go(t, WEALD_EAGAIN);
     m_hand_on();
     task->depth = LISTENS;
     if ((task->got = m_limit(task)))
         return m_take_again(t);
-    add(&listeners, t);
+    m_wait(t, &listeners, 1);
 }
 
 static void m_own_lock(int t)
@@ -784,8 +860,7 @@ static void m_own_lock(int t)
     }
     if (code || (code = m_limit(&tasks[t])))
         return m_end(t, code, TAKES);
-    tasks[t].state = WAITS;
-    add(&waiters, t);
+    m_wait(t, &waiters, 1);
 }
 
 static void m_went_on_with_lock(int t)
@@ -913,7 +988,8 @@ static void m_go_out(int t)
 
 static void be_in(int t)
 {
-    int code = tasks[t].what == READ ? weald_rwlock_read(object, deadline_of(t)) : weald_rwlock_write(object, deadline_of(t));
+    int64_t deadline = deadline_of(t);
+    int code = tasks[t].what == READ ? weald_rwlock_read(object, deadline) : weald_rwlock_write(object, deadline);
 
     note(REALLY, t, code, TAKES);
     if (code)
@@ -932,7 +1008,7 @@ static void m_stay(int t)
         return m_go_out(t);
     }
     tasks[t].depth = HOLDS;
-    tasks[t].state = WAITS;
+    m_wait(t, NULL, 0);
 }
 
 static void m_be_in(int t)
@@ -946,8 +1022,7 @@ static void m_be_in(int t)
     }
     if (code || (code = m_limit(&tasks[t])))
         return m_end(t, code, TAKES);
-    tasks[t].state = WAITS;
-    add(&waiters, t);
+    m_wait(t, &waiters, 1);
 }
 
 static void m_was_in(int t)
@@ -1038,8 +1113,7 @@ static void m_meet(int t)
     }
     arrived++;
     tasks[t].place = meeting;
-    tasks[t].state = WAITS;
-    add(&waiters, t);
+    m_wait(t, &waiters, 1);
 }
 
 /* One that was killed or interrupted breaks the meeting it came for, not the next one. */
