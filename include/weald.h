@@ -91,9 +91,6 @@ extern "C" {
  * end its wait. */
 #define WEALD_EDEADLK (-35)
 
-/* Not available on this system. */
-#define WEALD_ENOSYS (-38)
-
 /* Too much: released more often than acquired. */
 #define WEALD_EOVERFLOW (-75)
 
