@@ -1020,8 +1020,12 @@ static void m_be_in(int t)
         m_let_in(t);
         return m_stay(t);
     }
-    if (code || (code = m_limit(&tasks[t])))
+    if (code)
         return m_end(t, code, TAKES);
+    if ((code = m_limit(&tasks[t]))) {
+        m_end(t, code, TAKES);
+        return m_let_those_in_who_fit(); /* whoever gives up looks, also for one that was killed and has not run yet */
+    }
     m_wait(t, &waiters, 1);
 }
 
