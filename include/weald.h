@@ -91,9 +91,6 @@ extern "C" {
  * end its wait. */
 #define WEALD_EDEADLK (-35)
 
-/* Not available on this system. */
-#define WEALD_ENOSYS (-38)
-
 /* Too much: released more often than acquired. */
 #define WEALD_EOVERFLOW (-75)
 
@@ -333,14 +330,14 @@ const char *weald_error_message(weald_greenlet g);
  * With WEALD_NOW it is only marked; with any other deadline the call waits for its end, unless `g`
  * is the caller. May switch. Returns 0, also when it had ended before. Fails with WEALD_EBADF,
  * WEALD_EPERM (main; another thread's; a hook forbids to wait), WEALD_EINVAL (a positive reason),
- * WEALD_EWOULDBLOCK (in a callback, unless at WEALD_NOW); and, when it has been marked,
- * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK, WEALD_ENOMEM. */
+ * WEALD_EWOULDBLOCK (in a callback that would wait); and, when it has been marked, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EDEADLK, WEALD_ENOMEM. */
 int weald_kill(weald_greenlet g, int reason, int64_t deadline);
 
 /* Kills all `n` greenlets, then waits for their ends as weald_kill does. May switch. Returns 0.
  * Fails, and kills none, with WEALD_EBADF, WEALD_EPERM (main; another thread's; a hook forbids to
- * wait), WEALD_EINVAL (`gs` NULL; a positive reason), WEALD_EWOULDBLOCK (in a callback, unless at
- * WEALD_NOW); and, when all have been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK,
+ * wait), WEALD_EINVAL (`gs` NULL; a positive reason), WEALD_EWOULDBLOCK (in a callback that would
+ * wait); and, when all have been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK,
  * WEALD_ENOMEM. */
 int weald_killall(const weald_greenlet *gs, size_t n, int reason, int64_t deadline);
 
@@ -1115,7 +1112,7 @@ int weald_group_join(weald_group grp, int64_t deadline);
 
 /* Kills every member but the caller, and waits for their ends unless at WEALD_NOW. May switch.
  * Returns 0. Fails, and kills none, with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (a positive
- * reason), WEALD_EWOULDBLOCK (in a callback, unless at WEALD_NOW); and, when all have been marked,
+ * reason), WEALD_EWOULDBLOCK (in a callback that would wait); and, when all have been marked,
  * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK, WEALD_ENOMEM. */
 int weald_group_kill(weald_group grp, int reason, int64_t deadline);
 

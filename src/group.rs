@@ -223,7 +223,7 @@ impl Group {
         let me = hub.current().handle.get();
         let members: Vec<i64> = this.members.borrow().iter().copied().collect();
         let others: Vec<i64> = members.into_iter().filter(|&h| h != me).collect();
-        if !deadline.is_now() {
+        if !deadline.is_now() && !others.is_empty() {
             hub.may_park()?;
         }
         others.iter().filter_map(|&h| hub.greenlet(h).ok()).for_each(|g| hub.kill(g, reason));

@@ -944,8 +944,8 @@ impl Hub {
         self.hooks.set(hooks);
     }
 
-    /// C++ may have been loaded since the hub was made.
-    pub fn look_for_cxa(&self) {
+    /// Looks for C++, which must have been loaded by now.
+    fn look_for_cxa(&self) {
         let found = sys::cxa_globals();
         // Without C++ there is nothing to switch; a place of our own spares the test.
         self.cxa.set(if found.is_null() { self.no_cxa.get() } else { found });

@@ -117,15 +117,10 @@ pub fn errno_location() -> *mut c_int {
 
 /// The thread's block of C++ exception state, or null in a program without C++.
 pub fn cxa_globals() -> *mut [usize; 2] {
-    // SAFETY: a NUL-terminated name; the symbol, where there is one, is the C++
-    // ABI's `void *__cxa_get_globals(void)`.
-    unsafe {
-        let f = libc::dlsym(libc::RTLD_DEFAULT, c"__cxa_get_globals".as_ptr());
-        if f.is_null() {
-            return std::ptr::null_mut();
-        }
-        std::mem::transmute::<*mut c_void, extern "C" fn() -> *mut [usize; 2]>(f)()
+    unsafe extern "C" {
+        safe fn weald_cxa_globals() -> *mut c_void; // see c/cxa.c
     }
+    weald_cxa_globals().cast()
 }
 
 pub fn page_size() -> usize {

@@ -42,8 +42,6 @@ pub const WEALD_EPIPE: c_int = -32;
 /// A deadlock: the caller waits for itself; or, in main, nothing is left in this thread that could
 /// end its wait.
 pub const WEALD_EDEADLK: c_int = -35;
-/// Not available on this system.
-pub const WEALD_ENOSYS: c_int = -38;
 /// Too much: released more often than acquired.
 pub const WEALD_EOVERFLOW: c_int = -75;
 /// The thread's hub has been shut down.

@@ -369,7 +369,7 @@ pub extern "C" fn weald_error_message(g: weald_greenlet) -> *const c_char {
 /// With WEALD_NOW it is only marked; with any other deadline the call waits for its end, unless `g`
 /// is the caller. May switch. Returns 0, also when it had ended before. Fails with WEALD_EBADF,
 /// WEALD_EPERM (main; another thread's; a hook forbids to wait), WEALD_EINVAL (a positive reason),
-/// WEALD_EWOULDBLOCK (in a callback, unless at WEALD_NOW); and, when it has been marked,
+/// WEALD_EWOULDBLOCK (in a callback that would wait); and, when it has been marked,
 /// WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_kill(g: weald_greenlet, reason: c_int, deadline: i64) -> c_int {
@@ -383,7 +383,7 @@ pub extern "C" fn weald_kill(g: weald_greenlet, reason: c_int, deadline: i64) ->
         }
         let deadline = Deadline::from_raw(deadline);
         let waits = !deadline.is_now() && !std::ptr::eq(g, hub.current());
-        if waits {
+        if waits && !g.is_done() {
             hub.may_park()?;
         }
         hub.kill(g, reason);
@@ -393,8 +393,8 @@ pub extern "C" fn weald_kill(g: weald_greenlet, reason: c_int, deadline: i64) ->
 
 /// Kills all `n` greenlets, then waits for their ends as weald_kill does. May switch. Returns 0.
 /// Fails, and kills none, with WEALD_EBADF, WEALD_EPERM (main; another thread's; a hook forbids to
-/// wait), WEALD_EINVAL (`gs` NULL; a positive reason), WEALD_EWOULDBLOCK (in a callback, unless
-/// at WEALD_NOW); and, when all have been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK,
+/// wait), WEALD_EINVAL (`gs` NULL; a positive reason), WEALD_EWOULDBLOCK (in a callback that would
+/// wait); and, when all have been marked, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK,
 /// WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_killall(gs: *const weald_greenlet, n: usize, reason: c_int, deadline: i64) -> c_int {
@@ -411,15 +411,16 @@ pub extern "C" fn weald_killall(gs: *const weald_greenlet, n: usize, reason: c_i
             }
         }
         let deadline = Deadline::from_raw(deadline);
-        if !deadline.is_now() {
+        let me = hub.current().handle.get();
+        let others: Vec<i64> = gs.iter().copied().filter(|&g| g != me).collect();
+        let goes_on = |&g: &i64| hub.greenlet(g).is_ok_and(|g| !g.is_done());
+        if !deadline.is_now() && others.iter().any(goes_on) {
             hub.may_park()?;
         }
         gs.iter().filter_map(|&g| hub.greenlet(g).ok()).for_each(|g| hub.kill(g, reason));
         if deadline.is_now() {
             return Ok(());
         }
-        let me = hub.current().handle.get();
-        let others: Vec<i64> = gs.iter().copied().filter(|&g| g != me).collect();
         iwait::joinall(hub, &others, 0, false, deadline).map(|_| ())
     })
 }

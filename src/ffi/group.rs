@@ -98,7 +98,7 @@ pub extern "C" fn weald_group_join(grp: weald_group, deadline: i64) -> c_int {
 
 /// Kills every member but the caller, and waits for their ends unless at WEALD_NOW. May switch.
 /// Returns 0. Fails, and kills none, with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (a positive
-/// reason), WEALD_EWOULDBLOCK (in a callback, unless at WEALD_NOW); and, when all have been marked,
+/// reason), WEALD_EWOULDBLOCK (in a callback that would wait); and, when all have been marked,
 /// WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EDEADLK, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_group_kill(grp: weald_group, reason: c_int, deadline: i64) -> c_int {

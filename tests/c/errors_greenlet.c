@@ -147,6 +147,30 @@ TEST(a_callback_kills_nobody_if_it_would_wait_for_the_end)
     CHECK_EQ(weald_kill_reason(member), 0);
 }
 
+static int64_t kill_twice(void)
+{
+    weald_greenlet both[] = {target, target};
+    int64_t code = weald_killall(both, 2, 0, WEALD_FOREVER);
+
+    return code ? code : weald_killall(NULL, 0, 0, WEALD_FOREVER);
+}
+static int64_t kill_members(void) { return weald_group_kill(full, 0, WEALD_FOREVER); }
+
+/* As a join does there. */
+TEST(a_callback_may_kill_what_has_ended_or_does_not_even_have_members)
+{
+    fill_a_pool();
+    target = member;
+    CHECK_EQ(weald_kill(member, 0, WEALD_FOREVER), 0);
+    CHECK_EQ(in_a_callback(kill_it), 0);
+    CHECK_EQ(in_a_callback(kill_all), 0);
+    CHECK_EQ(in_a_callback(kill_twice), 0);
+    CHECK_EQ(in_a_callback(kill_members), 0);
+    CHECK_EQ(when_forbidden(kill_it), 0);
+    CHECK_EQ(when_forbidden(kill_all), 0);
+    CHECK_EQ(when_forbidden(kill_members), 0);
+}
+
 static int64_t switch_to(void) { return weald_switch(target, NULL, NULL); }
 static int64_t throw_into(void) { return weald_throw(target, WEALD_EINTR, NULL); }
 

@@ -137,6 +137,8 @@ TEST(map_over_nothing_is_nothing)
 {
     make(1);
     CHECK_EQ(weald_group_map(group, times_ten, NULL, NULL, 0, NULL, NULL, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_group_map(group, times_ten, NULL, NULL, 0, NULL, NULL, WEALD_NOW), 0);
+    CHECK_EQ(weald_group_map(group, times_ten, NULL, NULL, 0, NULL, NULL, weald_now() - 1), 0);
     CHECK_EQ(calls, 0);
     unmake();
 }
@@ -836,6 +838,7 @@ static void use_in_callback(void *it)
     CHECK_EQ(weald_imap_next(*(weald_handle *)it, &out, NULL, WEALD_FOREVER), WEALD_EWOULDBLOCK);
     CHECK_EQ(weald_imap_next(*(weald_handle *)it, &out, NULL, WEALD_NOW), WEALD_EAGAIN);
     CHECK_EQ(weald_group_map(group, until_go, NULL, &item, 1, &out, NULL, WEALD_FOREVER), WEALD_EWOULDBLOCK);
+    CHECK_EQ(weald_group_map(group, until_go, NULL, &item, 0, &out, NULL, WEALD_FOREVER), 0);
     CHECK_EQ(weald_group_apply(group, until_go, NULL, item, &out, WEALD_FOREVER), WEALD_EWOULDBLOCK);
     CHECK_PTR(out, &item);
     CHECK_EQ(weald_event_set(go), 0);

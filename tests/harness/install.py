@@ -10,7 +10,7 @@ SOURCE = build.ROOT / "tests" / "install"
 
 def run(report, options):
     with report.group("install") as group:
-        for check in (_layout, _pkg_config, _static, _cmake, _destdir_and_uninstall):
+        for check in (_layout, _pkg_config, _static, _exceptions, _cmake, _destdir_and_uninstall):
             if options.wants(check.__name__.strip("_")):
                 check(group)
 
@@ -70,6 +70,55 @@ def _static(group):
     if _compile_and_run(group, "a program linked statically runs", program, words):
         needs = process.run(["ldd", program], 20)
         group.check("it does not need libweald.so", "libweald" not in needs.output, needs.output)
+    reason = _no_static_libc()
+    if reason:
+        group.skipped("a program without shared libraries runs", reason)
+    else:
+        words = build.flags("--static", "--cflags", "--libs")
+        _compile_and_run(group, "a program without shared libraries runs", program.with_name("whole"),
+                         ["-static", *words])
+
+
+def _exceptions(group):
+    """Greenlets keep their C++ exceptions apart wherever the C++ runtime is."""
+    reason = tools.missing("g++", "pkg-config")
+    if reason:
+        group.skipped("exceptions", reason)
+        return
+    source, folder = build.ROOT / "tests" / "c" / "exceptions.cpp", build.BUILT / "install"
+    shared = [*build.flags("--cflags", "--libs"), f"-Wl,-rpath,{build.STAGE / 'lib'}"]
+    _exceptions_in(group, "with libstdc++ inside", source, folder / "inside", ["-static-libstdc++", *shared])
+    reason = _no_static_libc()
+    if reason:
+        group.skipped("exceptions without shared libraries", reason)
+    else:
+        words = build.flags("--static", "--cflags", "--libs")
+        _exceptions_in(group, "without shared libraries", source, folder / "static_cpp", ["-static", *words])
+    loader, plugin = folder / "loader", folder / "plugin.so"
+    words = ["-std=c11", *build.WARNINGS, SOURCE / "loader.c", *shared, "-ldl", "-o", loader]
+    group.ran("a program that loads plugins is built", process.run([build.CC, *words], 180))
+    _exceptions_in(group, "in a plugin", source, plugin, ["-shared", "-fPIC", *shared], [loader, plugin])
+
+
+def _exceptions_in(group, where, source, program, words, command=None):
+    built = process.run([build.CXX, "-std=c++17", "-g", "-O1", source, *words, "-o", program], 180)
+    if built.status != 0:
+        group.ran(f"{where} it is built", built)
+        return
+    for case in ("exceptions_caught_inside_interleave", "an_exception_on_its_way_is_its_greenlets_own",
+                 "an_exception_is_rethrown_after_others_were_caught_meanwhile", "main_may_wait_in_a_catch_block"):
+        group.ran(f"{where}: {case}", process.run([*(command or [program]), case], 20))
+
+
+def _no_static_libc():
+    """Why nothing can be linked without shared libraries here; "" if it can."""
+    program = build.BUILT / "install" / "nothing"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    source = program.with_suffix(".c")
+    source.write_text("int main(void) { return 0; }\n", encoding="utf-8")
+    done = process.run([build.CC, "-static", source, "-o", program], 60)
+    return "" if done.status == 0 else "there is no static C library"
+
 
 
 def _compile_and_run(group, case, program, words, source="main.c"):
