@@ -12,7 +12,7 @@ import sys
 
 import header
 
-CODE = re.compile(r"\bWEALD_E[A-Z]+\b")
+CODE = re.compile(r"\bWEALD_E(?:AI_)?[A-Z]+\b")
 # What the header's head says of functions that need no hub, and so have not the hub's codes.
 NO_HUB = "From any thread; does not switch"
 HUB_CODES = ("WEALD_ENOMEM", "WEALD_EMFILE", "WEALD_ESHUTDOWN")

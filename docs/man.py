@@ -12,7 +12,7 @@ import comments
 import header
 
 PLACE = header.ROOT / "target" / "man"
-CODE = re.compile(r"\bWEALD_E[A-Z]+\b")
+CODE = re.compile(r"\bWEALD_E(?:AI_)?[A-Z]+\b")
 NAME = re.compile(r"\bweald_\w+")
 
 

@@ -24,6 +24,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/select.h>
+#include <sys/socket.h>
+
+struct addrinfo; /* <netdb.h> has these two */
+struct hostent;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1356,6 +1360,144 @@ int weald_signal_release(const int *signos, size_t n);
  * WEALD_EINVAL (`f` NULL), WEALD_EALREADY (this thread has one that has not run), WEALD_EMFILE,
  * WEALD_ENOMEM. */
 int weald_on_terminate(weald_callback f, void *arg);
+
+/* ----------------------------------------------------------------------------------------------
+ * Names.
+ *
+ * Lookups run in threads of their own, so that other greenlets go on, and a caller who gives up
+ * waiting (deadline, kill) goes at once, however long his lookup may still take. A lookup that is
+ * stuck holds up no other one, as long as there are fewer than 128. What is a number needs no
+ * thread: it is answered at once, and so is what the cache knows. An answer is kept for ten
+ * seconds, that there is no such name for one; see weald_dns_set_ttl.
+ *
+ * Lists and hosts that a function gives belong to the caller, who gives them back with
+ * weald_freeaddrinfo or weald_freehostent, in any thread. <netdb.h> has the structs and flags.
+ * ---------------------------------------------------------------------------------------------- */
+
+/* The resolver is asked for something that it does not know, or that does not go together. */
+#define WEALD_EAI_BADFLAGS (-2101)
+
+/* There is no such name or service. */
+#define WEALD_EAI_NONAME (-2102)
+
+/* The name server did not answer: it may later. */
+#define WEALD_EAI_AGAIN (-2103)
+
+/* The name server has failed, and will again. */
+#define WEALD_EAI_FAIL (-2104)
+
+/* The name exists, but has no address. */
+#define WEALD_EAI_NODATA (-2105)
+
+/* The address family is not supported. */
+#define WEALD_EAI_FAMILY (-2106)
+
+/* The type of socket is not supported, or does not go with the protocol. */
+#define WEALD_EAI_SOCKTYPE (-2107)
+
+/* There is no such service for this type of socket. */
+#define WEALD_EAI_SERVICE (-2108)
+
+/* The name has no address of the family that was asked for. */
+#define WEALD_EAI_ADDRFAMILY (-2109)
+
+/* A name does not fit into the buffer. */
+#define WEALD_EAI_OVERFLOW (-2112)
+
+/* As getaddrinfo(3), returning 0 or an EAI_ code. */
+typedef int (*weald_getaddrinfo_fn)(const char *host, const char *service,
+             const struct addrinfo *hints, struct addrinfo **list);
+
+/* Frees a list that such a function has made. */
+typedef void (*weald_freeaddrinfo_fn)(struct addrinfo *list);
+
+/* As getnameinfo(3), returning 0 or an EAI_ code. */
+typedef int (*weald_getnameinfo_fn)(const struct sockaddr *address, socklen_t len, char *host,
+             socklen_t host_size, char *service, socklen_t service_size, int flags);
+
+/* Who is asked for names; a function that is NULL is the C library's. */
+typedef struct weald_resolver {
+  size_t size;
+  /* Both or neither. They are called in any thread, several at a time, and may block. */
+  weald_getaddrinfo_fn getaddrinfo;
+  weald_freeaddrinfo_fn freeaddrinfo;
+  weald_getnameinfo_fn getnameinfo;
+} weald_resolver;
+
+/* As getaddrinfo(3): the addresses of `host` (NULL: this machine, or any of its addresses with
+ * AI_PASSIVE) with the port of `service` (NULL: none), as `hints` (NULL: any) wants them, in
+ * `*list`. Give it back with weald_freeaddrinfo. WEALD_NOW looks nothing up: it gives what is
+ * numeric or in the cache. May switch. Returns 0. Fails with WEALD_EINVAL (`list` NULL),
+ * WEALD_EAI_BADFLAGS, WEALD_EAI_NONAME (also when `host` and `service` are both NULL),
+ * WEALD_EAI_AGAIN, WEALD_EAI_FAIL, WEALD_EAI_NODATA, WEALD_EAI_FAMILY, WEALD_EAI_SOCKTYPE,
+ * WEALD_EAI_SERVICE, WEALD_EAI_ADDRFAMILY, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or there is no
+ * thread to be had), WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child
+ * that a callback has forked meanwhile), WEALD_ENOMEM, or the errno of a resolver that had a system
+ * call fail, as WEALD_EMFILE. */
+int weald_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                      struct addrinfo **list, int64_t deadline);
+
+/* Gives back a list of weald_getaddrinfo, or the rest of one from an entry on; NULL is none. Never
+ * fails. From any thread; does not switch. */
+void weald_freeaddrinfo(struct addrinfo *list);
+
+/* As getnameinfo(3): the name of the host with `address` in `host` (NULL: not wanted), the name of
+ * its port in `service` (NULL: not wanted), and their numbers where there are none. `flags` are
+ * getnameinfo's. May switch. Returns 0. Fails with WEALD_EINVAL (`address` NULL; neither is
+ * wanted), WEALD_EAI_BADFLAGS, WEALD_EAI_NONAME (with NI_NAMEREQD), WEALD_EAI_AGAIN,
+ * WEALD_EAI_FAIL, WEALD_EAI_FAMILY (also a wrong `len`), WEALD_EAI_OVERFLOW (a buffer is too small;
+ * nothing is written), WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or there is no thread to be had),
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM, or the errno of a resolver that had a system call fail. */
+int weald_getnameinfo(const struct sockaddr *address, socklen_t len, char *host, size_t host_size,
+                      char *service, size_t service_size, int flags, int64_t deadline);
+
+/* As gethostbyname(3), without the static storage: the IPv4 addresses of `name` in `*host`, with
+ * its canonical name, and `name` as an alias if that is another. Give it back with
+ * weald_freehostent. May switch. Returns 0. Fails with WEALD_EINVAL (`name` or `host` NULL),
+ * WEALD_EAI_NONAME, WEALD_EAI_AGAIN, WEALD_EAI_FAIL, WEALD_EAI_NODATA, WEALD_EAI_ADDRFAMILY,
+ * WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
+ * a child that a callback has forked meanwhile), WEALD_ENOMEM, or the errno of a resolver that had
+ * a system call fail. */
+int weald_gethostbyname(const char *name, struct hostent **host, int64_t deadline);
+
+/* As weald_gethostbyname, for the addresses of `family`: AF_INET or AF_INET6. Give it back with
+ * weald_freehostent. May switch. Returns 0. Fails with WEALD_EINVAL (`name` or `host` NULL),
+ * WEALD_EAI_FAMILY (another family), WEALD_EAI_NONAME, WEALD_EAI_AGAIN, WEALD_EAI_FAIL,
+ * WEALD_EAI_NODATA, WEALD_EAI_ADDRFAMILY, WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
+ * meanwhile), WEALD_ENOMEM, or the errno of a resolver that had a system call fail. */
+int weald_gethostbyname_ex(const char *name, int family, struct hostent **host, int64_t deadline);
+
+/* As gethostbyaddr(3): the host that has the address at `address`, of `len` bytes (4 or 16) and
+ * `family` (AF_INET or AF_INET6), in `*host`. Give it back with weald_freehostent. May switch.
+ * Returns 0. Fails with WEALD_EINVAL (`address` or `host` NULL, a wrong `len`), WEALD_EAI_FAMILY
+ * (another family), WEALD_EAI_NONAME, WEALD_EAI_AGAIN, WEALD_EAI_FAIL, WEALD_EPERM, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM, or the errno of a resolver that had a system call fail. */
+int weald_gethostbyaddr(const void *address, socklen_t len, int family, struct hostent **host,
+                        int64_t deadline);
+
+/* Gives back what one of the functions above has given; NULL is nothing. Never fails. From any
+ * thread; does not switch. */
+void weald_freehostent(struct hostent *host);
+
+/* Has `resolver` (NULL: the C library) asked for names from now on, in the whole process; what is
+ * numeric it is not asked. Clears the cache. From any thread; does not switch. Returns 0. Fails
+ * with WEALD_EINVAL (`size`; `getaddrinfo` without `freeaddrinfo`, or the other way round). */
+int weald_set_resolver(const weald_resolver *resolver);
+
+/* Sets how long the cache keeps answers, and how long it keeps that there is no such name; 0 keeps
+ * none. For the whole process; what is in the cache is forgotten. Ten seconds and one, unless set.
+ * From any thread; does not switch. Returns 0. Fails with WEALD_EINVAL (a negative time). */
+int weald_dns_set_ttl(int64_t ttl_ns, int64_t negative_ttl_ns);
+
+/* Forgets what the cache has, and does not keep what lookups under way will find. From any thread;
+ * does not switch. Never fails: returns 0. */
+int weald_dns_clear(void);
+
+/* How many answers the cache has. Never fails. From any thread; does not switch. */
+int64_t weald_dns_cached(void);
 
 /* ----------------------------------------------------------------------------------------------
  * Insight, and hooks for bindings.

@@ -14,6 +14,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// First code of our own; errno values end well below.
 const OWN_BASE: i32 = 2000;
+/// Those of names: a hundred further on, so that each list can grow.
+const EAI_BASE: i32 = 2100;
+/// What glibc and musl have, and the libc crate does not name.
+const EAI_ADDRFAMILY: i32 = -9;
 
 impl Error {
     pub const PERM: Error = Error(-libc::EPERM);
@@ -44,6 +48,18 @@ impl Error {
     /// A panic was caught at the fence: a defect of ours or of a callback.
     pub const PANIC: Error = Error(-(OWN_BASE + 2));
 
+    // Answers of a resolver, which have no errno.
+    pub const EAI_BADFLAGS: Error = Error(-(EAI_BASE + 1));
+    pub const EAI_NONAME: Error = Error(-(EAI_BASE + 2));
+    pub const EAI_AGAIN: Error = Error(-(EAI_BASE + 3));
+    pub const EAI_FAIL: Error = Error(-(EAI_BASE + 4));
+    pub const EAI_NODATA: Error = Error(-(EAI_BASE + 5));
+    pub const EAI_FAMILY: Error = Error(-(EAI_BASE + 6));
+    pub const EAI_SOCKTYPE: Error = Error(-(EAI_BASE + 7));
+    pub const EAI_SERVICE: Error = Error(-(EAI_BASE + 8));
+    pub const EAI_ADDRFAMILY: Error = Error(-(EAI_BASE + 9));
+    pub const EAI_OVERFLOW: Error = Error(-(EAI_BASE + 12));
+
     /// An error from a raw code; anything that is not negative becomes `INVAL`.
     pub const fn from_code(code: i32) -> Error {
         if code < 0 { Error(code) } else { Error::INVAL }
@@ -56,6 +72,24 @@ impl Error {
 
     pub const fn from_errno(errno: i32) -> Error {
         Error::from_code(-errno.abs())
+    }
+
+    /// What getaddrinfo or getnameinfo returned, with errno as it was then.
+    pub fn from_eai(eai: i32, errno: i32) -> Error {
+        match eai {
+            libc::EAI_BADFLAGS => Error::EAI_BADFLAGS,
+            libc::EAI_NONAME => Error::EAI_NONAME,
+            libc::EAI_AGAIN => Error::EAI_AGAIN,
+            libc::EAI_NODATA => Error::EAI_NODATA,
+            libc::EAI_FAMILY => Error::EAI_FAMILY,
+            libc::EAI_SOCKTYPE => Error::EAI_SOCKTYPE,
+            libc::EAI_SERVICE => Error::EAI_SERVICE,
+            libc::EAI_OVERFLOW => Error::EAI_OVERFLOW,
+            libc::EAI_MEMORY => Error::NOMEM,
+            libc::EAI_SYSTEM if errno != 0 => Error::from_errno(errno),
+            EAI_ADDRFAMILY => Error::EAI_ADDRFAMILY,
+            _ => Error::EAI_FAIL,
+        }
     }
 
     pub fn code(self) -> i32 {
@@ -142,6 +176,16 @@ table! {
     -libc::ECANCELED, c"ECANCELED", c"cancelled: the greenlet was killed or the wait called off";
     Error::WOULDBLOCK.0, c"EWOULDBLOCK", c"would block: a loop callback must not wait; spawn a greenlet instead";
     Error::PANIC.0, c"EPANIC", c"a panic was caught at the library's edge; see the error report";
+    Error::EAI_BADFLAGS.0, c"EAI_BADFLAGS", c"bad flags for a lookup";
+    Error::EAI_NONAME.0, c"EAI_NONAME", c"no such name or service";
+    Error::EAI_AGAIN.0, c"EAI_AGAIN", c"the name server did not answer: try again later";
+    Error::EAI_FAIL.0, c"EAI_FAIL", c"the name server has failed";
+    Error::EAI_NODATA.0, c"EAI_NODATA", c"the name has no address";
+    Error::EAI_FAMILY.0, c"EAI_FAMILY", c"address family not supported for names";
+    Error::EAI_SOCKTYPE.0, c"EAI_SOCKTYPE", c"socket type not supported";
+    Error::EAI_SERVICE.0, c"EAI_SERVICE", c"the service is not there for this type of socket";
+    Error::EAI_ADDRFAMILY.0, c"EAI_ADDRFAMILY", c"the name has no address of this family";
+    Error::EAI_OVERFLOW.0, c"EAI_OVERFLOW", c"the name does not fit into the buffer";
 }
 
 fn find(code: i32) -> Option<&'static Entry> {

@@ -4,6 +4,7 @@
 //! fail (`fault::fail_at`), to see that each failure leaves everything as it was.
 
 pub mod descriptor;
+pub mod names;
 
 use crate::error::{Error, Result};
 use std::ffi::{CStr, c_int, c_void};

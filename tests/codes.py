@@ -11,7 +11,7 @@ import weald_h
 # A place for each code: those of errno by their number, then those of the library's own, then any other number.
 OWN = 2000
 ERRNOS = 134
-OTHERS = ERRNOS + 3
+OTHERS = ERRNOS + 150
 PLACES = OTHERS + 1
 
 HEAD = """/* Written by tests/codes.py from weald.h. */

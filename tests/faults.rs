@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use weald::ffi::base::*;
 use weald::ffi::coro::*;
+use weald::ffi::dns::*;
 use weald::ffi::event::*;
 use weald::ffi::greenlet::*;
 use weald::ffi::group::*;
@@ -877,4 +878,73 @@ fn all_workers_start_or_none() {
         assert_eq!(weald_close(workers), 0);
     }
     torture(Operation { undo, ..making(|_| weald_workers_start(3), 9) });
+}
+
+// ---- names ------------------------------------------------------------------------
+
+/// The C library's resolver, told that it is another: it is asked in a thread, for a name that is none.
+extern "C-unwind" fn resolve_oak(
+    _: *const std::ffi::c_char,
+    service: *const std::ffi::c_char,
+    hints: *const libc::addrinfo,
+    list: *mut *mut libc::addrinfo,
+) -> c_int {
+    weald::sys::names::getaddrinfo(c"127.0.0.1".as_ptr(), service, hints, list)
+}
+
+fn with_a_resolver() -> World {
+    a_hub();
+    let resolver = weald_resolver {
+        size: size_of::<weald_resolver>(),
+        getaddrinfo: Some(resolve_oak),
+        freeaddrinfo: Some(weald::sys::names::freeaddrinfo),
+        getnameinfo: None,
+    };
+    assert_eq!(weald_set_resolver(&resolver), 0);
+    Vec::new()
+}
+
+/// Threads of the pool for names are left over from the tries before: those that are idle serve the next.
+#[test]
+fn a_list_of_addresses_is_whole_or_not_there() {
+    fn act(_: &World) -> i64 {
+        let mut list = null_mut();
+        let code = weald_getaddrinfo(c"127.0.0.1".as_ptr(), c"80".as_ptr(), null(), &mut list, WEALD_NOW);
+        assert_eq!(code < 0, list.is_null());
+        weald_freeaddrinfo(list);
+        i64::from(code)
+    }
+    torture(Operation { undo: leave, ..making(act, 3) });
+}
+
+#[test]
+fn a_host_is_whole_or_not_there() {
+    fn act(_: &World) -> i64 {
+        let mut host = null_mut();
+        let code = weald_gethostbyname(c"127.0.0.1".as_ptr(), &mut host, WEALD_NOW);
+        assert_eq!(code < 0, host.is_null());
+        weald_freehostent(host);
+        i64::from(code)
+    }
+    torture(Operation { undo: leave, ..making(act, 1) });
+}
+
+#[test]
+fn a_lookup_without_a_thread_to_be_had_is_eagain() {
+    let _turn = my_turn();
+    thread::spawn(|| {
+        with_a_resolver();
+        let mut list = null_mut();
+        let mut look = || weald_getaddrinfo(c"oak.test".as_ptr(), null(), null(), &mut list, WEALD_FOREVER);
+        fault::fail_at(0);
+        let code = look();
+        assert!(fault::disarm());
+        assert_eq!(code, WEALD_EAGAIN);
+        assert_eq!(look(), 0);
+        weald_freeaddrinfo(list);
+        assert_eq!(weald_set_resolver(null()), 0);
+        assert_eq!(weald_hub_shutdown(), 0);
+    })
+    .join()
+    .unwrap();
 }

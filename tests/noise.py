@@ -105,7 +105,7 @@ PLAUSIBLE = [
     (r"^(fd|\w+_fd)$", "noise_pipe[0]"),
     (r"^nfds$", "1"),
     (r"^(n|count|how_many)$", "1"),
-    (r"^(len|size|length)$", "sizeof noise_buffer"),
+    (r"^(len|size|length|\w+_size|\w+_len)$", "sizeof noise_buffer"),
     (r"^(signo|sig)$", "SIGUSR2"),
     (r"^pid$", "noise_child"),
     (r"^(events)$", "WEALD_READ"),
@@ -114,7 +114,7 @@ PLAUSIBLE = [
 ]
 
 # Numbers that say how much memory the caller owns: a lie would be the caller's own fault.
-DESCRIBES_MEMORY = r"^(n|len|length|size|nfds)$"
+DESCRIBES_MEMORY = r"^(n|len|length|size|nfds|\w+_size|\w+_len)$"
 
 PREAMBLE = """/* Written by tests/noise.py from weald.h. */
 #define _GNU_SOURCE

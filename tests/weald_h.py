@@ -15,7 +15,7 @@ PROTOTYPE = re.compile(r"^(?P<returns>[A-Za-z_][\w\s\*]*?[\s\*])(?P<name>weald_\
 CALLBACK = re.compile(r"^typedef (?P<returns>[\w\s\*]+?)\(\*(?P<name>weald_\w+)\)\((?P<params>[^;]*)\);", re.M)
 HANDLE = re.compile(r"^typedef (?P<base>\w+) (?P<name>weald_\w+);", re.M)
 STRUCT = re.compile(r"^typedef struct (?:\w+ )?\{(?P<body>.*?)^\} (?P<name>weald_\w+);", re.M | re.S)
-CODE = re.compile(r"WEALD_E[A-Z]+")
+CODE = re.compile(r"WEALD_E(?:AI_)?[A-Z]+")
 MACRO = re.compile(r"^#define (?P<name>WEALD_\w+)(?P<params>\([^)]*\))? (?P<value>.+)$", re.M)
 
 

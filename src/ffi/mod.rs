@@ -26,6 +26,7 @@ pub mod timeout;
 pub mod local;
 pub mod threadpool;
 pub mod signal;
+pub mod dns;
 pub mod insight;
 
 use crate::error::{Error, Result};
