@@ -394,8 +394,10 @@ impl Queue {
 
     #[inline(always)]
     fn put_by_waiting(&self, hub: &Hub, item: Item, deadline: Deadline) -> Result<()> {
-        // Room for the day when a getter moves our item in.
-        self.store().reserve()?;
+        // Room for the day when a getter moves our item in; none does in a rendezvous.
+        if self.capacity > 0 {
+            self.store().reserve()?;
+        }
         match hub.wait_in(&self.putters, Role::Taker, item, deadline, self.why()) {
             // Taken is taken, even if we were killed since: the next call will fail.
             Waited::Granted(_) | Waited::Returned(..) => Ok(()),
