@@ -19,15 +19,21 @@
 //! Both raise their own flag before they look at the other's. The threads' flags are
 //! counters on cache lines of their own, so that sections cost no traffic between cores.
 
-use crate::greenlet::{Greenlet, State};
-use crate::hub::Hub;
 use crate::registry;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
-use std::sync::Once;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
-static ONCE: Once = Once::new();
+/// What only the hub knows, in a child.
+pub struct Heir {
+    /// The number of this thread's hub, and the handle of the greenlet that goes on; 0 and 0.
+    pub who: fn() -> (usize, i64),
+    /// Makes this thread's hub one that can be used.
+    pub go_on: fn(),
+}
+
+static HEIR: OnceLock<Heir> = OnceLock::new();
 
 /// Grows in every forked child. What belongs to threads remembers it, and knows by
 /// it that those threads are the parent's.
@@ -161,10 +167,11 @@ thread_local! {
     static GUARD: RefCell<Option<registry::ForkGuard>> = const { RefCell::new(None) };
 }
 
-pub fn install() {
-    ONCE.call_once(|| {
+pub fn install(heir: Heir) {
+    HEIR.get_or_init(|| {
         // SAFETY: three functions that stay for the life of the process.
         unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+        heir
     });
 }
 
@@ -182,59 +189,13 @@ extern "C" fn parent() {
 extern "C" fn child() {
     GENERATION.fetch_add(1, SeqCst);
     let _ = GUARD.try_with(|g| g.borrow_mut().take());
-    let hub = Hub::existing();
-    KEPT.store(hub.map_or(0, |hub| hub.kept().handle.get()), SeqCst);
-    registry::forget_others(hub.map(|h| h.remote.number));
+    let Some(heir) = HEIR.get() else { return };
+    let (number, kept) = (heir.who)();
+    KEPT.store(kept, SeqCst);
+    registry::forget_others((number > 0).then_some(number));
     forget_sections_of_others();
     open_sections();
-    if let Some(hub) = hub {
-        hub.after_fork();
-    }
-}
-
-impl Hub {
-    /// Who goes on in a child: whose stack this is. Callbacks run on main's, but for those
-    /// in the middle of a greenlet's call, like destructors and comparators.
-    fn kept(&self) -> &Greenlet {
-        if !self.in_callback() {
-            return self.current();
-        }
-        let marker = 0u8;
-        let here = &raw const marker as usize;
-        let is_here = |g: &&Greenlet| self.stack_bounds(g).is_some_and(|(low, top)| (low..top).contains(&here));
-        self.greenlets().into_iter().find(is_here).unwrap_or(&self.main)
-    }
-
-    fn after_fork(&self) {
-        let kept = self.kept();
-        let main_due = self.timers.deadline(&self.main.timer).filter(|_| self.is_main(kept));
-        // SAFETY: the only thread of the child, and nothing polls.
-        if unsafe { (*self.poller_mut()).reopen() }.is_err() {
-            eprintln!("weald: no epoll for the forked child; it will try again");
-        }
-        self.remote.mailbox.reset(self.poller().waker());
-        self.timers.clear();
-        self.clear_holds();
-        self.forget_callbacks();
-        self.abandon_all_but(kept);
-        self.fork_extensions();
-        if let Some(due) = main_due
-            && self.main.state.get() == State::Parked
-        {
-            // There is room: there were more timers a moment ago.
-            let _ = self.timers.set(&self.main.timer, due);
-        }
-        if !self.is_main(kept) {
-            kept.node.unlink();
-            self.ready.retain(|_| false);
-            self.main_is_gone.set(true);
-            // Main is the parent's; its wait here is forgotten for good.
-            self.main.node.unlink();
-            self.main.state.set(State::Switched);
-            self.on_end(kept, 0, |_| exit_child());
-        }
-        self.reset_clock();
-    }
+    (heir.go_on)();
 }
 
 /// The kept greenlet's end is the child's end, as a thread's would be.

@@ -20,6 +20,8 @@
 //! All state is in `Cell`s and private rings: no `&mut Hub` exists, so nothing is
 //! borrowed while a greenlet is suspended.
 
+mod child;
+
 use crate::error::{Error, Result};
 use crate::fence;
 use crate::fiber::{Fiber, Root};
@@ -287,8 +289,8 @@ impl Hub {
         hub.current.set(main);
         registry::publish(&hub.remote);
         number.keep();
-        fork::install();
-        overflow::install();
+        Hub::watch_forks();
+        overflow::install(Hub::explain_overflow);
         tls::set(Box::into_raw(hub).cast());
         AT_THREAD_EXIT.with(|_| ());
         Ok(())
@@ -1050,6 +1052,17 @@ impl Hub {
     }
 
     // ---- reports ---------------------------------------------------------------
+
+    /// Says so if `address` lies in the guard page of the running greenlet.
+    fn explain_overflow(address: usize) {
+        let Some(hub) = Hub::existing() else { return };
+        let g = hub.current();
+        let Some((low, top)) = hub.stack_bounds(g) else { return };
+        if (low - hub.stacks.guard()..low).contains(&address) {
+            g.peek_extra(|x| overflow::report(x.name.as_deref(), g.id.get(), top - low))
+                .unwrap_or_else(|| overflow::report(None, g.id.get(), top - low));
+        }
+    }
 
     /// Tells the error handler of a failure (`greenlet` 0: of the loop).
     pub fn report_failure(&self, greenlet: i64, error: Error, message: &str) {

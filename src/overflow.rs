@@ -3,18 +3,20 @@
 //!
 //! The handler runs on an alternate signal stack and uses nothing but write(2).
 
-use crate::hub::Hub;
 use crate::sys;
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
-use std::sync::Once;
+use std::sync::OnceLock;
 
 const SIGNAL_STACK: usize = 64 * 1024;
 const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
 /// What was there before, per signal.
 static mut PREVIOUS: [std::mem::MaybeUninit<libc::sigaction>; 2] = [std::mem::MaybeUninit::uninit(); 2];
-static ONCE: Once = Once::new();
+/// Says whose stack it was, if the address is in its guard page; runs in the handler.
+pub type ExplainFn = fn(usize);
+
+static EXPLAIN: OnceLock<ExplainFn> = OnceLock::new();
 
 struct SignalStack(Cell<*mut u8>);
 
@@ -38,7 +40,7 @@ thread_local! {
 
 /// Gives this thread an alternate signal stack if it has none, and the process the
 /// handler, once.
-pub fn install() {
+pub fn install(explain: ExplainFn) {
     STACK.with(|own| {
         // SAFETY: a query into a zeroed struct.
         let mut now: libc::stack_t = unsafe { std::mem::zeroed() };
@@ -53,7 +55,7 @@ pub fn install() {
         unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) };
         own.0.set(at);
     });
-    ONCE.call_once(|| {
+    EXPLAIN.get_or_init(|| {
         for (i, signo) in SIGNALS.into_iter().enumerate() {
             // SAFETY: zero is a valid sigaction.
             let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -62,14 +64,15 @@ pub fn install() {
             // SAFETY: inside `call_once`; a handler could only run after this.
             unsafe { libc::sigaction(signo, &action, (&raw mut PREVIOUS[i]).cast()) };
         }
+        explain
     });
 }
 
 extern "C" fn handler(signo: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
     // SAFETY: the kernel passes a valid siginfo.
     let address = unsafe { (*info).si_addr() } as usize;
-    if let Some(hub) = Hub::existing() {
-        explain(hub, address);
+    if let Some(explain) = EXPLAIN.get() {
+        explain(address);
     }
     // Back to what was there before; returning runs the faulting instruction again,
     // so a debugger, a core dump or another handler sees the original fault.
@@ -84,26 +87,19 @@ extern "C" fn handler(signo: c_int, info: *mut libc::siginfo_t, _context: *mut c
     }
 }
 
-/// Says so if `address` lies in the guard page of the running greenlet.
-fn explain(hub: &Hub, address: usize) {
-    let g = hub.current();
-    let Some((low, top)) = hub.stack_bounds(g) else { return };
-    if !(low - hub.stacks.guard()..low).contains(&address) {
-        return;
-    }
+/// Writes what is to be said of a greenlet whose stack of `size` bytes is used up.
+pub fn report(name: Option<&str>, id: i64, size: usize) {
     let mut text = Text { buffer: [0; 512], len: 0 };
     text.add("weald: stack overflow in greenlet ");
-    g.peek_extra(|x| {
-        if let Some(name) = &x.name {
-            text.add("'");
-            text.add(name);
-            text.add("' ");
-        }
-    });
+    if let Some(name) = name {
+        text.add("'");
+        text.add(name);
+        text.add("' ");
+    }
     text.add("#");
-    text.number(g.id.get() as usize);
+    text.number(id as usize);
     text.add(": its stack of ");
-    text.number((top - low) / 1024);
+    text.number(size / 1024);
     text.add(" KiB is used up. Raise stack_size in weald_spawn_options.\n");
     let _ = sys::write_all(2, &text.buffer[..text.len]);
 }

@@ -361,7 +361,7 @@ impl State {
 
 impl Crew {
     fn new(max: usize, idle_ns: i64) -> Arc<Crew> {
-        fork::install();
+        Hub::watch_forks();
         let max = if max == 0 { sys::cores() + MORE_THAN_CORES } else { max };
         let state = State {
             queue: BTreeMap::new(),

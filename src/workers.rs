@@ -161,7 +161,7 @@ impl Workers {
         if n >= MAX_HUBS {
             return Err(Error::INVAL);
         }
-        fork::install();
+        Hub::watch_forks();
         let generation = fork::generation();
         let end = Arc::new(End { generation, left: AtomicUsize::new(n), ended: SharedEvent::default() });
         let starting = Starting::new(n);
