@@ -45,15 +45,16 @@ def codes_of(item):
 
 def needs_hub(item):
     """Whether it has the hub's codes as well."""
-    return not returns_pointer(item) and NO_HUB not in " ".join(item.comment) and "Never fails" not in item.comment[0]
+    return not returns_no_code(item) and NO_HUB not in " ".join(item.comment) and "Never fails" not in item.comment[0]
 
 
 def may_switch(item):
     return "may switch" in " ".join(item.comment).lower()
 
 
-def returns_pointer(item):
-    return "*" in item.code.split("(")[0]
+def returns_no_code(item):
+    result = item.code.split("(")[0]
+    return "*" in result or result.startswith("void ")
 
 
 def failures(book):
@@ -88,7 +89,7 @@ def complaints(item, names, handles, fields):
         return
     if len(SWITCHES.findall(text)) != 1:
         yield "says not once whether it switches"
-    if returns_pointer(item):
+    if returns_no_code(item):
         if not re.search(r"NULL|Never fails", text):
             yield "does not say what it returns when there is nothing to return"
     elif not codes and "Never fails" not in text and "the hub's codes alone" not in text:
@@ -99,7 +100,7 @@ def complaints(item, names, handles, fields):
     for word in re.findall(r"`\W*(\w+)[^`]*`", text):
         if not re.search(rf"\b{word}\b", params) and word not in fields | OTHER_WORDS | names:
             yield f"speaks of `{word}`, which is no parameter of it"
-    if returns_pointer(item):
+    if returns_no_code(item):
         return
     if any(takes(params, handle) for handle in handles) and "WEALD_EBADF" not in codes:
         yield "takes a handle and does not name WEALD_EBADF"

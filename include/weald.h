@@ -482,6 +482,31 @@ int weald_switch(weald_greenlet to, void *value, void **received);
  * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
 int weald_throw(weald_greenlet into, int code, void **received);
 
+/* Waits until somebody switches to this greenlet or wakes it, and gets what it is handed then
+ * (NULL: not wanted). What weald_switch is without somebody to switch to. May switch. Returns 0, or
+ * the code that was thrown. Fails with WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK, WEALD_ENOMEM. */
+int weald_park(void **received, int64_t deadline);
+
+/* Has `to` go on with `value`, as weald_switch would, but in its turn, while the caller goes on: in
+ * a loop callback, where there is nobody to switch from, or to wake several at once. Does not
+ * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (it has ended),
+ * WEALD_EINVAL (a greenlet that has not begun: start it), WEALD_EBUSY (it runs, waits for something
+ * else, or is ready to run), WEALD_ENOMEM (no stack for one that has not begun). */
+int weald_wake(weald_greenlet to, void *value);
+
+/* Makes `parent` the one that the coroutine `c` returns to when it ends, instead of the one it was
+ * made with. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`c` is
+ * no coroutine; it would return to itself in the end). */
+int weald_coro_set_parent(weald_greenlet c, weald_greenlet parent);
+
+/* Ends a greenlet or coroutine that is in the middle without running it ever again: its stack is
+ * given back as it is. For bindings whose runtime has no use for it any more; everybody else kills.
+ * Its locals are destroyed, its argument is not; whoever waits for it is told, and the code is
+ * WEALD_ECANCELED. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM (also for main),
+ * WEALD_EALREADY (it has ended), WEALD_EBUSY (it runs). */
+int weald_abandon(weald_greenlet g);
+
 /* The greenlet or coroutine that runs; the same as weald_self. Borrowed. 0 in a loop callback. Does
  * not switch. Fails with the hub's codes alone. */
 weald_greenlet weald_current(void);
@@ -1544,7 +1569,7 @@ typedef struct weald_hooks {
    * options; NULL without options. */
   weald_switch_hook created;
   /* When it has ended, not on its own stack: in the loop, or, if it had not begun, in the call that
-   * ended it. Greenlets that are abandoned do not finish. */
+   * ended it. Greenlets that the end of a hub abandons do not finish. */
   weald_switch_hook finished;
   /* Asked before each wait; 0 forbids it: the call fails with WEALD_EPERM. It must not use the
    * library but to look things up. */

@@ -783,6 +783,7 @@ impl Hub {
         let hub = Hub::existing().expect("timers fire in a hub");
         match g.state.get() {
             State::New => hub.start(g),
+            State::Switched => hub.switch_on(g, Error::TIMEDOUT.code()),
             _ => hub.wake(g, Error::TIMEDOUT.code()),
         }
     }

@@ -609,7 +609,32 @@ impl Hub {
         abandoned
     }
 
-    fn abandon(&self, g: &Greenlet) {
+    /// Ends one that is in the middle, without running it ever again: what lies on its
+    /// stack is forgotten. EBUSY for the one that runs.
+    pub fn forget(&self, g: &Greenlet) -> Result<()> {
+        match g.state.get() {
+            State::Done => return Err(Error::ALREADY),
+            _ if self.is_main(g) => return Err(Error::PERM),
+            State::Running => return Err(Error::BUSY),
+            State::New => self.end_unstarted(g, Error::CANCELED),
+            state => {
+                if state == State::Ready {
+                    self.ready.retain(|other| !std::ptr::eq(other, g));
+                }
+                self.take_away(g);
+                g.error.set(Error::CANCELED.code());
+                g.value.set(std::ptr::null_mut());
+                if g.has_extra() {
+                    self.as_loop(&|| "a destructor".into(), || crate::local::destroy_all(self, g));
+                }
+                self.end(g);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a greenlet out of whatever it waits in, and its stack away.
+    fn take_away(&self, g: &Greenlet) {
         g.node.unlink();
         self.timers.cancel(&g.timer);
         self.poller().remove(&g.fd_node);
@@ -621,6 +646,10 @@ impl Hub {
         if g.state.get() != State::New {
             self.alive.set(self.alive.get() - 1);
         }
+    }
+
+    fn abandon(&self, g: &Greenlet) {
+        self.take_away(g);
         g.state.set(State::Done);
         g.error.set(Error::CANCELED.code());
         self.ready.unreserve_one();

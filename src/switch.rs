@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use crate::greenlet::{Body, Greenlet, State, Waiting};
 use crate::hub::Hub;
+use crate::time::Deadline;
 use std::ffi::c_void;
 
 impl Hub {
@@ -59,6 +60,59 @@ impl Hub {
         // SAFETY: `return_to_parent` saw it alive, and nothing ran since.
         self.suspend_for(me, unsafe { &*next });
         received(me)
+    }
+
+    /// Waits until somebody switches to the current greenlet or wakes it; returns what it
+    /// is handed then.
+    pub fn wait_for_switch(&self, deadline: Deadline) -> Result<*mut c_void> {
+        self.check()?;
+        self.may_park()?;
+        let me = self.current();
+        self.before_park(me, deadline)?;
+        me.wake_code.set(0);
+        me.value.set(std::ptr::null_mut());
+        self.note_wait(me, Waiting::Switched);
+        me.state.set(State::Switched);
+        let (hub, me) = self.suspend(me);
+        hub.timers.cancel(&me.timer); // of whoever was switched to at once
+        hub.outcome(me).map(|()| me.value.get())
+    }
+
+    /// As a switch to `to` with `value`, but the loop makes it, in its turn.
+    pub fn switch_later(&self, to: &Greenlet, value: *mut c_void) -> Result<()> {
+        if to.state.get() != State::Switched {
+            self.accepts_first_switch(to)?;
+            self.start_by_switch(to)?;
+        }
+        to.value.set(value);
+        self.switch_on(to, 0);
+        Ok(())
+    }
+
+    /// Has a greenlet that waits for a switch go on in its turn: with its value, or failing
+    /// with `code`.
+    pub fn switch_on(&self, g: &Greenlet, code: i32) {
+        g.orphan.set(false);
+        g.wake_code.set(code);
+        g.state.set(State::Ready);
+        self.ready.push(g);
+    }
+
+    /// Makes `parent` the one that `g`, a coroutine, returns to. EINVAL when that would be
+    /// itself in the end.
+    pub fn set_parent(&self, g: &Greenlet, parent: &Greenlet) -> Result<()> {
+        if !self.is_coroutine(g) {
+            return Err(Error::INVAL);
+        }
+        let mut above = Some(parent);
+        while let Some(one) = above {
+            if std::ptr::eq(one, g) {
+                return Err(Error::INVAL);
+            }
+            above = self.greenlet(one.parent.get()).ok().filter(|_| self.is_coroutine(one));
+        }
+        g.parent.set(parent.handle.get());
+        Ok(())
     }
 
     #[inline(always)]

@@ -112,7 +112,7 @@ impl Hub {
 
     /// The last thing that may fail before a wait: from here on `g` has its timer.
     #[inline(always)]
-    fn before_park(&self, g: &Greenlet, deadline: Deadline) -> Result<()> {
+    pub fn before_park(&self, g: &Greenlet, deadline: Deadline) -> Result<()> {
         // The loop's own record always wants attention, so this is no callback either.
         let is_usual = deadline.is_never() && g.attention.get() == 0 && self.hooks.get().is_none();
         if is_usual { Ok(()) } else { self.before_unusual_park(g, deadline) }
@@ -147,7 +147,7 @@ impl Hub {
 
     /// How the wait that `g` comes back from has ended.
     #[inline(always)]
-    fn outcome(&self, g: &Greenlet) -> Result<()> {
+    pub fn outcome(&self, g: &Greenlet) -> Result<()> {
         match g.wake_code.get() {
             0 => Ok(()),
             code if code == Error::TIMEDOUT.code() => self.timed_out(g),
@@ -157,7 +157,7 @@ impl Hub {
 
     /// The scopes of `g` have changed: if it is parked, so does its timer.
     pub fn rescope(&self, g: &Greenlet) {
-        if g.state.get() != State::Parked || !g.timer.is_set() {
+        if !matches!(g.state.get(), State::Parked | State::Switched) || !g.timer.is_set() {
             return;
         }
         let deadline = self.scoped(g, Deadline::from_raw(g.own_deadline.get()));

@@ -12,6 +12,7 @@ use super::{blocking, fence, put, quick, quick64};
 use crate::error::{Error, Result};
 use crate::greenlet::Body;
 use crate::hub::Hub;
+use crate::time::Deadline;
 use std::ffi::{c_int, c_void};
 
 /// What a coroutine runs: gets the first value switched to it; what it returns goes to its parent.
@@ -102,6 +103,48 @@ pub extern "C" fn weald_throw(into: weald_greenlet, code: c_int, received: *mut 
         unsafe { put(received, got) };
         Ok(())
     })
+}
+
+/// Waits until somebody switches to this greenlet or wakes it, and gets what it is handed then
+/// (NULL: not wanted). What weald_switch is without somebody to switch to. May switch. Returns 0,
+/// or the code that was thrown. Fails with WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK, WEALD_ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_park(received: *mut *mut c_void, deadline: i64) -> c_int {
+    quick(|hub| {
+        let got = hub.wait_for_switch(Deadline::from_raw(deadline))?;
+        // SAFETY: NULL or writable, by the caller.
+        unsafe { put(received, got) };
+        Ok(())
+    })
+}
+
+/// Has `to` go on with `value`, as weald_switch would, but in its turn, while the caller goes on:
+/// in a loop callback, where there is nobody to switch from, or to wake several at once. Does not
+/// switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (it has ended),
+/// WEALD_EINVAL (a greenlet that has not begun: start it), WEALD_EBUSY (it runs, waits for
+/// something else, or is ready to run), WEALD_ENOMEM (no stack for one that has not begun).
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_wake(to: weald_greenlet, value: *mut c_void) -> c_int {
+    quick(|hub| hub.switch_later(hub.greenlet(to)?, value))
+}
+
+/// Makes `parent` the one that the coroutine `c` returns to when it ends, instead of the one it was
+/// made with. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`c` is
+/// no coroutine; it would return to itself in the end).
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_coro_set_parent(c: weald_greenlet, parent: weald_greenlet) -> c_int {
+    fence(|hub| hub.set_parent(hub.greenlet(c)?, hub.greenlet(parent)?))
+}
+
+/// Ends a greenlet or coroutine that is in the middle without running it ever again: its stack is
+/// given back as it is. For bindings whose runtime has no use for it any more; everybody else
+/// kills. Its locals are destroyed, its argument is not; whoever waits for it is told, and the code
+/// is WEALD_ECANCELED. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM (also for
+/// main), WEALD_EALREADY (it has ended), WEALD_EBUSY (it runs).
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_abandon(g: weald_greenlet) -> c_int {
+    fence(|hub| hub.forget(hub.greenlet(g)?))
 }
 
 /// The greenlet or coroutine that runs; the same as weald_self. Borrowed. 0 in a loop callback.

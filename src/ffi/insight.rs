@@ -146,7 +146,7 @@ pub struct weald_hooks {
     /// options; NULL without options.
     pub created: weald_switch_hook,
     /// When it has ended, not on its own stack: in the loop, or, if it had not begun, in the call
-    /// that ended it. Greenlets that are abandoned do not finish.
+    /// that ended it. Greenlets that the end of a hub abandons do not finish.
     pub finished: weald_switch_hook,
     /// Asked before each wait; 0 forbids it: the call fails with WEALD_EPERM. It must not use the
     /// library but to look things up.

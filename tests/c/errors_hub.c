@@ -1,6 +1,8 @@
 /* The hub's codes, which go for every function that needs one: WEALD_ESHUTDOWN after the hub's end; WEALD_EMFILE and
  * WEALD_ENOMEM when a thread's first call can not make one. */
 #include "errors.h"
+#include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/select.h>
@@ -34,6 +36,10 @@ static void call_all(void)
     weald_stats stats = {.size = sizeof stats};
     void *value = NULL, *items[1] = {NULL};
     int signo = SIGUSR1;
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct addrinfo *list;
+    struct hostent *host;
+    char name[64];
 
 #define IS(call) CHECK_EQ(call, expected)
     IS(weald_close(0));
@@ -79,6 +85,10 @@ static void call_all(void)
     IS(weald_coro_new(coroutine, NULL, 0, NULL));
     IS(weald_switch(0, NULL, &value));
     IS(weald_throw(0, WEALD_EINTR, &value));
+    IS(weald_park(&value, WEALD_FOREVER));
+    IS(weald_wake(0, NULL));
+    IS(weald_coro_set_parent(0, 0));
+    IS(weald_abandon(0));
     IS(weald_current());
     IS(weald_main());
     IS(weald_dead(0));
@@ -201,6 +211,12 @@ static void call_all(void)
     IS(weald_signal_wait(&signo, 1, WEALD_FOREVER));
     IS(weald_signal_release(&signo, 1));
     IS(weald_on_terminate(call, NULL));
+
+    IS(weald_getaddrinfo("a.invalid", NULL, NULL, &list, WEALD_FOREVER));
+    IS(weald_getnameinfo((struct sockaddr *)&address, sizeof address, name, sizeof name, NULL, 0, 0, WEALD_FOREVER));
+    IS(weald_gethostbyname("a.invalid", &host, WEALD_FOREVER));
+    IS(weald_gethostbyname_ex("a.invalid", AF_INET, &host, WEALD_FOREVER));
+    IS(weald_gethostbyaddr(&address.sin_addr, sizeof address.sin_addr, AF_INET, &host, WEALD_FOREVER));
 
     IS(weald_dump(STDERR_FILENO));
     IS(weald_stats_get(&stats));

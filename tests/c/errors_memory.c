@@ -194,6 +194,7 @@ TEST(no_greenlet_waits_for_another_without_memory)
     CHECK_EQ(weald_get(g, NULL, soon()), WEALD_ENOMEM);
     CHECK_EQ(weald_sleep(WEALD_MS(1)), WEALD_ENOMEM);
     CHECK_EQ(weald_sleep_until(soon()), WEALD_ENOMEM);
+    CHECK_EQ(weald_park(NULL, soon()), WEALD_ENOMEM);
     CHECK_EQ(weald_kill(g, 0, soon()), WEALD_ENOMEM);
     CHECK_EQ(weald_killall(&g, 1, 0, soon()), WEALD_ENOMEM);
     feed();
