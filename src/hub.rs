@@ -217,7 +217,7 @@ impl Hub {
     #[cold]
     #[inline(never)]
     fn create_here() -> i32 {
-        Hub::create().map_or_else(|e| e.code(), |()| 0)
+        sys::keeping_errno(Hub::create).map_or_else(|e| e.code(), |()| 0)
     }
 
     fn create() -> Result<()> {

@@ -134,6 +134,18 @@ pub fn errno_location() -> *mut c_int {
     unsafe { libc::__errno_location() }
 }
 
+/// Runs `f`, which makes system calls that may fail, and leaves errno as it was: it is the
+/// running greenlet's.
+pub fn keeping_errno<R>(f: impl FnOnce() -> R) -> R {
+    let errno = errno_location();
+    // SAFETY: this thread's errno.
+    let before = unsafe { *errno };
+    let result = f();
+    // SAFETY: as above.
+    unsafe { *errno = before };
+    result
+}
+
 /// The thread's block of C++ exception state, or null in a program without C++.
 pub fn cxa_globals() -> *mut [usize; 2] {
     unsafe extern "C" {
