@@ -147,20 +147,22 @@ struct AtThreadExit;
 
 impl Drop for AtThreadExit {
     fn drop(&mut self) {
-        if let Some(hub) = Hub::existing() {
-            if !hub.is_main(hub.current()) {
-                // exit() called in a greenlet or a callback: we stand on a stack of the
-                // hub, or in its loop. The process ends; the hub is left as it is.
-                return tls::set(SHUT_DOWN);
-            }
-            // Running greenlets from a thread's destructors would call code whose
-            // own thread-locals are gone: they are abandoned instead.
-            hub.destroy_arguments();
-            hub.abandon_all_but(&hub.main);
-            hub.as_loop(&|| "the end of a thread".into(), || hub.close_objects());
-            // SAFETY: the thread's last use of its hub.
-            unsafe { Hub::free() };
+        end_with_thread();
+    }
+}
+
+extern "C" fn end_with_thread() {
+    if let Some(hub) = Hub::existing() {
+        if !hub.is_main(hub.current()) {
+            // exit() called in a greenlet or a callback: we stand on a stack of the
+            // hub, or in its loop. The process ends; the hub is left as it is.
+            return tls::set(SHUT_DOWN);
         }
+        // Running greenlets from a thread's destructors would call code whose
+        // own thread-locals are gone: they are abandoned instead.
+        hub.as_loop(&|| "the end of a thread".into(), || hub.close_objects());
+        // SAFETY: the thread's last use of its hub.
+        unsafe { Hub::free() };
     }
 }
 
@@ -217,7 +219,7 @@ impl Hub {
     #[cold]
     #[inline(never)]
     fn create_here() -> i32 {
-        Hub::create().map_or_else(|e| e.code(), |()| 0)
+        sys::keeping_errno(Hub::create).map_or_else(|e| e.code(), |()| 0)
     }
 
     fn create() -> Result<()> {
@@ -293,6 +295,9 @@ impl Hub {
         overflow::install(Hub::explain_overflow);
         tls::set(Box::into_raw(hub).cast());
         AT_THREAD_EXIT.with(|_| ());
+        // The end of thread-locals may be over: when a destructor of pthread_key_create's
+        // makes the first call.
+        sys::at_late_thread_end(end_with_thread);
         Ok(())
     }
 

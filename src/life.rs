@@ -309,8 +309,9 @@ impl Hub {
         self.release(g);
     }
 
+    /// Takes its handle out of use, with the table's reference.
     #[inline(always)]
-    fn drop_handle(&self, g: &Greenlet) {
+    pub fn drop_handle(&self, g: &Greenlet) {
         self.table.rest(g.handle.get());
         self.release(g);
     }
@@ -583,17 +584,19 @@ impl Hub {
             .collect()
     }
 
-    /// Destroys the arguments of those that will never run.
-    pub fn destroy_arguments(&self) {
+    /// Destroys the arguments of those that will never run; whether there were any.
+    pub fn destroy_arguments(&self) -> bool {
         let waiting: Vec<(DestroyFn, *mut c_void)> = self
             .greenlets()
             .into_iter()
             .filter(|g| !g.started.get() && !g.is_done())
             .filter_map(|g| g.destroy.take().map(|d| (d, g.arg.get())))
             .collect();
+        let any = !waiting.is_empty();
         for (destroy, arg) in waiting {
             self.as_loop(&|| "an argument's destructor".into(), || destroy(arg));
         }
+        any
     }
 
     /// Forgets every greenlet but `kept` without running it; how many were in the middle.

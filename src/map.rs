@@ -122,10 +122,33 @@ pub struct Results {
 
 crate::hub_object!(Results, Kind::Imap);
 
-/// Where an imap's items come from.
+/// Where the items come from.
+pub enum Items {
+    From(NextFn, *mut c_void),
+    These(std::vec::IntoIter<usize>),
+}
+
+impl Items {
+    /// The next item; `None` at the end; or the code that the source ends with.
+    fn next(&mut self) -> std::result::Result<Option<usize>, c_int> {
+        match self {
+            Items::These(items) => Ok(items.next()),
+            Items::From(next, state) => {
+                let mut item = std::ptr::null_mut();
+                match fence::call(&|| "an item source".into(), || next(&mut item, *state)) {
+                    Ok(1..) => Ok(Some(item as usize)),
+                    Ok(0) => Ok(None),
+                    Ok(code) => Err(code),
+                    Err(_) => Err(Error::PANIC.code()),
+                }
+            }
+        }
+    }
+}
+
+/// What is to be done with which items.
 pub struct Source {
-    pub next: NextFn,
-    pub state: *mut c_void,
+    pub items: Items,
     pub map: MapFn,
     pub user: *mut c_void,
 }
@@ -173,22 +196,19 @@ impl Results {
 
     /// Takes items from the source and spawns a greenlet for each. One that can not be
     /// spawned has failed, and is the last: the group may be closed.
-    fn feed(self: &Rc<Results>, hub: &Hub, group: &Group, source: Source) {
+    fn feed(self: &Rc<Results>, hub: &Hub, group: &Group, mut source: Source) {
         while !self.is_closed.get() {
             if let Err(e) = self.wait_for_room(hub) {
                 return self.end(hub, Some(e.code()));
             }
-            let mut item = std::ptr::null_mut();
-            let more = fence::call(&|| "an item source".into(), || (source.next)(&mut item, source.state));
-            match more {
-                Ok(1..) => {}
-                Ok(0) => break,
-                Ok(code) => return self.end(hub, Some(code)),
-                Err(_) => return self.end(hub, Some(Error::PANIC.code())),
-            }
+            let item = match source.items.next() {
+                Ok(Some(item)) => item,
+                Ok(None) => break,
+                Err(code) => return self.end(hub, Some(code)),
+            };
             let index = self.fed.get();
             self.fed.set(index + 1);
-            let (map, user, item) = (source.map, source.user as usize, item as usize);
+            let (map, user) = (source.map, source.user as usize);
             let work = Rc::new(Work { results: self.clone(), index, is_done: Cell::new(false) });
             let (theirs, ours) = (work.clone(), work.clone());
             let run = move |hub: &Hub| theirs.finish(hub, apply_fn(map, item, user));
@@ -300,27 +320,13 @@ pub fn map(
     items: &[*mut c_void],
     deadline: Deadline,
 ) -> Result<Vec<One>> {
-    extern "C-unwind" fn next_item(item: *mut *mut c_void, state: *mut c_void) -> c_int {
-        // SAFETY: `state` is the iterator below, which `map` keeps until the results
-        // are closed; nobody else uses it.
-        let items = unsafe { &mut *state.cast::<std::vec::IntoIter<usize>>() };
-        match items.next() {
-            Some(next) => {
-                // SAFETY: `feed` passes a place to write to.
-                unsafe { *item = next as *mut c_void };
-                1
-            }
-            None => 0,
-        }
-    }
     if items.is_empty() {
         // Done already: nobody need be asked for items to see that.
         return if deadline.is_now() { Ok(Vec::new()) } else { hub.check().map(|()| Vec::new()) };
     }
-    // Leaked on an early return, when the feeder may still read it; freed at the end.
+    // Copied: the feeder may still be at it when we have left early.
     let all: Vec<usize> = items.iter().map(|&i| i as usize).collect();
-    let state = Box::into_raw(Box::new(all.into_iter()));
-    let source = Source { next: next_item, state: state.cast(), map: f, user };
+    let source = Source { items: Items::These(all.into_iter()), map: f, user };
     let handle = Results::create(hub, group, source, 0, true)?;
     let results = keep(object::get::<Results>(hub, handle)?);
     let mut ones = Vec::with_capacity(items.len());
@@ -332,10 +338,6 @@ pub fn map(
         }
     };
     hub.table.remove(handle)?.close();
-    if outcome.is_ok() {
-        // SAFETY: the source has ended, so the feeder does not read it again.
-        drop(unsafe { Box::from_raw(state) });
-    }
     outcome
 }
 

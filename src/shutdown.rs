@@ -8,6 +8,8 @@ use std::fmt::Write;
 
 /// Turns that killed greenlets get to clean up without waiting for anything.
 const GRACE_TURNS: usize = 1000;
+/// How often destructors may make something new to be destroyed.
+const GENERATIONS: usize = 1000;
 
 impl Hub {
     /// Ends this thread's hub; how many greenlets had to be abandoned in the middle.
@@ -25,7 +27,7 @@ impl Hub {
             }
         }
         let left = self.left_over();
-        let abandoned = self.abandon_all_but(&self.main);
+        let abandoned = self.abandon_everybody();
         if abandoned > 0 {
             self.report(&left);
         }
@@ -49,14 +51,39 @@ impl Hub {
         text
     }
 
-    /// Closes every handle that is still open, greenlets last: others may name them.
+    /// Abandons what is left and closes every handle that is still open; what destructors
+    /// make meanwhile as well.
     pub fn close_objects(&self) {
-        let main = self.main.handle.get();
-        let mut handles = self.table.handles();
-        handles.retain(|&h| h != main);
+        for _ in 0..GENERATIONS {
+            self.abandon_everybody();
+            let main = self.main.handle.get();
+            let mut handles = self.table.handles();
+            handles.retain(|&h| h != main);
+            if handles.is_empty() {
+                return;
+            }
+            self.close_all(handles);
+        }
+    }
+
+    /// The arguments of those that have not begun are destroyed first, which may make more of
+    /// them. How many were in the middle.
+    fn abandon_everybody(&self) -> usize {
+        for _ in 0..GENERATIONS {
+            if !self.destroy_arguments() {
+                break;
+            }
+        }
+        self.abandon_all_but(&self.main)
+    }
+
+    /// Greenlets last: others may name them.
+    fn close_all(&self, mut handles: Vec<i64>) {
         handles.sort_by_key(|&h| kind_of(h) == Kind::Greenlet as u8);
         for h in handles {
-            if let Ok(closer) = self.table.remove(h) {
+            if let Ok(g) = self.greenlet(h) {
+                self.drop_handle(g); // its place is the spare record's, which may be used again
+            } else if let Ok(closer) = self.table.remove(h) {
                 closer.close();
             }
         }

@@ -202,7 +202,7 @@ impl Pool {
     #[inline]
     fn reserve(&mut self) -> Result<()> {
         if self.free.len() <= self.reserved {
-            self.grow()?;
+            sys::keeping_errno(|| self.grow())?;
         }
         self.reserved += 1;
         Ok(())
@@ -242,7 +242,7 @@ impl Pool {
     fn prepare_next(&mut self) -> Result<()> {
         let place = self.free.last().expect("a stack was reserved").slab();
         let mut slab = self.slabs[place].take().expect("a free stack lies in a slab");
-        let prepared = self.prepare(&mut slab);
+        let prepared = sys::keeping_errno(|| self.prepare(&mut slab));
         self.slabs[place] = Some(slab);
         // None of them was taken before, so they lie together, at the end.
         let its = self.free.iter_mut().rev().take_while(|s| prepared.is_ok() && s.slab() == place);

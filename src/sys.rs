@@ -109,11 +109,42 @@ pub fn monotonic_ns() -> i64 {
     t.tv_sec * 1_000_000_000 + t.tv_nsec
 }
 
+/// Has `f` run at the end of this thread, behind the destructors of its thread-locals. For
+/// one function alone. Where there is no key to be had, nobody is called.
+pub fn at_late_thread_end(f: extern "C" fn()) {
+    static KEY: std::sync::OnceLock<Option<libc::pthread_key_t>> = std::sync::OnceLock::new();
+    extern "C" fn call(f: *mut c_void) {
+        // SAFETY: what is set below.
+        unsafe { std::mem::transmute::<*mut c_void, extern "C" fn()>(f)() }
+    }
+    let key = *KEY.get_or_init(|| {
+        let mut key = 0;
+        // SAFETY: `key` is writable.
+        (unsafe { libc::pthread_key_create(&mut key, Some(call)) } == 0).then_some(key)
+    });
+    if let Some(key) = key {
+        // SAFETY: a key of ours, which is never deleted.
+        unsafe { libc::pthread_setspecific(key, f as *const c_void) };
+    }
+}
+
 /// Where this thread keeps errno. The address does not change while the thread
 /// lives, so the hub asks once.
 pub fn errno_location() -> *mut c_int {
     // SAFETY: always callable.
     unsafe { libc::__errno_location() }
+}
+
+/// Runs `f`, which makes system calls that may fail, and leaves errno as it was: it is the
+/// running greenlet's.
+pub fn keeping_errno<R>(f: impl FnOnce() -> R) -> R {
+    let errno = errno_location();
+    // SAFETY: this thread's errno.
+    let before = unsafe { *errno };
+    let result = f();
+    // SAFETY: as above.
+    unsafe { *errno = before };
+    result
 }
 
 /// The thread's block of C++ exception state, or null in a program without C++.

@@ -14,7 +14,7 @@ use crate::greenlet::Body;
 use crate::group::Group;
 use crate::hub::Hub;
 use crate::life::Options;
-use crate::map::{self, MapFn, NextFn, Results, Source};
+use crate::map::{self, Items, MapFn, NextFn, Results, Source};
 use crate::object;
 use crate::time::Deadline;
 use std::ffi::{c_int, c_void};
@@ -203,7 +203,7 @@ fn imap(
     fence64(|hub| {
         let group = group(hub, grp)?;
         let next: NextFn = some(source.0)?;
-        let source = Source { next, state: source.1, map: some(f)?, user };
+        let source = Source { items: Items::From(next, source.1), map: some(f)?, user };
         Results::create(hub, group, source, maxsize, ordered)
     })
 }

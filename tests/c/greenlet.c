@@ -110,6 +110,17 @@ TEST(errno_is_each_greenlets_own)
     CHECK_EQ(weald_close(g), 0);
 }
 
+TEST(errno_is_not_touched_by_the_first_call_nor_by_new_stacks)
+{
+    errno = ENOTTY;
+    for (int i = 0; i < 300; i++) {
+        CHECK_EQ(weald_go(note_twice, (void *)""), 0);
+        CHECK_EQ(errno, ENOTTY);
+    }
+    CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+    CHECK_EQ(errno, ENOTTY);
+}
+
 TEST(a_sleep_is_not_shorter_than_asked)
 {
     int64_t began = test_clock();

@@ -200,6 +200,27 @@ TEST(map_at_its_deadline_is_etimedout_and_writes_nothing)
     unmake();
 }
 
+/* Whoever gives up leaves nothing behind, once the greenlets have seen it. */
+TEST(maps_that_are_given_up_take_no_memory)
+{
+    enum { ITEMS = 100000 };
+    static void *items[ITEMS], *outs[ITEMS];
+    long rss = 0;
+
+    if (*test_under())
+        SKIP("memory is counted on the bare machine");
+    make(1);
+    for (int i = 0; i < 200; i++) {
+        CHECK_EQ(weald_group_map(group, times_ten, NULL, items, ITEMS, outs, NULL, weald_now() - 1), WEALD_ETIMEDOUT);
+        for (int k = 0; k < 5; k++)
+            CHECK_EQ(weald_yield(), 0);
+        if (i == 20)
+            rss = test_rss();
+    }
+    CHECK_LE(test_rss() - rss, 20 << 20); /* the items alone would be 144 MB */
+    unmake();
+}
+
 TEST(map_now_is_eagain)
 {
     void *item = ITEM(1), *out = &item;

@@ -570,3 +570,103 @@ TEST(a_thread_that_ends_runs_nobody_and_destroys_the_arguments)
     run_in_thread(end_with_the_thread);
     CHECK_EQ(destroyed, 2);
 }
+
+/* Makes more to be destroyed, `left` times. */
+static int left;
+
+static void destroy_and_make(void *value)
+{
+    weald_spawn_options o = options();
+    weald_greenlet g;
+    weald_result r;
+
+    destroyed++;
+    if (left-- <= 0)
+        return;
+    o.destroy = destroy_and_make;
+    CHECK_GT(r = weald_result_new(0, count_destroyed), 0);
+    CHECK_EQ(weald_result_set(r, value), 0);
+    CHECK_GT(g = weald_spawn_with(never_called, value, &o), 0);
+    if (left % 2)
+        CHECK_EQ(weald_close(g), 0);
+    CHECK_EQ(weald_go(never_called, NULL), 0);
+    CHECK_EQ(weald_yield(), WEALD_EWOULDBLOCK);
+}
+
+static void *leave_what_makes_more(void *arg)
+{
+    weald_result r = weald_result_new(0, destroy_and_make);
+
+    left = 5;
+    destroyed = 0;
+    for (int i = 0; i < 20; i++) { /* spare records, to be used again */
+        weald_greenlet g = weald_spawn(note, (void *)"");
+        CHECK_GT(g, 0);
+        if (i % 2)
+            CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
+    }
+    CHECK_EQ(weald_result_set(r, order), 0);
+    return arg;
+}
+
+TEST(what_destructors_make_at_the_end_of_a_hub_is_destroyed_as_well)
+{
+    run_in_thread(leave_what_makes_more);
+    CHECK_EQ(destroyed, 1 + 2 * 5);
+    leave_what_makes_more(NULL);
+    CHECK_EQ(weald_hub_shutdown(), 0);
+    CHECK_EQ(destroyed, 1 + 2 * 5);
+}
+
+static void destroy_for_ever(void *value)
+{
+    weald_result r = weald_result_new(0, destroy_for_ever);
+
+    destroyed++;
+    CHECK_GT(r, 0);
+    CHECK_EQ(weald_result_set(r, value), 0);
+}
+
+TEST(a_destructor_that_always_makes_another_does_not_keep_a_hub_alive)
+{
+    weald_result r = weald_result_new(0, destroy_for_ever);
+
+    CHECK_EQ(weald_result_set(r, order), 0);
+    CHECK_EQ(weald_hub_shutdown(), 0);
+    CHECK_GT(destroyed, 1);
+    LEAKS("the last that was made");
+}
+
+static pthread_key_t at_the_very_end;
+static int ended_late;
+
+static void call_late(void *arg)
+{
+    weald_greenlet g = spawned(note, (void *)"");
+
+    (void)arg;
+    CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_close(g), 0);
+    ended_late++;
+}
+
+static void *set_key(void *arg)
+{
+    CHECK_EQ(pthread_setspecific(at_the_very_end, &ended_late), 0);
+    return arg;
+}
+
+/* Then the end of thread-locals is over. */
+TEST(a_thread_whose_first_call_comes_in_a_destructor_of_its_keys_leaves_nothing)
+{
+    int fds;
+
+    CHECK_EQ(pthread_key_create(&at_the_very_end, call_late), 0);
+    CHECK_EQ(weald_yield(), 0);
+    fds = test_fds();
+    for (int i = 0; i < 50; i++)
+        run_in_thread(set_key);
+    LEAKS("what glibc notes of a thread-local that is made so late");
+    CHECK_EQ(ended_late, 50);
+    CHECK_EQ(test_fds(), fds);
+}
