@@ -26,6 +26,8 @@ pub mod timeout;
 pub mod local;
 pub mod threadpool;
 pub mod signal;
+pub mod rw;
+pub mod socket;
 pub mod dns;
 pub mod insight;
 

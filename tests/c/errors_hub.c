@@ -36,10 +36,14 @@ static void call_all(void)
     weald_stats stats = {.size = sizeof stats};
     void *value = NULL, *items[1] = {NULL};
     int signo = SIGUSR1;
-    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct sockaddr_in in = {.sin_family = AF_INET};
     struct addrinfo *list;
     struct hostent *host;
     char name[64];
+    char bytes[1] = "";
+    struct iovec iov = {bytes, 1};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    struct sockaddr address = {.sa_family = AF_UNIX};
 
 #define IS(call) CHECK_EQ(call, expected)
     IS(weald_close(0));
@@ -110,6 +114,25 @@ static void call_all(void)
     IS(weald_cancel_wait(0));
     IS(weald_poll(&fd, 1, WEALD_FOREVER));
     IS(weald_select(0, NULL, NULL, NULL, WEALD_FOREVER));
+
+    IS(weald_read(0, bytes, 1, WEALD_FOREVER));
+    IS(weald_write(0, bytes, 1, WEALD_FOREVER));
+    IS(weald_readv(0, &iov, 1, WEALD_FOREVER));
+    IS(weald_writev(0, &iov, 1, WEALD_FOREVER));
+    IS(weald_read_exact(0, bytes, 1, NULL, WEALD_FOREVER));
+    IS(weald_write_all(0, bytes, 1, NULL, WEALD_FOREVER));
+    IS(weald_pread(0, bytes, 1, 0, WEALD_FOREVER));
+    IS(weald_pwrite(0, bytes, 1, 0, WEALD_FOREVER));
+    IS(weald_sendfile(0, 0, NULL, 1, WEALD_FOREVER));
+    IS(weald_splice(0, NULL, 0, NULL, 1, WEALD_FOREVER));
+    IS(weald_connect(0, &address, sizeof address, WEALD_FOREVER));
+    IS(weald_accept(0, NULL, NULL, WEALD_FOREVER));
+    IS(weald_recv(0, bytes, 1, 0, WEALD_FOREVER));
+    IS(weald_send(0, bytes, 1, 0, WEALD_FOREVER));
+    IS(weald_recvfrom(0, bytes, 1, 0, NULL, NULL, WEALD_FOREVER));
+    IS(weald_sendto(0, bytes, 1, 0, NULL, 0, WEALD_FOREVER));
+    IS(weald_recvmsg(0, &message, 0, WEALD_FOREVER));
+    IS(weald_sendmsg(0, &message, 0, WEALD_FOREVER));
 
     IS(weald_io_watcher(0, WEALD_READ, watch, NULL));
     IS(weald_timer_watcher(1, 0, watch, NULL));
@@ -213,10 +236,10 @@ static void call_all(void)
     IS(weald_on_terminate(call, NULL));
 
     IS(weald_getaddrinfo("a.invalid", NULL, NULL, &list, WEALD_FOREVER));
-    IS(weald_getnameinfo((struct sockaddr *)&address, sizeof address, name, sizeof name, NULL, 0, 0, WEALD_FOREVER));
+    IS(weald_getnameinfo((struct sockaddr *)&in, sizeof in, name, sizeof name, NULL, 0, 0, WEALD_FOREVER));
     IS(weald_gethostbyname("a.invalid", &host, WEALD_FOREVER));
     IS(weald_gethostbyname_ex("a.invalid", AF_INET, &host, WEALD_FOREVER));
-    IS(weald_gethostbyaddr(&address.sin_addr, sizeof address.sin_addr, AF_INET, &host, WEALD_FOREVER));
+    IS(weald_gethostbyaddr(&in.sin_addr, sizeof in.sin_addr, AF_INET, &host, WEALD_FOREVER));
 
     IS(weald_dump(STDERR_FILENO));
     IS(weald_stats_get(&stats));
