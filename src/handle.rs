@@ -54,6 +54,9 @@ pub enum Kind {
     ThreadPool = 16,
     Workers = 17,
     Imap = 18,
+    Process = 22,
+    Channel = 23,
+    Folder = 24,
 }
 
 /// The kind's number in a handle, whether or not the handle is alive.

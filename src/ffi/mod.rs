@@ -27,6 +27,9 @@ pub mod local;
 pub mod threadpool;
 pub mod signal;
 pub mod dns;
+pub mod file;
+pub mod process;
+pub mod channel;
 pub mod insight;
 
 use crate::error::{Error, Result};

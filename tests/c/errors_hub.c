@@ -23,6 +23,12 @@ static int next(void **item, void *unused)
     return 0;
 }
 
+static int child(weald_channel c, void *unused)
+{
+    (void)c, (void)unused;
+    return 0;
+}
+
 static int expected;
 
 /* All that need a hub; the suite `codes` sees to that. None gets as far as to look at its handle. */
@@ -34,6 +40,12 @@ static void call_all(void)
     weald_stats stats = {.size = sizeof stats};
     void *value = NULL, *items[1] = {NULL};
     int signo = SIGUSR1;
+    const char *argv[] = {"true", NULL}, *name;
+    weald_process_io io = {.size = sizeof io};
+    weald_channel ends[2];
+    weald_handle handle;
+    struct stat status;
+    size_t size = 0;
 
 #define IS(call) CHECK_EQ(call, expected)
     IS(weald_close(0));
@@ -209,6 +221,42 @@ static void call_all(void)
     IS(weald_stack_used(0));
     IS(weald_set_hooks(NULL));
     IS(weald_set_user(0, NULL));
+
+    IS(weald_process_spawn(argv, NULL));
+    IS(weald_process_pid(0));
+    IS(weald_process_fd(0, 0));
+    IS(weald_process_close_fd(0, 0));
+    IS(weald_process_wait(0, NULL, WEALD_FOREVER));
+    IS(weald_process_poll(0, NULL));
+    IS(weald_process_kill(0, 0));
+    IS(weald_process_communicate(0, &io, WEALD_FOREVER));
+    IS(weald_process_fork(child, NULL, &handle, 0));
+    IS(weald_system("true", NULL, WEALD_FOREVER));
+    IS(weald_popen("true", "r"));
+    IS(weald_channel_pair(ends, 0));
+    IS(weald_channel_open(0, 0, 0));
+    IS(weald_channel_send(0, NULL, 0, WEALD_FOREVER));
+    IS(weald_channel_flush(0, WEALD_FOREVER));
+    IS(weald_channel_unsent(0));
+    IS(weald_channel_receive(0, &value, &size, WEALD_FOREVER));
+    IS(weald_channel_shut(0));
+    IS(weald_channel_fd(0, WEALD_READ));
+
+    IS(weald_file_open("/", 0, 0, WEALD_FOREVER));
+    IS(weald_file_close(0, WEALD_FOREVER));
+    IS(weald_file_read(0, &size, 1, 0, WEALD_FOREVER));
+    IS(weald_file_write(0, &size, 1, 0, WEALD_FOREVER));
+    IS(weald_file_sync(0, 0, WEALD_FOREVER));
+    IS(weald_file_truncate(0, 0, WEALD_FOREVER));
+    IS(weald_file_stat("/", &status, WEALD_FOREVER));
+    IS(weald_file_lstat("/", &status, WEALD_FOREVER));
+    IS(weald_file_fstat(0, &status, WEALD_FOREVER));
+    IS(weald_file_rename("/", "/", WEALD_FOREVER));
+    IS(weald_file_remove("/", WEALD_FOREVER));
+    IS(weald_folder_make("/", 0, WEALD_FOREVER));
+    IS(weald_folder_remove("/", WEALD_FOREVER));
+    IS(weald_folder_read("/", WEALD_FOREVER));
+    IS(weald_folder_next(0, &name, NULL));
 #undef IS
 }
 
