@@ -38,6 +38,8 @@ impl Error {
     pub const MSGSIZE: Error = Error(-libc::EMSGSIZE);
     pub const INPROGRESS: Error = Error(-libc::EINPROGRESS);
     pub const OVERFLOW: Error = Error(-libc::EOVERFLOW);
+    pub const PROTO: Error = Error(-libc::EPROTO);
+    pub const SRCH: Error = Error(-libc::ESRCH);
     pub const TIMEDOUT: Error = Error(-libc::ETIMEDOUT);
     pub const ALREADY: Error = Error(-libc::EALREADY);
     pub const CANCELED: Error = Error(-libc::ECANCELED);
@@ -68,6 +70,11 @@ impl Error {
     /// The current thread's errno.
     pub fn last_os() -> Error {
         Error::from_errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    /// Something of the system's is used up, for now.
+    pub fn is_no_room(self) -> bool {
+        matches!(-self.code(), libc::EMFILE | libc::ENFILE | libc::ENOMEM)
     }
 
     pub const fn from_errno(errno: i32) -> Error {

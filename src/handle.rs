@@ -55,6 +55,9 @@ pub enum Kind {
     Workers = 17,
     Imap = 18,
     Stream = 19,
+    Process = 22,
+    Channel = 23,
+    Folder = 24,
 }
 
 /// The kind's number in a handle, whether or not the handle is alive.

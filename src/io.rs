@@ -121,7 +121,8 @@ impl Hub {
         }
     }
 
-    fn park_on(&self, fds: &[libc::pollfd], deadline: Deadline) -> Result<()> {
+    /// Parks until one of `fds` may be ready, or somebody wakes this greenlet.
+    pub fn park_on(&self, fds: &[libc::pollfd], deadline: Deadline) -> Result<()> {
         self.may_park()?;
         let g = self.current();
         let mut waiters = Waiters(Vec::new());

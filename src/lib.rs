@@ -3,16 +3,19 @@
 //! Layers, only downward: error, time, trace / handle, timer, sys / stack, fiber,
 //! poller / greenlet, hub, wait / sync, group, ... / ffi.
 
+pub mod channel;
 pub mod disk;
 pub mod dns;
 pub mod error;
 pub mod fence;
+pub mod file;
 pub mod ffi;
 pub mod fiber;
 pub mod fork;
 pub mod greenlet;
 pub mod group;
 pub mod handle;
+pub mod heap;
 pub mod hooks;
 pub mod hub;
 pub mod io;
@@ -24,6 +27,7 @@ pub mod net;
 pub mod object;
 pub mod overflow;
 pub mod poller;
+pub mod process;
 pub mod ready;
 pub mod registry;
 pub mod remote;

@@ -590,7 +590,7 @@ impl Poller {
     /// Before its owner closes `fd`, which nobody waits for any more: takes back the
     /// registration, which would live on with a copy of `fd` in a forked child.
     pub fn forget(&self, fd: RawFd) {
-        let slot = &mut self.slots()[fd as usize];
+        let Some(slot) = self.slot(fd) else { return };
         (slot.unverified, slot.drained, slot.nature) = (false, false, Nature::Unknown);
         slot.armed = 0;
         if std::mem::take(&mut slot.registered) {

@@ -19,7 +19,7 @@ pub fn duration(ns: i64) -> String {
 }
 
 fn kind_name(handle: i64) -> &'static str {
-    const NAMES: [(Kind, &str); 19] = [
+    const NAMES: [(Kind, &str); 22] = [
         (Kind::Greenlet, "greenlet"),
         (Kind::Hub, "hub"),
         (Kind::Watcher, "watcher"),
@@ -39,6 +39,9 @@ fn kind_name(handle: i64) -> &'static str {
         (Kind::Workers, "workers"),
         (Kind::Imap, "iterator"),
         (Kind::Stream, "stream"),
+        (Kind::Process, "process"),
+        (Kind::Channel, "channel"),
+        (Kind::Folder, "folder"),
     ];
     let kind = handle::kind_of(handle);
     NAMES.iter().find(|(k, _)| *k as u8 == kind).map_or("object", |(_, name)| name)

@@ -254,7 +254,7 @@ struct Signals {
     /// Those of them that came while nobody waited.
     unclaimed: Cell<u64>,
     waiters: WaitList,
-    listener: Cell<Option<ListenFn>>,
+    listeners: RefCell<Vec<ListenFn>>,
     on_terminate: Cell<Option<(PostFn, *mut c_void)>>,
     /// The eventfd while any signal is wanted, else -1.
     wake_fd: Cell<RawFd>,
@@ -268,7 +268,7 @@ impl Default for Signals {
             kept: Cell::new(0),
             unclaimed: Cell::new(0),
             waiters: WaitList::default(),
-            listener: Cell::new(None),
+            listeners: RefCell::new(Vec::new()),
             on_terminate: Cell::new(None),
             wake_fd: Cell::new(-1),
             wake: FdNode::new(woken).persistent(),
@@ -389,9 +389,9 @@ impl Signals {
             if TERMINATION.contains(&signo) {
                 self.terminate(hub);
             }
-            if let Some(listener) = self.listener.get() {
-                listener(hub, signo);
-            }
+            // One that begins to listen meanwhile hears the next.
+            let listeners = self.listeners.borrow().clone();
+            listeners.iter().for_each(|told| told(hub, signo));
             self.give(hub, signo);
         }
     }
@@ -458,9 +458,9 @@ pub fn set_of(signos: &[c_int]) -> Result<u64> {
     if set == 0 { Err(Error::INVAL) } else { Ok(set) }
 }
 
-/// Has `f` told of the signals that are subscribed to.
+/// Has `f` told of the signals that are subscribed to, by whomever. Called once for each.
 pub fn listen(hub: &Hub, f: ListenFn) {
-    Signals::of(hub).listener.set(Some(f));
+    Signals::of(hub).listeners.borrow_mut().push(f);
 }
 
 /// The listener will be told of `signo`. EINVAL, EMFILE, ENOMEM.

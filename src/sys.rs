@@ -3,8 +3,10 @@
 //! Under the feature `fault-injection` a test can make the n-th of these calls
 //! fail (`fault::fail_at`), to see that each failure leaves everything as it was.
 
+pub mod child;
 pub mod descriptor;
 pub mod names;
+pub mod file;
 
 use crate::error::{Error, Result};
 use std::ffi::{CStr, c_int, c_void};
@@ -24,6 +26,7 @@ pub enum Call {
     PidFd,
     EventFd,
     Sigaction,
+    Spawn,
     /// A new descriptor of any kind.
     Open,
     /// Bytes to or from a descriptor.
@@ -90,7 +93,7 @@ pub fn may_fail(_call: Call) -> Result<()> {
     if fault::hit(_call) {
         return Err(match _call {
             Call::Poller | Call::PidFd | Call::EventFd | Call::Open => Error::from_errno(libc::EMFILE),
-            Call::Thread => Error::AGAIN,
+            Call::Thread | Call::Spawn => Error::AGAIN,
             _ => Error::NOMEM,
         });
     }

@@ -40,7 +40,6 @@ pub type WatcherFn = extern "C-unwind" fn(i64, c_int, *mut c_void);
 pub const MAX_PRIORITY: i32 = 2;
 const PRIORITIES: usize = 2 * MAX_PRIORITY as usize + 1;
 const STAT_INTERVAL_NS: i64 = 5_000_000_000;
-const NO_ROOM: [Error; 3] = [Error::from_errno(libc::EMFILE), Error::from_errno(libc::ENFILE), Error::NOMEM];
 
 /// What a watcher watches.
 pub enum Source {
@@ -213,7 +212,7 @@ impl Watcher {
                     Err(e)
                 }
             },
-            Err(e) if NO_ROOM.contains(&e) => Err(e),
+            Err(e) if e.is_no_room() => Err(e),
             // No pidfds in this kernel, or a sandbox forbids them: SIGCHLD will do. Or
             // there is no such process: the look that follows will find that.
             Err(_) => signal::subscribe(hub, libc::SIGCHLD),
@@ -461,15 +460,37 @@ fn look_for_child(hub: &Hub, pid: i32) {
     if watching.is_empty() {
         return; // stopped meanwhile: the child is the program's to reap
     }
-    let what = match sys::reap(pid) {
-        Ok(None) => return,
-        Ok(Some(status)) => status,
-        Err(_) => Error::CHILD.code(), // reaped by somebody else, or no child of ours
-    };
+    match sys::reap(pid) {
+        Ok(None) => {}
+        Ok(Some(status)) => {
+            tell_of_child(hub, watching, status);
+            if let Some(told) = Watchers::of(hub).on_reap.get() {
+                told(hub, pid, status);
+            }
+        }
+        // Reaped by somebody else, or no child of ours.
+        Err(_) => tell_of_child(hub, watching, Error::CHILD.code()),
+    }
+}
+
+fn tell_of_child(hub: &Hub, watching: Vec<Rc<Watcher>>, what: c_int) {
     for watcher in watching {
         watcher.deactivate(hub);
         watcher.become_pending(hub, what);
     }
+}
+
+/// (hub, child, its wait status)
+pub type ReapFn = fn(&Hub, i32, c_int);
+
+/// Has `f` told of each child that is reaped for a watcher.
+pub fn on_reap(hub: &Hub, f: ReapFn) {
+    Watchers::of(hub).on_reap.set(Some(f));
+}
+
+/// A child has been reaped elsewhere in this hub: its watchers get the status.
+pub fn reaped(hub: &Hub, pid: i32, status: c_int) {
+    tell_of_child(hub, Watchers::of(hub).find(|w| matches!(w.source, Source::Child(p) if p == pid)), status);
 }
 
 /// A signal came that somebody here has subscribed to.
@@ -504,6 +525,8 @@ struct Watchers {
     /// Active watchers that are found by what they watch, in the order they were
     /// started. Looked through from end to end; normally a handful.
     listed: RefCell<Vec<Rc<Watcher>>>,
+    /// Somebody else who wants to know of children that are reaped here.
+    on_reap: Cell<Option<ReapFn>>,
 }
 
 impl Watchers {

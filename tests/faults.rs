@@ -11,7 +11,7 @@
 //! are the calls of the process, so the tests take turns.
 #![cfg(feature = "fault-injection")]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::fs;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
@@ -20,14 +20,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use weald::ffi::base::*;
+use weald::ffi::channel::*;
 use weald::ffi::coro::*;
 use weald::ffi::dns::*;
 use weald::ffi::event::*;
+use weald::ffi::file::*;
 use weald::ffi::greenlet::*;
 use weald::ffi::group::*;
 use weald::ffi::hub::*;
 use weald::ffi::insight::*;
 use weald::ffi::io::*;
+use weald::ffi::process::*;
 use weald::ffi::queue::*;
 use weald::ffi::result::*;
 use weald::ffi::signal::*;
@@ -947,4 +950,227 @@ fn a_lookup_without_a_thread_to_be_had_is_eagain() {
     })
     .join()
     .unwrap();
+}
+
+// ---- processes ----------------------------------------------------------------------
+
+fn start(program: &CStr, out: c_int) -> i64 {
+    let argv = [program.as_ptr(), c"hello".as_ptr(), null()];
+    let options = weald_process_options { size: size_of::<weald_process_options>(), out, ..Default::default() };
+    weald_process_spawn(argv.as_ptr(), &options)
+}
+
+fn ended(p: i64) {
+    let mut status = -1;
+    assert_eq!(weald_process_wait(p, &mut status, WEALD_FOREVER), 0);
+    assert_eq!(status, 0);
+    assert_eq!(weald_close(p), 0);
+}
+
+#[test]
+fn a_process_is_started_with_all_its_pipes_or_not_at_all() {
+    torture(Operation { undo: |_, p| ended(p), ..making(|_| start(c"true", WEALD_INHERIT), 3) });
+    torture(Operation { undo: |_, p| ended(p), ..making(|_| start(c"true", WEALD_PIPE), 5) });
+    torture(Operation { undo: |_, p| ended(p), ..making(|_| start(c"true", WEALD_NULL), 4) });
+}
+
+/// What fails in the middle of a talk is made up for by the next call.
+#[test]
+fn a_talk_that_fails_goes_on_with_the_next_call() {
+    fn act(_: &World) -> i64 {
+        let p = start(c"echo", WEALD_PIPE);
+        let mut failed = p.min(0);
+        while p > 0 {
+            // SAFETY: an all-zero struct is a valid value.
+            let mut io: weald_process_io = unsafe { std::mem::zeroed() };
+            io.size = size_of::<weald_process_io>();
+            let code = weald_process_communicate(p, &mut io, WEALD_FOREVER);
+            if code < 0 {
+                failed = i64::from(code);
+                continue;
+            }
+            // SAFETY: text of the library's, with a NUL behind it.
+            assert_eq!(unsafe { CStr::from_ptr(io.out) }, c"hello\n");
+            weald_free(io.out.cast());
+            assert_eq!(weald_close(p), 0);
+            break;
+        }
+        failed
+    }
+    torture(Operation { undo: leave, ..making(act, 8) });
+}
+
+#[test]
+fn a_shell_that_can_not_be_waited_for_is_killed() {
+    fn act(_: &World) -> i64 {
+        i64::from(weald_system(c"exit 0".as_ptr(), null_mut(), WEALD_FOREVER))
+    }
+    torture(Operation { undo: leave, ..making(act, 3) });
+}
+
+extern "C-unwind" fn echoes(channel: i64, _: *mut c_void) -> c_int {
+    fault::disarm(); // the parent's is another
+    let (mut data, mut len) = (null_mut(), 0);
+    let received = weald_channel_receive(channel, &mut data, &mut len, WEALD_FOREVER);
+    if received == 0 && weald_channel_send(channel, data, len, WEALD_FOREVER) == 0 { 0 } else { 1 }
+}
+
+#[test]
+fn a_child_is_forked_with_its_channel_or_not_at_all() {
+    fn act(_: &World) -> i64 {
+        let mut channel = 0;
+        let p = weald_process_fork(Some(echoes), null_mut(), &mut channel, 0);
+        if p < 0 {
+            assert_eq!(channel, 0);
+            return p;
+        }
+        let mut failed = 0;
+        while weald_channel_send(channel, c"hello".as_ptr().cast(), 5, WEALD_FOREVER) < 0 {
+            failed = i64::from(WEALD_ENOMEM); // what it was, `meets_fault` does not mind
+        }
+        let (mut data, mut len) = (null_mut(), 0);
+        while weald_channel_receive(channel, &mut data, &mut len, WEALD_FOREVER) < 0 {
+            failed = i64::from(WEALD_ENOMEM);
+        }
+        assert_eq!(len, 5);
+        weald_free(data);
+        assert_eq!(weald_close(channel), 0);
+        ended(p);
+        failed
+    }
+    torture(Operation { undo: leave, ..making(act, 8) });
+}
+
+#[test]
+fn both_ends_of_a_channel_are_made_or_none() {
+    fn act(_: &World) -> i64 {
+        let mut ends = [0; 2];
+        let code = weald_channel_pair(ends.as_mut_ptr(), 0);
+        if code < 0 {
+            assert_eq!(ends, [0; 2]);
+            return i64::from(code);
+        }
+        ends.iter().for_each(|&end| assert_eq!(weald_close(end), 0));
+        0
+    }
+    torture(Operation { undo: leave, ..making(act, 1) });
+}
+
+/// A large message goes by pieces; each of them fails once, and what comes is what was sent.
+#[test]
+fn a_message_goes_and_comes_whole_whatever_fails_in_between() {
+    const LEN: usize = 300_000;
+    extern "C-unwind" fn send(ends: *mut c_void) -> *mut c_void {
+        let data: Vec<u8> = (0..LEN).map(|i| (i / 7) as u8).collect();
+        let end = ends as i64;
+        while weald_channel_send(end, data.as_ptr().cast(), LEN, WEALD_FOREVER) < 0 {
+            if weald_channel_unsent(end) > 0 {
+                while weald_channel_flush(end, WEALD_FOREVER) < 0 {}
+                break;
+            }
+        }
+        null_mut()
+    }
+    fn prepare() -> World {
+        let mut ends = [0; 2];
+        assert_eq!(weald_channel_pair(ends.as_mut_ptr(), 0), 0);
+        ends.to_vec()
+    }
+    fn act(ends: &World) -> i64 {
+        let sender = weald_spawn(Some(send), ends[0] as *mut c_void);
+        if sender < 0 {
+            return sender;
+        }
+        let (mut data, mut len, mut failed) = (null_mut(), 0, 0);
+        while weald_channel_receive(ends[1], &mut data, &mut len, WEALD_FOREVER) < 0 {
+            failed = i64::from(WEALD_ENOMEM);
+        }
+        // SAFETY: the library's memory, as long as it says.
+        let got = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) };
+        assert!(got.len() == LEN && got.iter().enumerate().all(|(i, &byte)| byte == (i / 7) as u8));
+        weald_free(data);
+        joined(sender);
+        failed
+    }
+    fn undo(ends: &World, _: i64) {
+        ends.iter().for_each(|&end| assert_eq!(weald_close(end), 0));
+    }
+    fault::disturb(50_000, 3);
+    torture(Operation { prepare: Some(prepare), act, state: no_more, undo, faults: 10 });
+    fault::disturb(usize::MAX, 0);
+}
+
+// ---- files ----------------------------------------------------------------------------
+
+/// So that each call finds a thread of the library's: what starts one counts as a change.
+fn all_threads_for_files(fifo: &CStr) {
+    extern "C-unwind" fn open(fifo: *mut c_void) -> *mut c_void {
+        let fd = weald_file_open(fifo.cast(), libc::O_RDONLY, 0, WEALD_FOREVER);
+        assert!(fd >= 0);
+        assert_eq!(weald_file_close(fd, WEALD_FOREVER), 0);
+        null_mut()
+    }
+    // SAFETY: a C string.
+    assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
+    let gs: Vec<_> = (0..16).map(|_| weald_spawn(Some(open), fifo.as_ptr().cast_mut().cast())).collect();
+    assert_eq!(weald_sleep(50_000_000), 0);
+    // SAFETY: a C string.
+    let fd = unsafe { libc::open(fifo.as_ptr(), libc::O_WRONLY) };
+    gs.into_iter().for_each(joined);
+    close_fds(&[i64::from(fd)]);
+}
+
+#[test]
+fn files_are_opened_read_written_and_closed_or_it_is_told() {
+    static FOLDER: Mutex<String> = Mutex::new(String::new());
+    fn path(name: &str) -> CString {
+        CString::new(format!("{}/{name}", FOLDER.lock().unwrap())).unwrap()
+    }
+    fn open(_: &World) -> i64 {
+        i64::from(weald_file_open(path("file").as_ptr(), libc::O_RDWR | libc::O_CREAT, 0o600, WEALD_FOREVER))
+    }
+    fn close_file(_: &World, fd: i64) {
+        assert_eq!(weald_file_close(fd as c_int, WEALD_FOREVER), 0);
+    }
+    fn opened() -> World {
+        vec![open(&a_hub())]
+    }
+    fn write(w: &World) -> i64 {
+        weald_file_write(w[0] as c_int, c"hello".as_ptr().cast(), 5, 0, WEALD_FOREVER)
+    }
+    fn read(w: &World) -> i64 {
+        let mut text = [0u8; 9];
+        let n = weald_file_read(w[0] as c_int, text.as_mut_ptr().cast(), 9, 0, WEALD_FOREVER);
+        assert!(n < 0 || &text[..n as usize] == b"hello", "{n}");
+        n
+    }
+    let folder = std::env::temp_dir().join(format!("weald-faults-{}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    *FOLDER.lock().unwrap() = folder.to_str().unwrap().into();
+    {
+        let _turn = my_turn();
+        thread::spawn(|| {
+            all_threads_for_files(&path("fifo"));
+            assert_eq!(weald_hub_shutdown(), 0);
+        })
+        .join()
+        .unwrap();
+    }
+    torture(Operation { undo: close_file, ..making(open, 1) });
+    torture(Operation {
+        prepare: Some(opened),
+        act: write,
+        state: no_more,
+        undo: |w, _| close_file(w, w[0]),
+        faults: 2,
+    });
+    torture(Operation {
+        prepare: Some(opened),
+        act: read,
+        state: no_more,
+        undo: |w, _| close_file(w, w[0]),
+        faults: 1,
+    });
+    torture(making(|_| weald_folder_read(c"/".as_ptr(), WEALD_FOREVER), 1));
+    fs::remove_dir_all(folder).unwrap();
 }

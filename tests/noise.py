@@ -45,6 +45,9 @@ KINDS = {
     "local": "weald_local_new(NULL)",
     "threadpool": "weald_threadpool_new(1)",
     "workers": "weald_workers_start(1)",
+    "process": "noise_process()",
+    "channel": "noise_channel()",
+    "folder": 'weald_folder_read("/", WEALD_FOREVER)',
 }
 
 WATCHERS = [kind for kind in KINDS if kind.endswith("_watcher")]
@@ -73,6 +76,9 @@ TAKES = [
     (r"weald_local_", ["local"]),
     (r"weald_(threadpool_|offload)", ["threadpool"]),
     (r"weald_workers_", ["workers"]),
+    (r"weald_process_", ["process"]),
+    (r"weald_channel_", ["channel"]),
+    (r"weald_folder_", ["folder"]),
 ]
 
 # Parameters that are something else than their function's first one.
@@ -200,7 +206,8 @@ class Call:
         if pointed in self.header.structs:
             return self._struct(param.name, pointed)
         if pointed in ("void", "char"):
-            return f"({param.type.strip()})noise_buffer" if not is_const or pointed == "void" else '"noise"'
+            text = '"/nowhere/noise"' if re.match(r"weald_(file|folder)_", self.function.name) else '"noise"'
+            return f"({param.type.strip()})noise_buffer" if not is_const or pointed == "void" else text
         if pointed == "void *":
             return "(void **)noise_values"
         if pointed == "int":
@@ -290,6 +297,19 @@ def declare(param, i):
 
 
 HELPERS = {
+    "process": """static long long noise_process(void)
+{
+    const char *argv[] = {"true", NULL};
+    return weald_process_spawn(argv, NULL);
+}
+""",
+    "channel": """static long long noise_channel(void)
+{
+    weald_channel ends[2];
+    int code = weald_channel_pair(ends, 0);
+    return code < 0 ? code : ends[0];
+}
+""",
     "iwait": """static long long noise_iwait(void)
 {
     weald_greenlet g = weald_spawn(noise_body, NULL);
@@ -329,7 +349,8 @@ def write(header):
 # Functions that give a handle of a kind that another maker stands for, or one that exists already.
 NOT_MAKERS = {"weald_spawn_with", "weald_greenlet_new", "weald_group_spawn", "weald_pool_try_spawn", "weald_self",
               "weald_parent", "weald_current", "weald_main", "weald_dup", "weald_group_imap_unordered",
-              "weald_group_apply_async", "weald_threadpool_submit", "weald_iwait", "weald_group_imap"}
+              "weald_group_apply_async", "weald_threadpool_submit", "weald_iwait", "weald_group_imap",
+              "weald_process_spawn", "weald_process_fork", "weald_popen", "weald_channel_open"}
 
 
 def _ask_about_makers(calls, header):

@@ -24,12 +24,14 @@ pub const WEALD_ENOENT: c_int = -2;
 pub const WEALD_EINTR: c_int = -4;
 /// A bad handle or descriptor: stale, closed, of another kind, or no handle at all.
 pub const WEALD_EBADF: c_int = -9;
-/// No such child process: it was reaped by somebody else. Told to the callback of a child watcher.
+/// No such child process: it was reaped by somebody else, or is the parent's.
 pub const WEALD_ECHILD: c_int = -10;
 /// Not ready, and the deadline was WEALD_NOW; or no thread is to be had.
 pub const WEALD_EAGAIN: c_int = -11;
 /// Out of memory, mappings or handles.
 pub const WEALD_ENOMEM: c_int = -12;
+/// The system does not permit it: a file's mode, or what it is.
+pub const WEALD_EACCES: c_int = -13;
 /// A bad address was given to the kernel.
 pub const WEALD_EFAULT: c_int = -14;
 /// Busy: another greenlet waits for this descriptor or uses this stream, the target of a switch
@@ -47,6 +49,8 @@ pub const WEALD_EPIPE: c_int = -32;
 /// A deadlock: the caller waits for itself; or, in main, nothing is left in this thread that could
 /// end its wait.
 pub const WEALD_EDEADLK: c_int = -35;
+/// The other side has broken off in the middle of a message.
+pub const WEALD_EPROTO: c_int = -71;
 /// Too much: released more often than acquired.
 pub const WEALD_EOVERFLOW: c_int = -75;
 /// Not a socket.
@@ -116,6 +120,9 @@ pub const WEALD_KIND_THREADPOOL: c_int = 16;
 pub const WEALD_KIND_WORKERS: c_int = 17;
 pub const WEALD_KIND_IMAP: c_int = 18;
 pub const WEALD_KIND_STREAM: c_int = 19;
+pub const WEALD_KIND_PROCESS: c_int = 22;
+pub const WEALD_KIND_CHANNEL: c_int = 23;
+pub const WEALD_KIND_FOLDER: c_int = 24;
 
 /// The text of a code, for people: "the deadline has passed". A positive number is taken as an
 /// errno. Never NULL, never freed. From any thread; does not switch.

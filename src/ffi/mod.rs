@@ -29,6 +29,9 @@ pub mod signal;
 pub mod rw;
 pub mod socket;
 pub mod dns;
+pub mod file;
+pub mod process;
+pub mod channel;
 pub mod insight;
 
 use crate::error::{Error, Result};

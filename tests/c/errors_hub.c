@@ -25,6 +25,12 @@ static int next(void **item, void *unused)
     return 0;
 }
 
+static int child(weald_channel c, void *unused)
+{
+    (void)c, (void)unused;
+    return 0;
+}
+
 static int expected;
 
 /* All that need a hub; the suite `codes` sees to that. None gets as far as to look at its handle. */
@@ -39,11 +45,17 @@ static void call_all(void)
     struct sockaddr_in in = {.sin_family = AF_INET};
     struct addrinfo *list;
     struct hostent *host;
-    char name[64];
+    char text[64];
     char bytes[1] = "";
     struct iovec iov = {bytes, 1};
     struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
     struct sockaddr address = {.sa_family = AF_UNIX};
+    const char *argv[] = {"true", NULL}, *name;
+    weald_process_io io = {.size = sizeof io};
+    weald_channel ends[2];
+    weald_handle handle;
+    struct stat status;
+    size_t size = 0;
 
 #define IS(call) CHECK_EQ(call, expected)
     IS(weald_close(0));
@@ -236,7 +248,7 @@ static void call_all(void)
     IS(weald_on_terminate(call, NULL));
 
     IS(weald_getaddrinfo("a.invalid", NULL, NULL, &list, WEALD_FOREVER));
-    IS(weald_getnameinfo((struct sockaddr *)&in, sizeof in, name, sizeof name, NULL, 0, 0, WEALD_FOREVER));
+    IS(weald_getnameinfo((struct sockaddr *)&in, sizeof in, text, sizeof text, NULL, 0, 0, WEALD_FOREVER));
     IS(weald_gethostbyname("a.invalid", &host, WEALD_FOREVER));
     IS(weald_gethostbyname_ex("a.invalid", AF_INET, &host, WEALD_FOREVER));
     IS(weald_gethostbyaddr(&in.sin_addr, sizeof in.sin_addr, AF_INET, &host, WEALD_FOREVER));
@@ -248,6 +260,42 @@ static void call_all(void)
     IS(weald_stack_used(0));
     IS(weald_set_hooks(NULL));
     IS(weald_set_user(0, NULL));
+
+    IS(weald_process_spawn(argv, NULL));
+    IS(weald_process_pid(0));
+    IS(weald_process_fd(0, 0));
+    IS(weald_process_close_fd(0, 0));
+    IS(weald_process_wait(0, NULL, WEALD_FOREVER));
+    IS(weald_process_poll(0, NULL));
+    IS(weald_process_kill(0, 0));
+    IS(weald_process_communicate(0, &io, WEALD_FOREVER));
+    IS(weald_process_fork(child, NULL, &handle, 0));
+    IS(weald_system("true", NULL, WEALD_FOREVER));
+    IS(weald_popen("true", "r"));
+    IS(weald_channel_pair(ends, 0));
+    IS(weald_channel_open(0, 0, 0));
+    IS(weald_channel_send(0, NULL, 0, WEALD_FOREVER));
+    IS(weald_channel_flush(0, WEALD_FOREVER));
+    IS(weald_channel_unsent(0));
+    IS(weald_channel_receive(0, &value, &size, WEALD_FOREVER));
+    IS(weald_channel_shut(0));
+    IS(weald_channel_fd(0, WEALD_READ));
+
+    IS(weald_file_open("/", 0, 0, WEALD_FOREVER));
+    IS(weald_file_close(0, WEALD_FOREVER));
+    IS(weald_file_read(0, &size, 1, 0, WEALD_FOREVER));
+    IS(weald_file_write(0, &size, 1, 0, WEALD_FOREVER));
+    IS(weald_file_sync(0, 0, WEALD_FOREVER));
+    IS(weald_file_truncate(0, 0, WEALD_FOREVER));
+    IS(weald_file_stat("/", &status, WEALD_FOREVER));
+    IS(weald_file_lstat("/", &status, WEALD_FOREVER));
+    IS(weald_file_fstat(0, &status, WEALD_FOREVER));
+    IS(weald_file_rename("/", "/", WEALD_FOREVER));
+    IS(weald_file_remove("/", WEALD_FOREVER));
+    IS(weald_folder_make("/", 0, WEALD_FOREVER));
+    IS(weald_folder_remove("/", WEALD_FOREVER));
+    IS(weald_folder_read("/", WEALD_FOREVER));
+    IS(weald_folder_next(0, &name, NULL));
 #undef IS
 }
 
