@@ -101,11 +101,20 @@ extern "C" {
 /* Too much: released more often than acquired. */
 #define WEALD_EOVERFLOW (-75)
 
+/* Not a socket. */
+#define WEALD_ENOTSOCK (-88)
+
+/* Somebody has this address already. */
+#define WEALD_EADDRINUSE (-98)
+
 /* The thread's hub has been shut down. */
 #define WEALD_ESHUTDOWN (-108)
 
 /* The deadline, or that of a surrounding weald_timeout, has passed. */
 #define WEALD_ETIMEDOUT (-110)
+
+/* Nobody listens at this address. */
+#define WEALD_ECONNREFUSED (-111)
 
 /* Done already: a result is set once, a greenlet starts once, a dead one runs no more. */
 #define WEALD_EALREADY (-114)
@@ -146,6 +155,7 @@ extern "C" {
 #define WEALD_KIND_THREADPOOL 16
 #define WEALD_KIND_WORKERS 17
 #define WEALD_KIND_IMAP 18
+#define WEALD_KIND_SERVER 24
 
 /* A handle to any kind of object: positive, never used again when it is closed. */
 typedef int64_t weald_handle;
@@ -1495,6 +1505,199 @@ int weald_dns_clear(void);
 
 /* How many answers the cache has. Never fails. From any thread; does not switch. */
 int64_t weald_dns_cached(void);
+
+/* ----------------------------------------------------------------------------------------------
+ * Connections and listeners by address.
+ *
+ * An address is text: "oak.example:443", "127.0.0.1:80", "[::1]:80"; for a listener ":80" or "*:80"
+ * is every address of this machine. Descriptors that these functions return are non-blocking,
+ * closed on exec, and belong to the caller, who closes them.
+ * ---------------------------------------------------------------------------------------------- */
+
+/* A flag for listeners: several of them may have one address, those of several hubs for example,
+ * and the kernel shares out what comes among them. */
+#define WEALD_REUSEPORT 1
+
+/* A flag for listeners with an IPv6 address: no IPv4 connections. */
+#define WEALD_V6ONLY 2
+
+/* Connects to `address`, "host:port", by TCP. When a host has several addresses they are tried one
+ * after the other, IPv6 and IPv4 in turn: the next one begins when the one before has failed, or
+ * has not answered within 250 ms, and the first that answers is it. WEALD_NOW tries all of them and
+ * waits for none. May switch. Returns a descriptor. Fails with WEALD_EINVAL (no such text), the
+ * codes of weald_getaddrinfo, WEALD_ECONNREFUSED and what else connect(2) fails with (if no address
+ * answers: what the first of them failed with), WEALD_EMFILE, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW,
+ * or there is no thread to be had for the name), WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile),
+ * WEALD_ENOMEM. */
+int weald_tcp_connect(const char *address, int64_t deadline);
+
+/* Makes a UDP socket that sends to `address`, "host:port", and gets datagrams from there alone: the
+ * host's first address to which there is a way. May switch, to look up the name. Returns a
+ * descriptor. Fails with WEALD_EINVAL (no such text), the codes of weald_getaddrinfo, and what
+ * connect(2) fails with, WEALD_EMFILE, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or there is no thread
+ * to be had), WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a
+ * callback has forked meanwhile), WEALD_ENOMEM. */
+int weald_udp_connect(const char *address, int64_t deadline);
+
+/* Connects to the Unix stream listener at `path`; "@name" is one that is in no file system. Waits
+ * while the listener has no room. May switch. Returns a descriptor. Fails with WEALD_EINVAL (NULL,
+ * empty or too long), WEALD_ENOENT (no such file), WEALD_ECONNREFUSED (nobody listens), and what
+ * else connect(2) fails with, WEALD_EMFILE, WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM. */
+int weald_unix_connect(const char *path, int64_t deadline);
+
+/* Makes a TCP listener at `address`, which must be numbers; port 0: any that is free. `backlog`
+ * connections wait to be accepted at most; 0: as many as the system allows. `flags` are
+ * WEALD_REUSEPORT and WEALD_V6ONLY; without the latter the listener at "[::]:80" is for IPv4 as
+ * well. From any thread; does not switch. Returns a descriptor. Fails with WEALD_EINVAL (no such
+ * text; other flags), WEALD_EADDRINUSE, and what else bind(2) fails with, WEALD_EMFILE. */
+int weald_tcp_listen(const char *address, int backlog, int flags);
+
+/* Makes a Unix stream listener at `path`; "@name" is one that is in no file system. A socket file
+ * that somebody has left behind, and where nobody listens, is replaced. The file stays when the
+ * descriptor is closed; remove it with unlink(2). From any thread; does not switch. Returns a
+ * descriptor. Fails with WEALD_EINVAL (NULL, empty or too long), WEALD_EADDRINUSE (somebody listens
+ * there, or the file is no socket), WEALD_ENOENT (no such directory), and what else bind(2) fails
+ * with, WEALD_EMFILE. */
+int weald_unix_listen(const char *path, int backlog);
+
+/* Makes a UDP socket with `address`, which must be numbers; port 0: any that is free. `flags` are
+ * as for weald_tcp_listen. From any thread; does not switch. Returns a descriptor. Fails with
+ * WEALD_EINVAL (no such text; other flags), WEALD_EADDRINUSE, and what else bind(2) fails with,
+ * WEALD_EMFILE. */
+int weald_udp_bind(const char *address, int flags);
+
+/* How many sockets systemd has handed to this process (LISTEN_PID, LISTEN_FDS): the descriptors 3,
+ * 4 and so on. Makes them non-blocking and closed on exec. From any thread; does not switch. Fails
+ * with WEALD_EBADF (one of them is not open). */
+int weald_inherited_count(void);
+
+/* The first of those sockets that is called `name` (LISTEN_FDNAMES; FileDescriptorName= in the
+ * unit). From any thread; does not switch. Returns the descriptor. Fails with WEALD_EINVAL (`name`
+ * NULL), WEALD_ENOENT (none has that name), WEALD_EBADF. */
+int weald_inherited_fd(const char *name);
+
+/* ----------------------------------------------------------------------------------------------
+ * Servers.
+ *
+ * A server accepts connections in a greenlet of its own, and calls a handler for each in another.
+ * The handler's code is as straight as if it blocked; when it returns the connection is closed. A
+ * server belongs to its thread. For more cores give each worker one, at the same address with
+ * WEALD_REUSEPORT.
+ * ---------------------------------------------------------------------------------------------- */
+
+/* What a handler returns that goes on using the descriptor, and closes it itself. */
+#define WEALD_KEEP 1
+
+/* A handle to a server. */
+typedef int64_t weald_server;
+
+/* Serves a connection, in a greenlet of its own. `fd` is non-blocking and closed on exec; `peer` is
+ * good until the handler returns. Returns 0, and the library closes `fd`, or WEALD_KEEP. When the
+ * greenlet is killed before it has begun no handler is called, and the connection is closed. */
+typedef int (*weald_stream_handler_fn)(int fd, const struct sockaddr *peer, socklen_t peer_len,
+             void *user);
+
+/* What can be set about a server; what is 0 is as if there were none. */
+typedef struct weald_server_options {
+  size_t size;
+  /* How many connections wait to be accepted; 0: as many as the system allows. */
+  int backlog;
+  /* WEALD_REUSEPORT, WEALD_V6ONLY. */
+  int flags;
+  /* How many connections (datagrams) are served at a time; 0: any number. A server that is full
+   * does not accept: the others wait in the kernel's queue. */
+  size_t max_connections;
+  /* A pool in which they take room as well; 0: none. Keep it open as long as the server. */
+  weald_group pool;
+  /* How many are accepted in a row before other greenlets have a turn; 0: 64. */
+  size_t max_accept;
+  /* Of the greenlets; 0: the usual one. */
+  size_t stack_size;
+} weald_server_options;
+
+/* Serves a datagram, in a greenlet of its own. `fd` is the server's socket, to answer with; it
+ * stays the server's. `data` and `peer` are good until the handler returns. */
+typedef void (*weald_datagram_handler_fn)(int fd, const void *data, size_t len,
+              const struct sockaddr *peer, socklen_t peer_len, void *user);
+
+/* Makes a server that listens at `address` from now on, and accepts when it is started. `address`
+ * is as for weald_tcp_listen, or "unix:/path" or "unix:@name", as for weald_unix_listen; a socket
+ * file goes with the server. `handler` gets `user`. `options` NULL: all as usual. Close it: then it
+ * does not accept any more, and its connections are served to their end. Does not switch. Fails
+ * with WEALD_EINVAL (`address` or `handler` NULL, no such text, `size`, flags, `stack_size`),
+ * WEALD_EBADF (pool), WEALD_EPERM (a pool of another thread), WEALD_EADDRINUSE, and what else
+ * bind(2) fails with, WEALD_EMFILE, WEALD_ENOMEM. */
+weald_server weald_server_new(const char *address, weald_stream_handler_fn handler, void *user,
+                              const weald_server_options *options);
+
+/* As weald_server_new, for a socket that listens already: inherited from systemd, or shared with
+ * other hubs or processes. It stays the caller's, open when the server is shut, and is made
+ * non-blocking when it is started. Does not switch. Fails with WEALD_EINVAL (`handler` NULL; it
+ * does not listen; `size`, `stack_size`), WEALD_EBADF (`fd`, pool), WEALD_ENOTSOCK, WEALD_EPERM (a
+ * pool of another thread), WEALD_ENOMEM. */
+weald_server weald_server_from_fd(int fd, weald_stream_handler_fn handler, void *user,
+                                  const weald_server_options *options);
+
+/* Makes a server for the UDP datagrams that come to `address`, as for weald_udp_bind. Otherwise as
+ * weald_server_new; a datagram is what a connection is there. Does not switch. Fails with
+ * WEALD_EINVAL (`address` or `handler` NULL, no such text, `size`, flags, `stack_size`),
+ * WEALD_EBADF (pool), WEALD_EPERM (a pool of another thread), WEALD_EADDRINUSE, and what else
+ * bind(2) fails with, WEALD_EMFILE, WEALD_ENOMEM. */
+weald_server weald_datagram_server_new(const char *address, weald_datagram_handler_fn handler,
+                                       void *user, const weald_server_options *options);
+
+/* As weald_datagram_server_new, for a socket that has its address already, of any family. It stays
+ * the caller's. Does not switch. Fails with WEALD_EINVAL (`handler` NULL; a socket that listens;
+ * `size`, `stack_size`), WEALD_EBADF (`fd`, pool), WEALD_ENOTSOCK, WEALD_EPERM (a pool of another
+ * thread), WEALD_ENOMEM. */
+weald_server weald_datagram_server_from_fd(int fd, weald_datagram_handler_fn handler, void *user,
+                                           const weald_server_options *options);
+
+/* Has `s` begin to accept. When descriptors or memory run out it pauses, from 10 ms up to a second,
+ * tells the error handler (every ten seconds at most), and goes on as soon as a connection ends;
+ * when that takes long it hangs up on those who wait. Does not switch. Returns 0. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (it has begun), WEALD_EPIPE (it is shut),
+ * WEALD_ENOMEM. */
+int weald_server_start(weald_server s);
+
+/* Starts `s`, unless it has been, and waits until it has been shut and its connections have ended:
+ * a server's main program. May switch. Returns 0. Fails with WEALD_EBADF (also when it is closed
+ * meanwhile; also when its listener or its pool was), another code that accept(2) failed with for
+ * good, WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT (and it goes on serving), WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a handler of its own; in a child that a callback has forked
+ * meanwhile), WEALD_ENOMEM. */
+int weald_server_serve(weald_server s, int64_t deadline);
+
+/* Has `s` accept no more; its address is free then. Its connections are served to their end. From a
+ * handler or a callback as well. Does not switch. Returns 0, also when it was shut before. Fails
+ * with WEALD_EBADF, WEALD_EPERM. */
+int weald_server_shut(weald_server s);
+
+/* Shuts `s`, gives its connections until `grace` to end, kills those that are left, and waits for
+ * their ends, for as long as their cleaning up takes. With WEALD_NOW it kills at once and waits for
+ * nothing. May switch. Returns how many it had to kill. Fails with WEALD_EBADF (also when it is
+ * closed meanwhile), WEALD_EPERM, WEALD_ETIMEDOUT (of a surrounding weald_timeout),
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a handler of its own; in a child that a
+ * callback has forked meanwhile; in main, when what is left can not end), WEALD_ENOMEM. A call that
+ * fails while it waits has shut `s` all the same. */
+int64_t weald_server_stop(weald_server s, int64_t grace);
+
+/* How many connections (datagrams) are being served. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM. */
+int64_t weald_server_count(weald_server s);
+
+/* How many there have been. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
+int64_t weald_server_accepted(weald_server s);
+
+/* The descriptor that `s` listens at; it stays the server's. Does not switch. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EPIPE (it is shut). */
+int weald_server_fd(weald_server s);
+
+/* The port that `s` listens at; 0 for a Unix socket. Does not switch. Fails with WEALD_EBADF (also
+ * when a listener of the caller's was closed), WEALD_EPERM, WEALD_EPIPE (it is shut). */
+int weald_server_port(weald_server s);
 
 /* ----------------------------------------------------------------------------------------------
  * Insight, and hooks for bindings.

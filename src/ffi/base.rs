@@ -46,10 +46,16 @@ pub const WEALD_EDEADLK: c_int = -35;
 pub const WEALD_ENOSYS: c_int = -38;
 /// Too much: released more often than acquired.
 pub const WEALD_EOVERFLOW: c_int = -75;
+/// Not a socket.
+pub const WEALD_ENOTSOCK: c_int = -88;
+/// Somebody has this address already.
+pub const WEALD_EADDRINUSE: c_int = -98;
 /// The thread's hub has been shut down.
 pub const WEALD_ESHUTDOWN: c_int = -108;
 /// The deadline, or that of a surrounding weald_timeout, has passed.
 pub const WEALD_ETIMEDOUT: c_int = -110;
+/// Nobody listens at this address.
+pub const WEALD_ECONNREFUSED: c_int = -111;
 /// Done already: a result is set once, a greenlet starts once, a dead one runs no more.
 pub const WEALD_EALREADY: c_int = -114;
 /// The greenlet was killed, or its wait called off.
@@ -88,6 +94,7 @@ pub const WEALD_KIND_LOCAL: c_int = 15;
 pub const WEALD_KIND_THREADPOOL: c_int = 16;
 pub const WEALD_KIND_WORKERS: c_int = 17;
 pub const WEALD_KIND_IMAP: c_int = 18;
+pub const WEALD_KIND_SERVER: c_int = 24;
 
 /// The text of a code, for people: "the deadline has passed". A positive number is taken as an
 /// errno. Never NULL, never freed. From any thread; does not switch.

@@ -27,6 +27,8 @@ pub mod local;
 pub mod threadpool;
 pub mod signal;
 pub mod dns;
+pub mod endpoint;
+pub mod server;
 pub mod insight;
 
 use crate::error::{Error, Result};

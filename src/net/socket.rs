@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 const FULL_BACKLOG_NS: (i64, i64) = (1_000_000, 50_000_000);
 
 /// What accept(2) reports of a connection that has broken already, or of its network.
-const BROKEN: [c_int; 9] = [
+pub const BROKEN: [c_int; 9] = [
     libc::ECONNABORTED,
     libc::EPROTO,
     libc::ENETDOWN,
@@ -73,7 +73,7 @@ pub fn peer_address(fd: RawFd) -> Result<Address> {
 }
 
 /// connect(2) that does not wait, whatever the descriptor's flags.
-fn begin_connect(fd: RawFd, address: &Address) -> Result<()> {
+pub(super) fn begin_connect(fd: RawFd, address: &Address) -> Result<()> {
     // SAFETY: its own pointer and length.
     let connect = || unsafe { sys::connect(fd, address.as_ptr(), address.len()) };
     if sys::is_nonblocking(fd)? {
@@ -85,16 +85,13 @@ fn begin_connect(fd: RawFd, address: &Address) -> Result<()> {
     begun
 }
 
-/// What became of a connection in the making: EAGAIN when nothing has yet.
-fn connected(fd: RawFd) -> Result<()> {
-    match sys::get_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_ERROR)? {
-        0 => {}
-        errno => return Err(Error::from_errno(errno)),
-    }
-    match peer_address(fd) {
-        Ok(_) => Ok(()),
-        Err(e) if e == Error::from_errno(libc::ENOTCONN) => Err(Error::AGAIN),
-        Err(e) => Err(e),
+/// What became of a connection in the making, which asking for it once more tells: EAGAIN
+/// when nothing has yet. It also ends the making: the next who asks is told EISCONN.
+pub(super) fn connected(fd: RawFd, address: &Address) -> Result<()> {
+    match begin_connect(fd, address) {
+        Err(Error::ALREADY | Error::INPROGRESS | Error::INTR) => Err(Error::AGAIN),
+        Err(e) if e == Error::from_errno(libc::EISCONN) => Ok(()),
+        done => done,
     }
 }
 
@@ -128,13 +125,15 @@ pub fn connect(hub: &Hub, fd: RawFd, address: &Address, deadline: Deadline) -> R
     loop {
         match hub.wait_to_try(fd, WRITE, deadline) {
             Ok(_) => {}
-            // Made is made, however late we are.
+            // Made is made, however late we are: then no scope has cut us short.
             Err(Error::TIMEDOUT) => {
-                return connected(fd).map_err(|e| if e == Error::AGAIN { Error::TIMEDOUT } else { e });
+                connected(fd, address).map_err(|e| if e == Error::AGAIN { Error::TIMEDOUT } else { e })?;
+                hub.unfire_scopes(hub.current());
+                return Ok(());
             }
             Err(e) => return Err(e),
         }
-        match connected(fd) {
+        match connected(fd, address) {
             Err(Error::AGAIN) => {}
             done => return done,
         }

@@ -1,6 +1,8 @@
 /* The hub's codes, which go for every function that needs one: WEALD_ESHUTDOWN after the hub's end; WEALD_EMFILE and
  * WEALD_ENOMEM when a thread's first call can not make one. */
 #include "errors.h"
+#include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/select.h>
@@ -23,6 +25,16 @@ static int next(void **item, void *unused)
     return 0;
 }
 
+static int serve(int fd, const struct sockaddr *peer, socklen_t peer_len, void *unused)
+{
+    (void)fd, (void)peer, (void)peer_len, (void)unused;
+    return 0;
+}
+static void answer(int fd, const void *data, size_t len, const struct sockaddr *peer, socklen_t peer_len, void *unused)
+{
+    (void)fd, (void)data, (void)len, (void)peer, (void)peer_len, (void)unused;
+}
+
 static int expected;
 
 /* All that need a hub; the suite `codes` sees to that. None gets as far as to look at its handle. */
@@ -33,6 +45,10 @@ static void call_all(void)
     weald_wait_item item = {.fd = 0, .events = WEALD_READ};
     weald_stats stats = {.size = sizeof stats};
     void *value = NULL, *items[1] = {NULL};
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct addrinfo *list;
+    struct hostent *host;
+    char name[64];
     int signo = SIGUSR1;
 
 #define IS(call) CHECK_EQ(call, expected)
@@ -201,6 +217,27 @@ static void call_all(void)
     IS(weald_signal_wait(&signo, 1, WEALD_FOREVER));
     IS(weald_signal_release(&signo, 1));
     IS(weald_on_terminate(call, NULL));
+
+    IS(weald_getaddrinfo("127.0.0.1", NULL, NULL, &list, WEALD_FOREVER));
+    IS(weald_getnameinfo((struct sockaddr *)&address, sizeof address, name, sizeof name, NULL, 0, 0, WEALD_FOREVER));
+    IS(weald_gethostbyname("127.0.0.1", &host, WEALD_FOREVER));
+    IS(weald_gethostbyname_ex("127.0.0.1", AF_INET, &host, WEALD_FOREVER));
+    IS(weald_gethostbyaddr("\x7f\0\0\1", 4, AF_INET, &host, WEALD_FOREVER));
+    IS(weald_tcp_connect("127.0.0.1:9", WEALD_FOREVER));
+    IS(weald_udp_connect("127.0.0.1:9", WEALD_FOREVER));
+    IS(weald_unix_connect("@weald-nobody", WEALD_FOREVER));
+    IS(weald_server_new("127.0.0.1:0", serve, NULL, NULL));
+    IS(weald_server_from_fd(0, serve, NULL, NULL));
+    IS(weald_datagram_server_new("127.0.0.1:0", answer, NULL, NULL));
+    IS(weald_datagram_server_from_fd(0, answer, NULL, NULL));
+    IS(weald_server_start(0));
+    IS(weald_server_serve(0, WEALD_FOREVER));
+    IS(weald_server_shut(0));
+    IS(weald_server_stop(0, WEALD_FOREVER));
+    IS(weald_server_count(0));
+    IS(weald_server_accepted(0));
+    IS(weald_server_fd(0));
+    IS(weald_server_port(0));
 
     IS(weald_dump(STDERR_FILENO));
     IS(weald_stats_get(&stats));

@@ -78,8 +78,8 @@ def _cases(program):
 def _compare(group, seen, seen_of_hub):
     for item in comments.functions(book.read()):
         name = item.name
-        if comments.returns_pointer(item):
-            continue
+        if comments.returns_pointer(item) or name not in seen:
+            continue  # it returns no code
         listed = comments.codes_of(item)
         never = sorted(code for code in listed - seen[name] if (name, code) not in EXCUSED)
         group.check(f"{name} is seen to fail with what it lists", not never, "never: " + " ".join(never))
