@@ -37,6 +37,8 @@ impl Error {
     pub const OPNOTSUPP: Error = Error(-libc::EOPNOTSUPP);
     pub const MSGSIZE: Error = Error(-libc::EMSGSIZE);
     pub const INPROGRESS: Error = Error(-libc::EINPROGRESS);
+    pub const ADDRINUSE: Error = Error(-libc::EADDRINUSE);
+    pub const CONNREFUSED: Error = Error(-libc::ECONNREFUSED);
     pub const OVERFLOW: Error = Error(-libc::EOVERFLOW);
     pub const PROTO: Error = Error(-libc::EPROTO);
     pub const SRCH: Error = Error(-libc::ESRCH);

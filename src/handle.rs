@@ -55,6 +55,7 @@ pub enum Kind {
     Workers = 17,
     Imap = 18,
     Stream = 19,
+    Server = 20,
     Process = 22,
     Channel = 23,
     Folder = 24,

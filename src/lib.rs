@@ -33,6 +33,7 @@ pub mod registry;
 pub mod remote;
 pub mod report;
 pub mod rw;
+pub mod server;
 pub mod shutdown;
 pub mod signal;
 pub mod splice;

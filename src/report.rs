@@ -19,7 +19,7 @@ pub fn duration(ns: i64) -> String {
 }
 
 fn kind_name(handle: i64) -> &'static str {
-    const NAMES: [(Kind, &str); 22] = [
+    const NAMES: [(Kind, &str); 23] = [
         (Kind::Greenlet, "greenlet"),
         (Kind::Hub, "hub"),
         (Kind::Watcher, "watcher"),
@@ -39,6 +39,7 @@ fn kind_name(handle: i64) -> &'static str {
         (Kind::Workers, "workers"),
         (Kind::Imap, "iterator"),
         (Kind::Stream, "stream"),
+        (Kind::Server, "server"),
         (Kind::Process, "process"),
         (Kind::Channel, "channel"),
         (Kind::Folder, "folder"),

@@ -23,6 +23,7 @@ use weald::ffi::base::*;
 use weald::ffi::channel::*;
 use weald::ffi::coro::*;
 use weald::ffi::dns::*;
+use weald::ffi::endpoint::*;
 use weald::ffi::event::*;
 use weald::ffi::file::*;
 use weald::ffi::greenlet::*;
@@ -33,6 +34,7 @@ use weald::ffi::io::*;
 use weald::ffi::process::*;
 use weald::ffi::queue::*;
 use weald::ffi::result::*;
+use weald::ffi::server::*;
 use weald::ffi::signal::*;
 use weald::ffi::threadpool::*;
 use weald::ffi::timeout::*;
@@ -1173,4 +1175,155 @@ fn files_are_opened_read_written_and_closed_or_it_is_told() {
     });
     torture(making(|_| weald_folder_read(c"/".as_ptr(), WEALD_FOREVER), 1));
     fs::remove_dir_all(folder).unwrap();
+}
+
+// ---- connections and servers --------------------------------------------------------
+
+/// An operation that gives a descriptor.
+fn opening(prepare: fn() -> World, act: fn(&World) -> i64, faults: i64) -> Operation {
+    fn undo(world: &World, fd: i64) {
+        close_fds(&[fd]);
+        close_fds(world);
+    }
+    Operation { prepare: Some(prepare), act, state: no_more, undo, faults }
+}
+
+#[test]
+fn a_listener_is_made_whole_or_not_at_all() {
+    let tcp = |_: &World| i64::from(weald_tcp_listen(c"[::1]:0".as_ptr(), 0, WEALD_REUSEPORT));
+    torture(opening(a_hub, tcp, 6));
+    torture(opening(a_hub, |_| i64::from(weald_udp_bind(c"127.0.0.1:0".as_ptr(), 0)), 2));
+    torture(opening(a_hub, |_| i64::from(weald_unix_listen(c"@weald-faults".as_ptr(), 0)), 3));
+}
+
+#[test]
+fn a_unix_listener_that_fails_leaves_no_file() {
+    const PATH: &std::ffi::CStr = c"/tmp/weald-faults";
+    fn is_there(_: &World) -> World {
+        vec![i64::from(fs::exists("/tmp/weald-faults").unwrap())]
+    }
+    let _ = fs::remove_file("/tmp/weald-faults");
+    torture(Operation {
+        state: is_there,
+        undo: |_, fd| {
+            close_fds(&[fd]);
+            fs::remove_file("/tmp/weald-faults").unwrap();
+        },
+        ..opening(a_hub, |_| i64::from(weald_unix_listen(PATH.as_ptr(), 0)), 3)
+    });
+}
+
+fn a_listener() -> World {
+    a_hub();
+    vec![i64::from(weald_tcp_listen(c"127.0.0.1:0".as_ptr(), 0, 0))]
+}
+
+/// Its text, by the system's own word on its port.
+fn address_of(listener: i64) -> std::ffi::CString {
+    // SAFETY: an all-zero address is a valid value.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: room for an address and its size.
+    assert_eq!(unsafe { libc::getsockname(listener as c_int, (&raw mut address).cast(), &mut len) }, 0);
+    std::ffi::CString::new(format!("127.0.0.1:{}", u16::from_be(address.sin_port))).unwrap()
+}
+
+#[test]
+fn a_connection_is_made_or_nothing_is_left_of_it() {
+    fn act(world: &World) -> i64 {
+        let fd = weald_tcp_connect(address_of(world[0]).as_ptr(), WEALD_FOREVER);
+        i64::from(fd)
+    }
+    torture(opening(a_listener, act, 4));
+    fn at_once(world: &World) -> i64 {
+        i64::from(weald_tcp_connect(address_of(world[0]).as_ptr(), WEALD_NOW))
+    }
+    torture(opening(a_listener, at_once, 3));
+}
+
+extern "C-unwind" fn serve_one(_: c_int, _: *const libc::sockaddr, _: libc::socklen_t, _: *mut c_void) -> c_int {
+    0
+}
+
+extern "C-unwind" fn serve_datagram(
+    _: c_int,
+    _: *const c_void,
+    _: usize,
+    _: *const libc::sockaddr,
+    _: libc::socklen_t,
+    _: *mut c_void,
+) {
+}
+
+#[test]
+fn a_server_is_made_whole_or_not_at_all() {
+    fn new(_: &World) -> i64 {
+        weald_server_new(c"127.0.0.1:0".as_ptr(), Some(serve_one), null_mut(), null())
+    }
+    fn datagrams(_: &World) -> i64 {
+        weald_datagram_server_new(c"127.0.0.1:0".as_ptr(), Some(serve_datagram), null_mut(), null())
+    }
+    torture(making(new, 5));
+    torture(making(datagrams, 3));
+}
+
+#[test]
+fn a_server_starts_or_does_not() {
+    fn prepare() -> World {
+        a_hub();
+        vec![weald_server_new(c"127.0.0.1:0".as_ptr(), Some(serve_one), null_mut(), null())]
+    }
+    fn undo(world: &World, _: i64) {
+        assert_eq!(weald_server_start(world[0]), WEALD_EALREADY);
+        assert_eq!(weald_server_stop(world[0], WEALD_FOREVER), 0);
+        assert_eq!(weald_close(world[0]), 0);
+    }
+    torture(Operation {
+        prepare: Some(prepare),
+        act: |w| i64::from(weald_server_start(w[0])),
+        state: |w| vec![i64::from(weald_server_fd(w[0]) >= 0)],
+        undo,
+        faults: 3,
+    });
+}
+
+extern "C-unwind" fn ignore_failure(_: i64, _: c_int, _: *const std::ffi::c_char, _: *mut c_void) {}
+
+/// Whatever fails while it accepts costs that connection at most, and a pause.
+#[test]
+fn a_server_survives_every_fault() {
+    let _turn = my_turn();
+    for n in 0..40 {
+        thread::spawn(move || {
+            a_hub();
+            assert_eq!(weald_set_error_handler(Some(ignore_failure), null_mut()), 0);
+            let server = weald_server_new(c"127.0.0.1:0".as_ptr(), Some(serve_one), null_mut(), null());
+            assert_eq!(weald_server_start(server), 0);
+            assert_eq!(weald_sleep(1_000_000), 0);
+            let address = address_of(i64::from(weald_server_fd(server)));
+            let connect = || std::net::TcpStream::connect(address.to_str().unwrap()).unwrap();
+            let before = process();
+            fault::fail_at(n);
+            let one = connect();
+            assert_eq!(weald_sleep(15_000_000), 0);
+            fault::disarm();
+            let other = connect();
+            while weald_server_accepted(server) < 1 || weald_server_count(server) > 0 {
+                assert_eq!(weald_sleep(1_000_000), 0);
+            }
+            drop((one, other));
+            assert_becomes(
+                || {
+                    weald_sleep(1_000_000);
+                    process()
+                },
+                &before,
+                &format!("after fault {n}"),
+            );
+            assert_eq!(weald_server_stop(server, WEALD_FOREVER), 0);
+            assert_eq!(weald_hub_shutdown(), 0);
+        })
+        .join()
+        .unwrap();
+    }
 }

@@ -48,6 +48,7 @@ KINDS = {
     "process": "noise_process()",
     "channel": "noise_channel()",
     "folder": 'weald_folder_read("/", WEALD_FOREVER)',
+    "server": 'weald_server_new("127.0.0.1:0", noise_stub_weald_stream_handler_fn, NULL, NULL)',
 }
 
 WATCHERS = [kind for kind in KINDS if kind.endswith("_watcher")]
@@ -79,12 +80,14 @@ TAKES = [
     (r"weald_process_", ["process"]),
     (r"weald_channel_", ["channel"]),
     (r"weald_folder_", ["folder"]),
+    (r"weald_server_", ["server"]),
 ]
 
 # Parameters that are something else than their function's first one.
 TAKES_HERE = {
     ("weald_condition_wait", 1): ["lock", "rlock"],
     ("weald_spawn_options", "group"): ["group", "pool"],
+    ("weald_server_options", "pool"): ["group", "pool"],
     ("weald_wait_item", "object"): GREENLETS + ["event", "result", "queue", "priority_queue", "semaphore",
                                                "bounded_semaphore", "lock", "rlock", "timer_watcher"],
 }
@@ -205,6 +208,8 @@ class Call:
             return self._local(param.name, f"{pointed}", f"({pointed})a->value[{inner}]")
         if pointed in self.header.structs:
             return self._struct(param.name, pointed)
+        if pointed == "char" and param.name == "path":
+            return '"@noise"'  # a name, should it be made, that is in no file system
         if pointed in ("void", "char"):
             text = '"/nowhere/noise"' if re.match(r"weald_(file|folder)_", self.function.name) else '"noise"'
             return f"({param.type.strip()})noise_buffer" if not is_const or pointed == "void" else text
@@ -350,7 +355,8 @@ def write(header):
 NOT_MAKERS = {"weald_spawn_with", "weald_greenlet_new", "weald_group_spawn", "weald_pool_try_spawn", "weald_self",
               "weald_parent", "weald_current", "weald_main", "weald_dup", "weald_group_imap_unordered",
               "weald_group_apply_async", "weald_threadpool_submit", "weald_iwait", "weald_group_imap",
-              "weald_process_spawn", "weald_process_fork", "weald_popen", "weald_channel_open"}
+              "weald_process_spawn", "weald_process_fork", "weald_popen", "weald_channel_open", "weald_server_from_fd",
+              "weald_datagram_server_new", "weald_datagram_server_from_fd"}
 
 
 def _ask_about_makers(calls, header):

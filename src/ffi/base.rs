@@ -120,6 +120,7 @@ pub const WEALD_KIND_THREADPOOL: c_int = 16;
 pub const WEALD_KIND_WORKERS: c_int = 17;
 pub const WEALD_KIND_IMAP: c_int = 18;
 pub const WEALD_KIND_STREAM: c_int = 19;
+pub const WEALD_KIND_SERVER: c_int = 20;
 pub const WEALD_KIND_PROCESS: c_int = 22;
 pub const WEALD_KIND_CHANNEL: c_int = 23;
 pub const WEALD_KIND_FOLDER: c_int = 24;

@@ -29,6 +29,8 @@ pub mod signal;
 pub mod rw;
 pub mod socket;
 pub mod dns;
+pub mod endpoint;
+pub mod server;
 pub mod file;
 pub mod process;
 pub mod channel;

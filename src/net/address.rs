@@ -118,6 +118,16 @@ impl Address {
         Ok(address)
     }
 
+    /// The two parts of "host:port", without the brackets of an IPv6 address. EINVAL.
+    pub fn split(text: &str) -> Result<(&str, &str)> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => rest.split_once("]:"),
+            None => text.split_once(':').filter(|(_, port)| !port.contains(':')),
+        }
+        .ok_or(Error::INVAL)?;
+        if port.is_empty() { Err(Error::INVAL) } else { Ok((host, port)) }
+    }
+
     /// From its text; EINVAL when it is none. A host's name is none.
     pub fn parse(text: &str) -> Result<Address> {
         match text.strip_prefix("unix:") {
@@ -195,6 +205,16 @@ mod tests {
             // SAFETY: its own pointer and length.
             let copy = unsafe { Address::from_raw(address.as_ptr(), address.len()) }.unwrap();
             assert_eq!(copy.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn host_and_port_are_told_apart_by_the_brackets() {
+        for (text, parts) in [("oak:80", ("oak", "80")), ("[::1]:http", ("::1", "http")), (":7", ("", "7"))] {
+            assert_eq!(Address::split(text), Ok(parts));
+        }
+        for text in ["", "oak", "oak:", "::1:80", "[::1]", "[::1]80", "[::1]:", "[::1"] {
+            assert_eq!(Address::split(text), Err(Error::INVAL));
         }
     }
 

@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 const FULL_BACKLOG_NS: (i64, i64) = (1_000_000, 50_000_000);
 
 /// What accept(2) reports of a connection that has broken already, or of its network.
-const BROKEN: [c_int; 9] = [
+pub const BROKEN: [c_int; 9] = [
     libc::ECONNABORTED,
     libc::EPROTO,
     libc::ENETDOWN,
@@ -73,7 +73,7 @@ pub fn peer_address(fd: RawFd) -> Result<Address> {
 }
 
 /// connect(2) that does not wait, whatever the descriptor's flags.
-fn begin_connect(fd: RawFd, address: &Address) -> Result<()> {
+pub(super) fn begin_connect(fd: RawFd, address: &Address) -> Result<()> {
     // SAFETY: its own pointer and length.
     let connect = || unsafe { sys::connect(fd, address.as_ptr(), address.len()) };
     if sys::is_nonblocking(fd)? {
@@ -87,7 +87,7 @@ fn begin_connect(fd: RawFd, address: &Address) -> Result<()> {
 
 /// What became of a connection in the making, which asking for it once more tells: EAGAIN
 /// when nothing has yet. It also ends the making: the next who asks is told EISCONN.
-fn connected(fd: RawFd, address: &Address) -> Result<()> {
+pub(super) fn connected(fd: RawFd, address: &Address) -> Result<()> {
     match begin_connect(fd, address) {
         Err(Error::ALREADY | Error::INPROGRESS | Error::INTR) => Err(Error::AGAIN),
         Err(e) if e == Error::from_errno(libc::EISCONN) => Ok(()),

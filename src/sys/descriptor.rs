@@ -7,6 +7,7 @@
 use super::{Call, check, may_fail};
 use crate::error::{Error, Result};
 use libc::{c_int, c_void, iovec, msghdr, sockaddr, socklen_t};
+use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 
@@ -316,6 +317,12 @@ pub fn set_nonblocking(fd: RawFd, nonblocking: bool) -> Result<()> {
     check(unsafe { libc::ioctl(fd, libc::FIONBIO, &mut on) }).map(drop)
 }
 
+/// Children that run another program do not get it.
+pub fn close_on_exec(fd: RawFd) -> Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
+}
+
 /// Closes a descriptor of the caller's; EBADF.
 pub fn close(fd: RawFd) -> Result<()> {
     // SAFETY: a number that is no descriptor is refused.
@@ -370,6 +377,29 @@ pub unsafe fn accept(fd: RawFd, address: *mut sockaddr, len: *mut socklen_t) -> 
             new => return new.map(owned),
         }
     }
+}
+
+/// A descriptor to give up when there are no others.
+pub fn spare() -> Result<OwnedFd> {
+    may_fail(Call::Open)?;
+    // SAFETY: a NUL-terminated path.
+    check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }).map(owned)
+}
+
+// ---- sockets in the file system -----------------------------------------------------
+
+/// What a socket in the file system is, device and inode, if `path` is one.
+pub fn socket_file(path: &CStr) -> Option<(u64, u64)> {
+    // SAFETY: an all-zero stat is a valid value.
+    let mut s: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is NUL-terminated, `s` is writable.
+    let known = unsafe { libc::lstat(path.as_ptr(), &mut s) } == 0;
+    (known && s.st_mode & libc::S_IFMT == libc::S_IFSOCK).then_some((s.st_dev, s.st_ino))
+}
+
+pub fn unlink(path: &CStr) -> Result<()> {
+    // SAFETY: NUL-terminated.
+    check(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
 }
 
 // ---- what can be done to sockets ----------------------------------------------------

@@ -30,6 +30,15 @@ static int child(weald_channel c, void *unused)
     (void)c, (void)unused;
     return 0;
 }
+static int serve(int fd, const struct sockaddr *peer, socklen_t peer_len, void *unused)
+{
+    (void)fd, (void)peer, (void)peer_len, (void)unused;
+    return 0;
+}
+static void answer(int fd, const void *data, size_t len, const struct sockaddr *peer, socklen_t peer_len, void *unused)
+{
+    (void)fd, (void)data, (void)len, (void)peer, (void)peer_len, (void)unused;
+}
 
 static int expected;
 
@@ -252,6 +261,21 @@ static void call_all(void)
     IS(weald_gethostbyname("a.invalid", &host, WEALD_FOREVER));
     IS(weald_gethostbyname_ex("a.invalid", AF_INET, &host, WEALD_FOREVER));
     IS(weald_gethostbyaddr(&in.sin_addr, sizeof in.sin_addr, AF_INET, &host, WEALD_FOREVER));
+    IS(weald_tcp_connect("127.0.0.1:9", WEALD_FOREVER));
+    IS(weald_udp_connect("127.0.0.1:9", WEALD_FOREVER));
+    IS(weald_unix_connect("@weald-nobody", WEALD_FOREVER));
+    IS(weald_server_new("127.0.0.1:0", serve, NULL, NULL));
+    IS(weald_server_from_fd(0, serve, NULL, NULL));
+    IS(weald_datagram_server_new("127.0.0.1:0", answer, NULL, NULL));
+    IS(weald_datagram_server_from_fd(0, answer, NULL, NULL));
+    IS(weald_server_start(0));
+    IS(weald_server_serve(0, WEALD_FOREVER));
+    IS(weald_server_shut(0));
+    IS(weald_server_stop(0, WEALD_FOREVER));
+    IS(weald_server_count(0));
+    IS(weald_server_accepted(0));
+    IS(weald_server_fd(0));
+    IS(weald_server_port(0));
 
     IS(weald_dump(STDERR_FILENO));
     IS(weald_stats_get(&stats));
