@@ -39,14 +39,22 @@ impl Hub {
     /// Whoever never has to wait lets others run now and then.
     #[inline(always)]
     fn take_turn(&self) -> Result<()> {
-        match self.budget.get() {
-            0 if !self.in_callback() => self.yield_now(),
-            0 => Ok(()),
+        match self.turn.get() {
+            0 => {
+                self.new_turn();
+                if self.in_callback() { Ok(()) } else { self.yield_now() }
+            }
             left => {
-                self.budget.set(left - 1);
+                self.turn.set(left - 1);
                 Ok(())
             }
         }
+    }
+
+    /// Whoever waits has let the others run.
+    #[inline(always)]
+    fn new_turn(&self) {
+        self.turn.set(self.slices.get());
     }
 
     /// Tries an operation on `fd` until it is done; EAGAIN means that it has to wait for
@@ -70,6 +78,7 @@ impl Hub {
                 done => return done,
             }
         }
+        self.new_turn();
         loop {
             let known = match self.wait_to_try(fd, wanted, deadline) {
                 Ok(Added::Waiting) => Known::Ready,
