@@ -12,10 +12,15 @@
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -198,6 +203,82 @@ static UNUSED void ring_start(const struct ring *r)
 {
     for (long i = 0; i < r->active; i++)
         write_byte(r->from[i * (r->n / r->active)]);
+}
+
+/* ---- TCP servers ---- */
+
+/* What a server reads at once: on a stack, in a task, or one for all where it is answered at once. */
+#define REQUEST_MAX 4096
+
+/* How long the file is that one byte asks for. */
+#define FILE_BYTES (16 << 20)
+
+static UNUSED int file_to_send(void)
+{
+    int fd = memfd_create("file", MFD_CLOEXEC);
+    if (fd < 0 || posix_fallocate(fd, 0, FILE_BYTES))
+        fail("memfd_create");
+    return fd;
+}
+
+/* A listening socket, non-blocking, on a free port of the loopback; client.c learns the port from stdout. */
+static UNUSED int listen_tcp(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = 0};
+    socklen_t size = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    signal(SIGPIPE, SIG_IGN);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) || listen(fd, 4096) ||
+        getsockname(fd, (struct sockaddr *)&at, &size))
+        fail("listen");
+    printf("port %d\n", ntohs(at.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+static UNUSED int tune_tcp(int fd)
+{
+    int yes = 1;
+    if (fd >= 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    return fd;
+}
+
+/* The next connection, non-blocking; -1 when there is none yet. */
+static UNUSED int accept_tcp(int listener)
+{
+    return tune_tcp(accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+
+/* Where a listener listens. */
+static UNUSED struct sockaddr_in address_of(int listener)
+{
+    struct sockaddr_in at;
+    socklen_t size = sizeof at;
+    if (getsockname(listener, (struct sockaddr *)&at, &size))
+        fail("getsockname");
+    return at;
+}
+
+/* Takes and resets the connection that has just been made: nothing is left behind in TIME_WAIT. */
+static UNUSED void reset_next(int listener)
+{
+    struct linger reset = {1, 0};
+    int fd = accept_tcp(listener);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) || close(fd))
+        fail("accept");
+}
+
+/* One request, for those who are told when to read. False when the connection has ended. What the client
+ * sends fits into any socket's buffer: nobody has to wait for room. */
+static UNUSED int answer(int fd)
+{
+    static char buffer[REQUEST_MAX];
+    ssize_t n = recv(fd, buffer, sizeof buffer, 0);
+    if (n < 0 && errno == EAGAIN)
+        return 1;
+    return n > 0 && send(fd, buffer, n, 0) == n;
 }
 
 /* Ready to be watched: the runner counts wake-ups and CPU from outside. */

@@ -19,10 +19,11 @@ sys.dont_write_bytecode = True  # nothing is to appear in the source tree
 import argparse
 import json
 import os
+import shutil
 
 from harness import build, measure, report
 from harness.build import say
-from harness.peers import OURS, PEERS
+from harness.peers import CLIENT, OURS, PEERS
 from harness.rows import JOBS
 
 KINDS = {peer.name: peer.kind for peer in PEERS}
@@ -69,6 +70,9 @@ def pick_jobs(options):
     if any(job.slow for job in jobs) and available_memory() < SLOW_MEMORY:
         say("the million rows are left out: they need 12 GB of free memory")
         jobs = [job for job in jobs if not job.slow]
+    if any(job.client == "calls" for job in jobs) and not shutil.which("strace"):
+        say("system calls are not counted: there is no strace")
+        jobs = [job for job in jobs if job.client != "calls"]
     return jobs
 
 
@@ -78,7 +82,12 @@ def pick_peers(options, jobs):
 
 
 def run_once(peer, program, job, options):
-    command = [program, peer.words.get(job.name, job.word), *job.command(options.quick, peer.scale)]
+    numbers = job.command(options.quick, peer.scale)
+    command = [program, peer.words.get(job.name, job.word)]
+    if job.client:
+        command = [build.path(CLIENT), job.client, *numbers, "--", *command]
+    else:
+        command += numbers
     if not options.quick:
         measure.wait_for_quiet(0.5)
     if job.word == "idle":
@@ -141,7 +150,7 @@ def remarks(options, missing, failures):
 def measure_all(options):
     jobs = pick_jobs(options)
     peers = pick_peers(options, jobs)
-    programs, missing = build.build_all(peers, not options.no_install)
+    programs, missing = build.build_all(peers, CLIENT, not options.no_install)
     for name, why in missing.items():
         say(f"{name} is left out: {why}")
     session, verdicts = Session(options, programs), []

@@ -364,6 +364,33 @@ static void ring(const long *n)
     _exit(0); /* the relays never end */
 }
 
+/* ---- servers ---- */
+
+static void *serve(void *arg)
+{
+    int fd = (int)(intptr_t)arg;
+    char buffer[REQUEST_MAX];
+    ssize_t n;
+    for (;;) {
+        OK(weald_wait_read(fd, WEALD_FOREVER));
+        if ((n = recv(fd, buffer, sizeof buffer, 0)) <= 0 || send(fd, buffer, n, 0) != n)
+            break;
+    }
+    close(fd);
+    return NULL;
+}
+
+static void echo_server(const long *n)
+{
+    (void)n;
+    int listener = listen_tcp(), fd;
+    for (;;) {
+        OK(weald_wait_read(listener, WEALD_FOREVER));
+        while ((fd = accept_tcp(listener)) >= 0)
+            OK(weald_go(serve, (void *)(intptr_t)fd));
+    }
+}
+
 static void idle(const long *n)
 {
     (void)n;
@@ -380,7 +407,7 @@ static const struct row rows[] = {
     {"spawn", spawn},         {"park", park},          {"sleep", sleeps},
     {"rendezvous", rendezvous}, {"queue", queue},      {"semaphore", semaphore},
     {"mutex", mutex},         {"pingpong", pingpong},  {"ring", ring},
-    {"idle", idle},           {NULL, NULL},
+    {"idle", idle},           {"echo", echo_server},   {NULL, NULL},
 };
 
 int main(int argc, char **argv)

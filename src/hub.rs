@@ -49,7 +49,9 @@ const SLICES: u32 = 64;
 /// A poll at least every so many resumes while descriptors are waited for: every 64
 /// cost a yield 42 % more, 256 costs 10 %.
 const POLL_EVERY: u32 = 256;
-/// ... and at least so often.
+/// ... and at least so often, once all have had their turn who were ready at the last one:
+/// whoever comes goes on behind them anyway, and those among them who have been told of an
+/// event and have not read yet would be told again.
 const POLL_EVERY_NS: i64 = 1_000_000;
 /// Records freed before malloc is told to give memory back.
 const MANY_RECORDS: usize = 4096;
@@ -102,9 +104,12 @@ pub struct Hub {
     /// Taken once a turn: the time that reports use.
     pub now: Cell<i64>,
     round_at: Cell<i64>,
-    slices: Cell<u32>,
+    pub slices: Cell<u32>,
+    /// Calls in a row that a greenlet may make without waiting, see `rw`.
+    pub turn: Cell<u32>,
     polled_at: Cell<i64>,
     resumes_since_poll: Cell<u32>,
+    ready_at_poll: Cell<u32>,
     trim_at: Cell<i64>,
     /// What keeps the loop running besides timers, descriptors and ready greenlets:
     /// watchers, jobs in threads, waits on shared objects.
@@ -256,8 +261,10 @@ impl Hub {
             now: Cell::new(sys::monotonic_ns()),
             round_at: Cell::new(sys::monotonic_ns()),
             slices: Cell::new(SLICES),
+            turn: Cell::new(SLICES),
             polled_at: Cell::new(0),
             resumes_since_poll: Cell::new(0),
+            ready_at_poll: Cell::new(0),
             trim_at: Cell::new(0),
             holds: Cell::new(0),
             alive: Cell::new(0),
@@ -748,8 +755,16 @@ impl Hub {
 
     fn poll_is_due(&self, now: i64) -> bool {
         let around = [Phase::Prepare, Phase::Check].iter().any(|&p| self.phase_counts[p as usize].get() > 0);
-        (self.poller().linked() > 0 || around)
-            && (self.resumes_since_poll.get() >= POLL_EVERY || now - self.polled_at.get() >= POLL_EVERY_NS)
+        let (resumes, time) = (self.resumes_since_poll.get(), now - self.polled_at.get());
+        let is_late = time >= POLL_EVERY_NS && resumes >= self.ready_at_poll.get();
+        (self.poller().linked() > 0 || around) && (resumes >= POLL_EVERY || is_late)
+    }
+
+    fn has_polled(&self, now: i64) {
+        self.polled_at.set(now);
+        self.poller().polled(now);
+        self.resumes_since_poll.set(0);
+        self.ready_at_poll.set(self.ready.len() as u32);
     }
 
     fn poll_now(&self, now: i64) {
@@ -762,9 +777,7 @@ impl Hub {
             poller.sweep(now);
         }
         let _ = self.ask(Some(0));
-        self.polled_at.set(now);
-        self.poller().polled(now);
-        self.resumes_since_poll.set(0);
+        self.has_polled(now);
         self.phase(Phase::Check);
     }
 
@@ -831,9 +844,7 @@ impl Hub {
         }
         let now = sys::monotonic_ns();
         self.now.set(now);
-        self.polled_at.set(now);
-        self.poller().polled(now);
-        self.resumes_since_poll.set(0);
+        self.has_polled(now);
         self.fire_timers(now);
         self.phase(Phase::Check);
         if self.ready.is_empty() && self.callbacks().is_empty() {

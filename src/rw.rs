@@ -42,10 +42,10 @@ impl Hub {
     /// closed `fd`.
     #[inline(always)]
     fn take_turn(&self, fd: RawFd) -> Result<()> {
-        match self.budget.get() {
+        match self.turn.get() {
             0 => self.let_others_run(fd),
             left => {
-                self.budget.set(left - 1);
+                self.turn.set(left - 1);
                 Ok(())
             }
         }
@@ -54,12 +54,19 @@ impl Hub {
     #[cold]
     #[inline(never)]
     fn let_others_run(&self, fd: RawFd) -> Result<()> {
+        self.new_turn();
         if self.in_callback() {
             return Ok(());
         }
         let life = self.poller().life(fd);
         self.yield_now()?;
         if self.poller().life(fd) != life { Err(Error::BADF) } else { Ok(()) }
+    }
+
+    /// Whoever waits has let the others run.
+    #[inline(always)]
+    fn new_turn(&self) {
+        self.turn.set(self.slices.get());
     }
 
     /// Tries an operation on `fd` until it is done; EAGAIN means that it has to wait for
@@ -83,6 +90,7 @@ impl Hub {
                 done => return done,
             }
         }
+        self.new_turn();
         loop {
             let known = match self.wait_to_try(fd, wanted, deadline) {
                 Ok(Added::Waiting) => Known::Ready,

@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -304,6 +305,82 @@ func ring(n []int) {
 	reportNs("ns", t0, hops)
 }
 
+// ---- servers ----
+
+const requestMax = 4096 // REQUEST_MAX of bench.h
+
+// net.Conn is non-blocking, with TCP_NODELAY, and tries before it waits.
+func serve(c net.Conn) {
+	buf := make([]byte, requestMax)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			break
+		}
+		if _, err = c.Write(buf[:n]); err != nil {
+			break
+		}
+	}
+	c.Close()
+}
+
+func echo([]int) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	must(err)
+	fmt.Println("port", listener.Addr().(*net.TCPAddr).Port)
+	for {
+		c, err := listener.Accept()
+		must(err)
+		go serve(c)
+	}
+}
+
+const fileBytes = 16 << 20 // FILE_BYTES of bench.h
+
+func tempFile() *os.File {
+	f, err := os.CreateTemp("", "weald-bench")
+	must(err)
+	os.Remove(f.Name())
+	_, err = f.Write(make([]byte, fileBytes))
+	must(err)
+	return f
+}
+
+// The copy is a sendfile, because both ends allow it.
+func file([]int) {
+	f := tempFile()
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	must(err)
+	fmt.Println("port", listener.Addr().(*net.TCPAddr).Port)
+	c, err := listener.Accept()
+	must(err)
+	for buf := make([]byte, 1); ; {
+		if _, err := c.Read(buf); err != nil {
+			return
+		}
+		f.Seek(0, io.SeekStart)
+		_, err = io.Copy(c, f)
+		must(err)
+	}
+}
+
+func connects(n []int) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	must(err)
+	to := listener.Addr().String()
+	t0 := cpuNs()
+	for i := 0; i < n[0]; i++ {
+		c, err := net.Dial("tcp4", to)
+		must(err)
+		far, err := listener.Accept()
+		must(err)
+		far.(*net.TCPConn).SetLinger(0)
+		far.Close()
+		c.Close()
+	}
+	reportNs("ns", t0, n[0])
+}
+
 func idle([]int) {
 	near, _ := openPair()
 	fmt.Println("ready")
@@ -313,7 +390,7 @@ func idle([]int) {
 var rows = map[string]func([]int){
 	"yield": yield, "spawn": spawn, "park": park, "sleep": sleeps,
 	"rendezvous": rendezvous, "queue": queue, "semaphore": semaphore, "mutex": mutex,
-	"pingpong": pingpong, "ring": ring, "idle": idle,
+	"pingpong": pingpong, "ring": ring, "idle": idle, "echo": echo, "file": file, "connect": connects,
 }
 
 func main() {

@@ -124,24 +124,31 @@ def build_rust(program, out):
     shutil.copy2(os.path.join(target, "release", program.name), out)
 
 
+def path(program):
+    return os.path.join(OUT, program.name)
+
+
 def build(program):
     """Returns the path of the executable, or raises Missing."""
     if not is_ready(program):
         raise Missing("install " + (" ".join(program.packages) or f"its {program.header} from source"))
-    out = os.path.join(OUT, program.name)
+    out = path(program)
     if "weald" in program.libraries:
         cargo(ROOT, TARGET)
     {"c": build_c, "c++": build_c, "go": build_go, "rust": build_rust}[program.language](program, out)
     return out
 
 
-def build_all(peers, may_install):
-    """Returns {peer name: executable} of those that could be built, and {peer name: why not}."""
+def build_all(peers, client, may_install):
+    """Returns {peer name: executable} of those that could be built, and {peer name: why not}.
+    The client of all servers is built as well.
+    """
     os.makedirs(OUT, exist_ok=True)
     programs = {peer.program.name: peer.program for peer in peers}
     if may_install:
         install_missing(programs.values())
     built, missing = {}, {}
+    build(client)
     for name, program in programs.items():
         say(f"building {name}")
         try:

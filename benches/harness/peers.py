@@ -9,9 +9,11 @@ OURS = "weald"
 SYNC = ("rendezvous", "queue", "semaphore", "mutex")
 YIELDS = ("yield-2", "yield-1000", "yield-100000")
 FDS = ("pingpong", "ring")
+ECHO = ("echo-1", "echo-100", "echo-1000", "calls-1", "calls-100", "accept")
+SERVER = ECHO + ("echo-10000", "connected")
 BURST = ("sleep-100000", "park-100000")
 MILLION = ("sleep-1000000", "park-1000000")
-EVERYTHING = YIELDS + SYNC + FDS + BURST + MILLION + ("spawn", "idle")
+EVERYTHING = YIELDS + SYNC + FDS + SERVER + ("connect",) + BURST + MILLION + ("spawn", "idle")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Peer:
     env: dict = field(default_factory=dict)
 
 
+CLIENT = Program("client", "c", "client.c")
 WEALD = Program(OURS, "c", "weald_bench.c", ("weald",))
 ST = Program("st", "c", "peers/st.c", ("st",), "st.h", ("libst-dev",))
 PTH = Program("pth", "c", "peers/pth.c", ("pth",), "pth.h", ("libpth-dev",))
@@ -55,22 +58,22 @@ MAY = Program("may_bench", "rust")
 COROSENSEI = Program("corosensei_bench", "rust")
 
 PEERS = (
-    Peer(OURS, WEALD, EVERYTHING + ("switch", "switch-two")),
+    Peer(OURS, WEALD, EVERYTHING + ("switch", "switch-two", "file")),
     # Debian's State Threads waits with select(): no more than 1024 descriptors.
-    Peer("st", ST, YIELDS + SYNC + BURST + MILLION + ("spawn", "pingpong", "idle")),
+    Peer("st", ST, YIELDS + SYNC + ECHO + BURST + MILLION + ("spawn", "pingpong", "idle")),
     Peer("fiber", FIBER, YIELDS + SYNC + BURST + ("spawn", "idle")),
-    Peer("go", GO, EVERYTHING, env={"GOMAXPROCS": "1"}),
+    Peer("go", GO, EVERYTHING + ("file",), env={"GOMAXPROCS": "1"}),
     Peer("tokio", TOKIO, EVERYTHING),
     # Not packaged by Debian. With its guard pages it stops at about 32,000, as may does.
-    Peer("libdill", DILL, YIELDS[:2] + FDS + ("spawn", "rendezvous", "idle")),
+    Peer("libdill", DILL, YIELDS[:2] + FDS + SERVER + ("spawn", "rendezvous", "idle")),
     # may stops at about 32,000 coroutines, and its ring panics with one worker.
-    Peer("may", MAY, YIELDS[:2] + SYNC + ("spawn", "pingpong", "idle")),
+    Peer("may", MAY, YIELDS[:2] + SYNC + SERVER + ("spawn", "pingpong", "idle")),
     # Pth has no channel, and its time grows with the number of those that wait.
     Peer("pth", PTH, YIELDS[:2] + ("spawn", "semaphore", "mutex", "pingpong", "idle"), scale=40),
-    Peer("libuv", LIBUV, FDS + ("sleep-100000", "sleep-1000000", "idle"), LOOP),
-    Peer("libev", LIBEV, FDS + ("sleep-100000", "sleep-1000000", "idle"), LOOP),
-    Peer("libevent", LIBEVENT, FDS + ("sleep-100000", "sleep-1000000", "idle"), LOOP),
-    Peer("epoll", EPOLL, FDS + ("idle",), FLOOR),
+    Peer("libuv", LIBUV, FDS + SERVER + ("sleep-100000", "sleep-1000000", "idle"), LOOP),
+    Peer("libev", LIBEV, FDS + SERVER + ("sleep-100000", "sleep-1000000", "idle"), LOOP),
+    Peer("libevent", LIBEVENT, FDS + SERVER + ("sleep-100000", "sleep-1000000", "idle"), LOOP),
+    Peer("epoll", EPOLL, FDS + SERVER + ("file", "connect") + ("idle",), FLOOR),
     Peer("corosensei", COROSENSEI, ("switch", "switch-two"), FLOOR),
     Peer("fcontext", SWITCH, ("switch", "switch-two"),
          words={"switch": "fcontext", "switch-two": "fcontext2"}),

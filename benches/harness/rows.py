@@ -63,6 +63,7 @@ class Job:
     best_of: tuple = (GREEN,)  # the kinds that "best peer" is chosen from
     slow: bool = False
     timeout: float = 90
+    client: str = ""  # the program serves, and client.c drives it: its row, with the numbers
 
     def command(self, quick, scale):
         numbers = list(self.quick if quick else self.numbers)
@@ -87,6 +88,33 @@ def parked(title, limit_spawn, limit_maps):
         Row(f"{title}: RSS left after it", "left", "%", (at_most(25),)),
     )
 
+
+def echoed(connections, requests, *limits):
+    """A server at so many connections: what a request costs it, and how long the client waits."""
+    n = f"{connections:,}"
+    rows = (
+        Row(f"echo at {n}: server CPU each", "cpu", "ns", limits),
+        Row(f"echo at {n}: client waits, median", "p50", "ns"),
+        Row(f"echo at {n}: client waits, 99 of 100", "p99", "ns", (ratio(1.1, "epoll"),)),
+    )
+    return Job(f"echo-{connections}", "echo", (connections, requests), (min(connections, 200), 400), rows,
+               client="echo", best_of=ALL)
+
+
+def called(connections, requests, limit):
+    rows = (Row(f"echo at {connections}: system calls each", "calls", "", (at_most(limit),)),)
+    return Job(f"calls-{connections}", "echo", (connections, requests), (connections, 400), rows,
+               client="calls", best_of=ALL)
+
+
+ALL = (GREEN, LOOP)
+ECHO = (ratio(1.1, "epoll"), *map(ahead_of, ("libuv", "libevent", "go", "tokio", "may")))
+WITH_ST = ECHO + (ahead_of("st"),)
+
+CONNECTED = (
+    Row("10,000 idle connections: RSS each, new", "rss_new", "B", (at_most(8.4 * 1024),)),
+    Row("10,000 idle connections: RSS each, after one request", "rss_used", "B", (at_most(8.4 * 1024),)),
+)
 
 IDLE = (
     Row("idle: wake-ups in a second", "wakeups", "", (at_most(0),)),
@@ -120,6 +148,20 @@ JOBS = (
            "socketpair ping-pong", *FD_LIMITS, count=0, best_of=(GREEN, LOOP)),
     simple("ring", "ring", (1000, 100, 400_000), (1000, 100, 4000),
            "1000 socketpairs, 100 active, per hop", *FD_LIMITS, count=2, best_of=(GREEN, LOOP)),
+    echoed(1, 20_000, *WITH_ST),
+    echoed(100, 60_000, *WITH_ST),
+    echoed(1000, 60_000, *WITH_ST),
+    echoed(10_000, 60_000, *ECHO),
+    called(1, 4000, 3.05),
+    called(100, 20_000, 2.1),
+    Job("connected", "echo", (10_000,), (200,), CONNECTED, client="idle", best_of=(GREEN,)),
+    Job("accept", "echo", (4000,), (200,),
+        (Row("accept, one request, reset: server CPU", "cpu", "ns", (ratio(1.1, "epoll"),)),),
+        client="accept", best_of=ALL),
+    Job("file", "file", (40,), (2,),
+        (Row("file to a socket: server CPU per MiB", "cpu", "ns", (ratio(1.1, "epoll"),)),),
+        client="file", best_of=ALL),
+    simple("connect", "connect", (4000,), (100,), "connect to a listener", ratio(1.1, "epoll"), best_of=ALL),
     # "Near tokio", which has no stacks to fault in, is taken as twice its time.
     simple("sleep-100000", "sleep", (100_000, 1000), (2000, 50),
            "100,000 sleeps of 1..1000 ms, CPU each", ahead_of("go"), ratio(2, "tokio")),

@@ -208,6 +208,31 @@ static void ring(const long *n)
     _exit(0); /* the relays never end */
 }
 
+/* Its own sockets keep buffers and do more calls; waiting and reading is the leanest it can do. */
+static dill_coroutine void serve(int fd)
+{
+    char buffer[REQUEST_MAX];
+    ssize_t n;
+    for (;;) {
+        OK(dill_fdin(fd, -1));
+        if ((n = recv(fd, buffer, sizeof buffer, 0)) <= 0 || send(fd, buffer, n, 0) != n)
+            break;
+    }
+    OK(dill_fdclean(fd));
+    close(fd);
+}
+
+static void echo(const long *n)
+{
+    (void)n;
+    int listener = listen_tcp(), all = OK(dill_bundle()), fd;
+    for (;;) {
+        OK(dill_fdin(listener, -1));
+        while ((fd = accept_tcp(listener)) >= 0)
+            OK(dill_bundle_go(all, serve(fd)));
+    }
+}
+
 static void idle(const long *n)
 {
     (void)n;
@@ -220,7 +245,7 @@ static void idle(const long *n)
 static const struct row rows[] = {
     {"yield", yields},           {"spawn", spawn},       {"park", park}, {"sleep", sleeps},
     {"rendezvous", rendezvous},  {"pingpong", pingpong}, {"ring", ring}, {"idle", idle},
-    {NULL, NULL},
+    {"echo", echo},              {NULL, NULL},
 };
 
 int main(int argc, char **argv)

@@ -80,6 +80,36 @@ static void ring(const long *n)
     report_ns("ns", t0, tokens.hops);
 }
 
+static void on_request(struct ev_loop *l, ev_io *w, int events)
+{
+    (void)events;
+    if (answer(w->fd))
+        return;
+    ev_io_stop(l, w);
+    close(w->fd);
+    free(w);
+}
+
+static void on_connection(struct ev_loop *l, ev_io *w, int events)
+{
+    int fd;
+    (void)events;
+    while ((fd = accept_tcp(w->fd)) >= 0) {
+        ev_io *peer = malloc(sizeof *peer);
+        ev_io_init(peer, on_request, fd, EV_READ);
+        ev_io_start(l, peer);
+    }
+}
+
+static void echo(const long *n)
+{
+    (void)n;
+    ev_io listener;
+    ev_io_init(&listener, on_connection, listen_tcp(), EV_READ);
+    ev_io_start(loop, &listener);
+    ev_run(loop, 0);
+}
+
 static void idle(const long *n)
 {
     (void)n;
@@ -93,7 +123,8 @@ static void idle(const long *n)
 }
 
 static const struct row rows[] = {
-    {"sleep", sleeps}, {"pingpong", pingpong}, {"ring", ring}, {"idle", idle}, {NULL, NULL},
+    {"sleep", sleeps}, {"pingpong", pingpong}, {"ring", ring}, {"idle", idle}, {"echo", echo},
+    {NULL, NULL},
 };
 
 int main(int argc, char **argv)

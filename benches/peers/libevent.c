@@ -70,6 +70,31 @@ static void ring(const long *n)
     report_ns("ns", t0, r.hops);
 }
 
+/* Plain events: a bufferevent would copy what comes, and do more system calls. */
+static void on_request(evutil_socket_t fd, short what, void *event)
+{
+    (void)what;
+    if (answer(fd))
+        return;
+    event_free(event);
+    close(fd);
+}
+
+static void on_connection(evutil_socket_t listener, short what, void *arg)
+{
+    int fd;
+    (void)what, (void)arg;
+    while ((fd = accept_tcp(listener)) >= 0)
+        event_add(event_new(base, fd, EV_READ | EV_PERSIST, on_request, event_self_cbarg()), NULL);
+}
+
+static void echo(const long *n)
+{
+    (void)n;
+    event_add(event_new(base, listen_tcp(), EV_READ | EV_PERSIST, on_connection, NULL), NULL);
+    event_base_dispatch(base);
+}
+
 static void idle(const long *n)
 {
     (void)n;
@@ -81,7 +106,8 @@ static void idle(const long *n)
 }
 
 static const struct row rows[] = {
-    {"sleep", sleeps}, {"pingpong", pingpong}, {"ring", ring}, {"idle", idle}, {NULL, NULL},
+    {"sleep", sleeps}, {"pingpong", pingpong}, {"ring", ring}, {"idle", idle}, {"echo", echo},
+    {NULL, NULL},
 };
 
 int main(int argc, char **argv)

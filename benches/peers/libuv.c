@@ -1,5 +1,6 @@
 /* libuv (libuv1-dev): callbacks on a loop, no green threads. Descriptors are watched
- * with uv_poll_t, because they are ours; uv streams would add buffers to the row.
+ * with uv_poll_t, because they are ours; uv streams would add buffers to the row. The
+ * server uses them, that being what they are for.
  */
 #include "../bench.h"
 #include <uv.h>
@@ -82,6 +83,50 @@ static void ring(const long *n)
     report_ns("ns", t0, r.hops);
 }
 
+/* ---- servers ---- */
+
+static void on_closed(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+/* One buffer for all: what is read is answered before the next read. */
+static void give_buffer(uv_handle_t *handle, size_t hint, uv_buf_t *out)
+{
+    static char buffer[REQUEST_MAX];
+    (void)handle, (void)hint;
+    *out = uv_buf_init(buffer, sizeof buffer);
+}
+
+/* Tries first, as one should: a write request is for what does not fit, and here everything does. */
+static void on_request(uv_stream_t *peer, ssize_t n, const uv_buf_t *buf)
+{
+    if (n == 0)
+        return;
+    uv_buf_t request = uv_buf_init(buf->base, n > 0 ? n : 0);
+    if (n < 0 || uv_try_write(peer, &request, 1) != n)
+        uv_close((uv_handle_t *)peer, on_closed);
+}
+
+static void on_connection(uv_stream_t *listener, int status)
+{
+    uv_tcp_t *peer = malloc(sizeof *peer);
+    if (status || uv_tcp_init(loop, peer) || uv_accept(listener, (uv_stream_t *)peer))
+        fail("uv_accept");
+    uv_tcp_nodelay(peer, 1);
+    uv_read_start((uv_stream_t *)peer, give_buffer, on_request);
+}
+
+static void echo(const long *n)
+{
+    (void)n;
+    uv_tcp_t listener;
+    uv_tcp_init(loop, &listener);
+    if (uv_tcp_open(&listener, listen_tcp()) || uv_listen((uv_stream_t *)&listener, 4096, on_connection))
+        fail("uv_listen");
+    uv_run(loop, UV_RUN_DEFAULT);
+}
+
 static void idle(const long *n)
 {
     (void)n;
@@ -93,7 +138,8 @@ static void idle(const long *n)
 }
 
 static const struct row rows[] = {
-    {"sleep", sleeps}, {"pingpong", pingpong}, {"ring", ring}, {"idle", idle}, {NULL, NULL},
+    {"sleep", sleeps}, {"pingpong", pingpong}, {"ring", ring}, {"idle", idle}, {"echo", echo},
+    {NULL, NULL},
 };
 
 int main(int argc, char **argv)

@@ -314,6 +314,31 @@ static void pingpong(const long *n)
     st_thread_join(t, NULL);
 }
 
+/* ---- servers ---- */
+
+static void *serve(void *peer)
+{
+    char buffer[REQUEST_MAX];
+    ssize_t n;
+    while ((n = st_read(peer, buffer, sizeof buffer, ST_UTIME_NO_TIMEOUT)) > 0)
+        if (st_write(peer, buffer, n, ST_UTIME_NO_TIMEOUT) != n)
+            break;
+    st_netfd_close(peer);
+    return NULL;
+}
+
+static void echo(const long *n)
+{
+    (void)n;
+    st_netfd_t listener = st_netfd_open_socket(listen_tcp()), peer;
+    while ((peer = st_accept(listener, NULL, NULL, ST_UTIME_NO_TIMEOUT))) {
+        tune_tcp(st_netfd_fileno(peer));
+        if (!st_thread_create(serve, peer, 0, 0))
+            fail("st_thread_create");
+    }
+    fail("st_accept");
+}
+
 static void *listener(void *end)
 {
     io_read(end);
@@ -334,7 +359,7 @@ static const struct row rows[] = {
     {"yield", yields},         {"spawn", spawn},     {"park", park},
     {"sleep", sleeps},         {"queue", queue},     {"rendezvous", rendezvous},
     {"semaphore", semaphore},  {"mutex", mutex},     {"pingpong", pingpong},
-    {"idle", idle},            {NULL, NULL},
+    {"idle", idle},            {"echo", echo},       {NULL, NULL},
 };
 
 int main(int argc, char **argv)

@@ -104,6 +104,18 @@ pub fn write_byte(fd: RawFd) {
     assert_eq!(written, 1);
 }
 
+/// What a server reads at once: REQUEST_MAX of `bench.h`.
+pub const REQUEST_MAX: usize = 4096;
+
+/// A listener on a free port of the loopback; `client.c` learns the port from stdout.
+pub fn listen_tcp() -> std::net::TcpListener {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    // SAFETY: an open socket; std's own backlog may be 128, and everybody's here is 4096.
+    unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&listener), 4096) };
+    println!("port {}", listener.local_addr().expect("bound").port());
+    listener
+}
+
 /// Ready to be watched: the runner counts wake-ups and CPU from outside.
 pub fn announce_idle() {
     println!("ready");

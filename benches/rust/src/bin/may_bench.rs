@@ -6,11 +6,13 @@
 //! coroutines (vm.max_map_count).
 
 use may::coroutine::{yield_now, JoinHandle};
+use may::net::{TcpListener, TcpStream};
 use may::os::unix::net::UnixStream;
 use may::sync::{mpsc, Mutex, Semphore};
 use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::sync::Arc;
-use weald_bench_peers::{announce_idle, cpu_ns, report_ns, run_row};
+use weald_bench_peers::{announce_idle, cpu_ns, listen_tcp, raise_fd_limit, report_ns, run_row, REQUEST_MAX};
 
 fn go<F: FnOnce() + Send + 'static>(body: F) -> JoinHandle<()> {
     // SAFETY: no body touches thread-local storage or recurses.
@@ -146,6 +148,27 @@ fn pingpong(n: [usize; 4]) {
     report_ns("ns", t0, n[0]);
 }
 
+fn serve(mut peer: TcpStream) -> std::io::Result<()> {
+    peer.set_nodelay(true)?;
+    let mut buffer = [0; REQUEST_MAX];
+    loop {
+        let n = peer.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(());
+        }
+        peer.write_all(&buffer[..n])?;
+    }
+}
+
+fn echo(_: [usize; 4]) {
+    // SAFETY: a socket of our own, given away.
+    let listener = unsafe { TcpListener::from_raw_fd(listen_tcp().into_raw_fd()) };
+    loop {
+        let (peer, _) = listener.accept().expect("a connection");
+        go(move || drop(serve(peer)));
+    }
+}
+
 fn idle(_: [usize; 4]) {
     let (mut near, _far) = UnixStream::pair().expect("a pair");
     announce_idle();
@@ -153,6 +176,7 @@ fn idle(_: [usize; 4]) {
 }
 
 fn main() {
+    raise_fd_limit();
     may::config().set_workers(1);
     let main = go(|| {
         run_row(&[
@@ -164,6 +188,7 @@ fn main() {
             ("mutex", mutex),
             ("pingpong", pingpong),
             ("idle", idle),
+            ("echo", echo),
         ])
     });
     main.join().expect("no panic");

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{mpsc, Mutex, Notify, Semaphore};
 use tokio::task::{yield_now, JoinHandle};
-use weald_bench_peers::{announce_idle, cpu_ns, raise_fd_limit, random_ms, report_ns, run_row, write_byte, Memory};
+use weald_bench_peers::{announce_idle, cpu_ns, listen_tcp, raise_fd_limit, random_ms, report_ns, run_row, write_byte};
+use weald_bench_peers::{Memory, REQUEST_MAX};
 
 fn block_on<F: Future>(body: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -259,6 +260,48 @@ fn ring(n: [usize; 4]) {
     });
 }
 
+// ---- servers ----
+
+/// tokio reads and writes first, and waits when there is nothing or no room.
+async fn serve(mut peer: TcpStream) -> std::io::Result<()> {
+    peer.set_nodelay(true)?;
+    let mut buffer = [0; REQUEST_MAX];
+    loop {
+        let n = peer.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        peer.write_all(&buffer[..n]).await?;
+    }
+}
+
+fn echo(_: [usize; 4]) {
+    block_on(async {
+        let listener = listen_tcp();
+        listener.set_nonblocking(true).expect("a socket");
+        let listener = TcpListener::from_std(listener).expect("a reactor");
+        loop {
+            let (peer, _) = listener.accept().await.expect("a connection");
+            tokio::spawn(serve(peer));
+        }
+    });
+}
+
+fn connects(n: [usize; 4]) {
+    block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = listener.local_addr().expect("bound");
+        let t0 = cpu_ns();
+        for _ in 0..n[0] {
+            let near = TcpStream::connect(to).await.expect("a listener");
+            let (far, _) = listener.accept().await.expect("a connection");
+            far.set_linger(Some(Duration::ZERO)).expect("a socket");
+            drop((far, near));
+        }
+        report_ns("ns", t0, n[0]);
+    });
+}
+
 fn idle(_: [usize; 4]) {
     block_on(async {
         let (near, far) = UnixStream::pair().expect("a pair");
@@ -282,5 +325,7 @@ fn main() {
         ("pingpong", pingpong),
         ("ring", ring),
         ("idle", idle),
+        ("echo", echo),
+        ("connect", connects),
     ]);
 }
