@@ -25,6 +25,7 @@
 #include <stdint.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 struct addrinfo; /* <netdb.h> has these two */
@@ -69,8 +70,7 @@ extern "C" {
 /* A bad handle or descriptor: stale, closed, of another kind, or no handle at all. */
 #define WEALD_EBADF (-9)
 
-/* No such child process: it was reaped by somebody else. Told to the callback of a child
- * watcher. */
+/* No such child process: it was reaped by somebody else, or is the parent's. */
 #define WEALD_ECHILD (-10)
 
 /* Not ready, and the deadline was WEALD_NOW; or no thread is to be had. */
@@ -78,6 +78,9 @@ extern "C" {
 
 /* Out of memory, mappings or handles. */
 #define WEALD_ENOMEM (-12)
+
+/* The system does not permit it: a file's mode, or what it is. */
+#define WEALD_EACCES (-13)
 
 /* A bad address was given to the kernel. */
 #define WEALD_EFAULT (-14)
@@ -102,6 +105,9 @@ extern "C" {
 /* A deadlock: the caller waits for itself; or, in main, nothing is left in this thread that could
  * end its wait. */
 #define WEALD_EDEADLK (-35)
+
+/* The other side has broken off in the middle of a message. */
+#define WEALD_EPROTO (-71)
 
 /* Too much: released more often than acquired. */
 #define WEALD_EOVERFLOW (-75)
@@ -188,6 +194,9 @@ extern "C" {
 #define WEALD_KIND_WORKERS 17
 #define WEALD_KIND_IMAP 18
 #define WEALD_KIND_STREAM 19
+#define WEALD_KIND_PROCESS 22
+#define WEALD_KIND_CHANNEL 23
+#define WEALD_KIND_FOLDER 24
 
 /* A handle to any kind of object: positive, never used again when it is closed. */
 typedef int64_t weald_handle;
@@ -1880,6 +1889,366 @@ int weald_dns_clear(void);
 
 /* How many answers the cache has. Never fails. From any thread; does not switch. */
 int64_t weald_dns_cached(void);
+
+/* ----------------------------------------------------------------------------------------------
+ * Files.
+ *
+ * What can take time at a disk or a server runs in threads of the library's, at most sixteen at a
+ * time, while the greenlets go on. Whoever waits may leave at any time, by deadline, kill or
+ * interrupt: a call that has not begun then never will. One that has begun goes on in its thread,
+ * which touches no memory of the caller's: what it still opens is closed, what it still reads is
+ * dropped, but what it writes or removes is written or removed. Do not close its descriptor
+ * meanwhile.
+ *
+ * Descriptors are plain ones, and other calls may be made on them as well. Names are looked for
+ * from the folder that the process is in. Every code with which the system refuses may come, as
+ * -EISDIR or -ENOSPC.
+ * ---------------------------------------------------------------------------------------------- */
+
+/* A handle to what a folder holds. */
+typedef int64_t weald_folder;
+
+/* Opens a file as open(2) does, with its `flags` and, for a new file, its `mode`: a descriptor,
+ * which no child inherits. May switch. Fails with WEALD_EINVAL (`name` NULL), WEALD_ENOENT,
+ * WEALD_EMFILE, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or no thread to be had), WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
+ * meanwhile), WEALD_ENOMEM. */
+int weald_file_open(const char *name, int flags, unsigned int mode, int64_t deadline);
+
+/* Closes a descriptor that may take its time, of a file on a server perhaps, and tells what became
+ * of earlier writes. It is closed in any case, also when the call fails with another code than
+ * WEALD_EBADF; greenlets of this thread that wait for it get WEALD_EBADF. May switch. Returns 0.
+ * Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or no thread to be had),
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM. */
+int weald_file_close(int fd, int64_t deadline);
+
+/* Reads `len` bytes at `offset`, fewer only at the end of the file, or when something fails after
+ * the first of them; the file's own position stays. What the system has in memory is read at once,
+ * without a thread. May switch. Returns how many. Fails with WEALD_EINVAL (`buffer` NULL; an
+ * `offset` below 0), WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or no thread to be had),
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM. */
+int64_t weald_file_read(int fd, void *buffer, size_t len, int64_t offset, int64_t deadline);
+
+/* Writes `len` bytes at `offset`, fewer only when something fails after the first of them; the
+ * file's own position stays. The bytes are copied, a megabyte at a time. When the call fails the
+ * first of them may still be written, see above. May switch. Returns how many. Fails with
+ * WEALD_EINVAL (`data` NULL; an `offset` below 0), WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN
+ * (WEALD_NOW, or no thread to be had), WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM. */
+int64_t weald_file_write(int fd, const void *data, size_t len, int64_t offset, int64_t deadline);
+
+/* Waits until what was written to `fd` is on the disk; with `data_only` as fdatasync(2) does, else
+ * as fsync(2). May switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW,
+ * or no thread to be had), WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a
+ * child that a callback has forked meanwhile), WEALD_ENOMEM. */
+int weald_file_sync(int fd, int data_only, int64_t deadline);
+
+/* Makes a file `length` bytes long. May switch. Returns 0. Fails with WEALD_EINVAL (below 0; not
+ * opened to be written), WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or no thread to be
+ * had), WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a
+ * callback has forked meanwhile), WEALD_ENOMEM. */
+int weald_file_truncate(int fd, int64_t length, int64_t deadline);
+
+/* Fills in `*status` as stat(2) does. May switch. Returns 0. Fails with WEALD_EINVAL (`name` or
+ * `status` NULL), WEALD_ENOENT, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or no thread to be had),
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM. */
+int weald_file_stat(const char *name, struct stat *status, int64_t deadline);
+
+/* As weald_file_stat, of a symbolic link itself. May switch. Returns 0. Fails with WEALD_EINVAL
+ * (`name` or `status` NULL), WEALD_ENOENT, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or no thread to be
+ * had), WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a
+ * callback has forked meanwhile), WEALD_ENOMEM. */
+int weald_file_lstat(const char *name, struct stat *status, int64_t deadline);
+
+/* As weald_file_stat, of an open descriptor. May switch. Returns 0. Fails with WEALD_EINVAL
+ * (`status` NULL), WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or no thread to be had),
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM. */
+int weald_file_fstat(int fd, struct stat *status, int64_t deadline);
+
+/* Gives a file or folder another name, in the place of what had it before. May switch. Returns 0.
+ * Fails with WEALD_EINVAL (`from` or `to` NULL; into itself), WEALD_ENOENT, WEALD_EPERM,
+ * WEALD_EAGAIN (WEALD_NOW, or no thread to be had), WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile),
+ * WEALD_ENOMEM. */
+int weald_file_rename(const char *from, const char *to, int64_t deadline);
+
+/* Removes a file, or a symbolic link, as unlink(2) does. May switch. Returns 0. Fails with
+ * WEALD_EINVAL (`name` NULL), WEALD_ENOENT, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or no thread to
+ * be had), WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a
+ * callback has forked meanwhile), WEALD_ENOMEM. */
+int weald_file_remove(const char *name, int64_t deadline);
+
+/* Makes a folder, as mkdir(2) does. May switch. Returns 0. Fails with WEALD_EINVAL (`name` NULL),
+ * WEALD_ENOENT (the one that it would be in), WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or no thread to
+ * be had), WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a
+ * callback has forked meanwhile), WEALD_ENOMEM. */
+int weald_folder_make(const char *name, unsigned int mode, int64_t deadline);
+
+/* Removes a folder that is empty. May switch. Returns 0. Fails with WEALD_EINVAL (`name` NULL),
+ * WEALD_ENOENT, WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or no thread to be had), WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
+ * meanwhile), WEALD_ENOMEM. */
+int weald_folder_remove(const char *name, int64_t deadline);
+
+/* Reads what a folder holds, all of it: a handle, for weald_folder_next. Close it. May switch.
+ * Fails with WEALD_EINVAL (`name` NULL), WEALD_ENOENT, WEALD_EMFILE, WEALD_EPERM, WEALD_EAGAIN
+ * (WEALD_NOW, or no thread to be had), WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM. */
+weald_folder weald_folder_read(const char *name, int64_t deadline);
+
+/* The next name in a folder, in the order of their bytes, without "." and "..": 1, with `*name`,
+ * which is good until the folder is closed, and in `*kind` (NULL: not wanted) what it is, as
+ * readdir(3) says it: DT_REG, DT_DIR, or DT_UNKNOWN where that takes weald_file_lstat. 0 behind the
+ * last. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`name` NULL). */
+int weald_folder_next(weald_folder folder, const char **name, int *kind);
+
+/* ----------------------------------------------------------------------------------------------
+ * Processes.
+ *
+ * A process is a child of this one, made by weald_process_spawn in any thread, greenlet or
+ * callback. It is reaped as soon as it ends and the loop runs, whether or not somebody waits for
+ * it, and also when its handle was closed before: there are no zombies. Somebody else in the
+ * process may still reap it first, with a waitpid of his own; then it is WEALD_ECHILD.
+ *
+ * Descriptors of the library's are never inherited by a child. Wait statuses are those of
+ * waitpid(2); weald_exit_code and weald_exit_signal read them.
+ * ---------------------------------------------------------------------------------------------- */
+
+/* What a child gets as one of its first three descriptors: this process's own. */
+#define WEALD_INHERIT 0
+
+/* /dev/null. */
+#define WEALD_NULL (-1)
+
+/* A pipe; weald_process_fd is its other end. */
+#define WEALD_PIPE (-2)
+
+/* For `err`: the same as `out`. */
+#define WEALD_TO_OUT (-3)
+
+/* For `flags`: the child leads a new session, without a terminal. */
+#define WEALD_NEW_SESSION 1
+
+/* For `flags`: the child has no descriptors but the first three and `fds`. Otherwise it inherits
+ * all that are not close-on-exec. */
+#define WEALD_CLOSE_FDS 2
+
+/* A handle to a process. */
+typedef int64_t weald_process;
+
+/* How to start a program; see weald_process_spawn. What is zero or NULL is inherited. `in`, `out`
+ * and `err` are WEALD_INHERIT, WEALD_NULL, WEALD_PIPE, or a descriptor above 0, which the child
+ * gets a copy of. */
+typedef struct weald_process_options {
+  /* sizeof(weald_process_options) */
+  size_t size;
+  /* The program's file; NULL: argv[0]. */
+  const char *program;
+  /* NAME=value, up to a NULL. */
+  const char *const *env;
+  /* Where it runs. */
+  const char *cwd;
+  int in;
+  int out;
+  int err;
+  /* WEALD_NEW_SESSION, WEALD_CLOSE_FDS. */
+  int flags;
+  /* What the child has as descriptors 3, 4 and so on; negative: as without this. */
+  const int *fds;
+  size_t fds_count;
+} weald_process_options;
+
+/* What goes into a child and what comes out; see weald_process_communicate. */
+typedef struct weald_process_io {
+  /* sizeof(weald_process_io) */
+  size_t size;
+  /* What it reads; NULL: nothing. */
+  const void *input;
+  size_t input_size;
+  /* How much it may write, to each of the two; 0: as much as it likes. */
+  size_t limit;
+  /* Filled in: what it wrote, with a NUL behind it; NULL when that was no pipe. For weald_free. */
+  char *out;
+  size_t out_size;
+  char *err;
+  size_t err_size;
+  /* Filled in: its wait status. */
+  int status;
+} weald_process_io;
+
+/* Starts a program with the arguments `argv`, which end with a NULL; `options` may be NULL. A
+ * program without a slash in its name is looked for in the PATH of the environment that it will
+ * have; a relative one is looked for from `cwd`. In the child no signal is blocked, and what this
+ * process catches does what it does by default, as does SIGPIPE. Returns when the program has been
+ * found and begun, as vfork(2) does, at no cost that grows with this process. Close it: a child
+ * that runs goes on, and its pipes are closed. Does not switch. Fails with WEALD_EINVAL (`argv` or
+ * its first NULL; a number or flag that has no meaning; more descriptors than it may have),
+ * WEALD_EBADF (a descriptor that is not open), WEALD_EAGAIN (no more processes), WEALD_ENOMEM,
+ * WEALD_EMFILE, WEALD_ENOENT (no such program or folder), or another code with which chdir(2) or
+ * execve(2) failed, as WEALD_EACCES. */
+weald_process weald_process_spawn(const char *const *argv, const weald_process_options *options);
+
+/* The process's number. It is not given to another process before this one has been reaped; use
+ * weald_process_kill, which knows. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
+int weald_process_pid(weald_process p);
+
+/* The other end of a pipe that the child has as descriptor `which`: 0 to write, 1 or 2 to read. It
+ * does not block: a call that would fails with EAGAIN, so wait with weald_wait_read or
+ * weald_wait_write. It remains the process's, and is closed with it. Does not switch. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (another number), WEALD_ENOENT (no pipe, or closed). */
+int weald_process_fd(weald_process p, int which);
+
+/* Closes what weald_process_fd returns: 0, and the child reads the end of its input. Greenlets that
+ * wait for it get WEALD_ECANCELED. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM,
+ * WEALD_EINVAL (another number), WEALD_ENOENT (no pipe, or closed). */
+int weald_process_close_fd(weald_process p, int which);
+
+/* Waits until the process has ended; its wait status is in `*status` (NULL: not wanted). Any number
+ * of greenlets may wait, and one that comes later gets it as well. The process runs on when the
+ * wait fails. May switch. Returns 0. Fails with WEALD_EBADF (also when it is closed meanwhile),
+ * WEALD_EPERM, WEALD_ECHILD (reaped by somebody else; in a forked child, to which it does not
+ * belong), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM. */
+int weald_process_wait(weald_process p, int *status, int64_t deadline);
+
+/* 1 when the process has ended, with its wait status in `*status` (NULL: not wanted), else 0. Does
+ * not switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ECHILD (as weald_process_wait). */
+int weald_process_poll(weald_process p, int *status);
+
+/* Sends the process a signal, and never another one that has its number by now. 0 only looks
+ * whether one may. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM (also when the
+ * process has become another user's), WEALD_EINVAL (no such signal), WEALD_EALREADY (it has ended),
+ * WEALD_ECHILD (as weald_process_wait). */
+int weald_process_kill(weald_process p, int signo);
+
+/* Talks to a process to its end: writes `input` to it and closes that pipe, reads what it writes,
+ * both at a time so that neither side gets stuck, and waits for it. A process that does not read
+ * its input is not a failure. What has come when it has ended counts: one of its own children that
+ * keeps the pipe open is not waited for.
+ *
+ * On success `out`, `err`, their sizes and `status` of `*io` are filled in; give `out` and `err` to
+ * weald_free. When the call fails what was written and read is kept: call it again, with the same
+ * input, to go on, or kill and close the process. It may have read from the pipes before.
+ *
+ * May switch. Returns 0. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EINVAL
+ * (`io` or `input` NULL; a size that no version of it has had), WEALD_EBUSY (another greenlet does
+ * it), WEALD_EMSGSIZE (it wrote more than `limit`; it is not killed), WEALD_ECHILD (as
+ * weald_process_wait), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM. */
+int weald_process_communicate(weald_process p, weald_process_io *io, int64_t deadline);
+
+/* Runs `command` in /bin/sh and waits for it, as system(3) does, while other greenlets go on; the
+ * wait status is in `*status` (NULL: not wanted). When the wait is cut short the shell is killed,
+ * but not what it has started. May switch. Returns 0. Fails with WEALD_EINVAL (`command` NULL),
+ * WEALD_EPERM, WEALD_ECHILD (reaped by somebody else), WEALD_EAGAIN (WEALD_NOW, or no more
+ * processes), WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM. */
+int weald_system(const char *command, int *status, int64_t deadline);
+
+/* Starts `command` in /bin/sh with a pipe, as popen(3) does: `mode` "r" to read what it writes, "w"
+ * to write what it reads, "rw" for both; see weald_process_fd. Close it after a weald_process_wait,
+ * which together are pclose(3). Does not switch. Fails with WEALD_EINVAL (`command` NULL; another
+ * mode), WEALD_EAGAIN (no more processes), WEALD_ENOMEM, WEALD_EMFILE. */
+weald_process weald_popen(const char *command, const char *mode);
+
+/* What a shell says of a wait status: the exit status, or 128 and the number of the signal that
+ * ended the process. Never fails. From any thread; does not switch. */
+int weald_exit_code(int status);
+
+/* The signal that ended the process, or 0 when it ended by itself. Never fails. From any thread;
+ * does not switch. */
+int weald_exit_signal(int status);
+
+/* Frees memory that a function of the library has allocated for its caller, where its comment says
+ * so; NULL is fine. From any thread; does not switch. Never fails. */
+void weald_free(void *memory);
+
+/* ----------------------------------------------------------------------------------------------
+ * Messages between processes.
+ *
+ * A channel carries messages, each whole and in order, between this process and one that it has
+ * forked, or any other at the end of a pipe; each side goes on with its other greenlets meanwhile.
+ * One greenlet may send and one receive at a time. On the wire a message is its length, four bytes
+ * with the lowest first, and its bytes.
+ *
+ * A call that is cut short leaves the channel in step. What has come of a message is kept for the
+ * next weald_channel_receive. A message of which nothing has gone was not sent; the rest of one
+ * that has begun to go is kept, and goes first with the next weald_channel_send or
+ * weald_channel_flush; weald_channel_unsent tells which.
+ * ---------------------------------------------------------------------------------------------- */
+
+/* A handle to one end of a channel. */
+typedef int64_t weald_channel;
+
+/* What a forked child does; its exit status. See weald_process_fork. */
+typedef int (*weald_child_fn)(weald_channel, void*);
+
+/* Makes the two ends of a channel, for this process and a child that fork(2) will make, or for two
+ * greenlets: each side closes the end that is not its own. `limit` is the length of the longest
+ * message, either way; 0: 16 MiB. A program that is started instead does not inherit them. Does not
+ * switch. Returns 0. Fails with WEALD_EINVAL (`ends` NULL; a limit of 4 GiB or more), WEALD_EMFILE,
+ * WEALD_ENOMEM. */
+int weald_channel_pair(weald_channel *ends, size_t limit);
+
+/* Makes a channel of descriptors: to read from and to write to, two pipes or one socket that stands
+ * in both places. They are the channel's from now on, and closed with it. `limit` as above. Does
+ * not switch. Fails with WEALD_EBADF, WEALD_EINVAL (a limit of 4 GiB or more), WEALD_ENOMEM; then
+ * the descriptors are the caller's still. */
+weald_channel weald_channel_open(int read_fd, int write_fd, size_t limit);
+
+/* Sends a message of `len` bytes, which may be none. What the other side has no room for waits
+ * until it receives. When the call fails see weald_channel_unsent. May switch. Returns 0. Fails
+ * with WEALD_EBADF (also when it is closed meanwhile), WEALD_EINVAL (`data` NULL), WEALD_EMSGSIZE
+ * (longer than the limit), WEALD_EPIPE (the other end has been closed, or this one shut),
+ * WEALD_EBUSY (another greenlet sends), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
+ * meanwhile), WEALD_ENOMEM. */
+int weald_channel_send(weald_channel channel, const void *data, size_t len, int64_t deadline);
+
+/* Sends what is left of a message whose weald_channel_send was cut short. May switch. Returns 0.
+ * Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPIPE (the other end has been
+ * closed, or this one shut), WEALD_EBUSY (another greenlet sends), WEALD_EPERM, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM. */
+int weald_channel_flush(weald_channel channel, int64_t deadline);
+
+/* How many bytes are left of a message that has begun to go, 0 when there is none: after a
+ * weald_channel_send that failed, 0 says that its message was not sent and may be sent again. Does
+ * not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
+int64_t weald_channel_unsent(weald_channel channel);
+
+/* Receives the next message: `*data` is its memory, which is the caller's, for weald_free, with a
+ * NUL behind its `*len` bytes. May switch. Returns 0. Fails with WEALD_EBADF (also when it is
+ * closed meanwhile), WEALD_EINVAL (`data` or `len` NULL), WEALD_EPIPE (the other end has been
+ * closed or shut, and all that it has sent has been received), WEALD_EPROTO (it was closed in the
+ * middle of a message), WEALD_EMSGSIZE (longer than the limit: it is dropped, and the next call
+ * goes on behind it), WEALD_EBUSY (another greenlet receives), WEALD_EPERM, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM. */
+int weald_channel_receive(weald_channel channel, void **data, size_t *len, int64_t deadline);
+
+/* Ends this side's sending: the other one receives what has been sent and then WEALD_EPIPE. What
+ * has not gone yet, see weald_channel_unsent, never will. Does not switch. Returns 0. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EPIPE (shut already), or a code with which shutdown(2) failed. */
+int weald_channel_shut(weald_channel channel);
+
+/* The descriptor that a channel reads from (`which` WEALD_READ) or writes to (WEALD_WRITE), for
+ * weald_poll and weald_wait; it remains the channel's. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EINVAL (another number), WEALD_EPIPE (shut). */
+int weald_channel_fd(weald_channel channel, int which);
+
+/* Forks a child that calls `f` with its end of a new channel and `arg`, in a copy of this process
+ * as fork(2) makes it, with this greenlet and its hub, and ends with what `f` returns as its exit
+ * status: what stdio holds is written, exit handlers do not run. `*channel` is the other end, for
+ * this side; close it. The child has none of this thread's other channels nor the pipes of its
+ * processes, so that closing them here is seen there. The process is waited for like any other; to
+ * join it, weald_process_wait. Does not switch. Fails with WEALD_EINVAL (`f` or `channel` NULL; a
+ * limit of 4 GiB or more), WEALD_EPERM (a hook forbids to wait now), WEALD_EWOULDBLOCK (in a
+ * callback, whose stack is no place to go on), WEALD_ECANCELED, WEALD_ETIMEDOUT (a surrounding
+ * weald_timeout has passed), WEALD_EAGAIN (no more processes), WEALD_EMFILE, WEALD_ENOMEM. */
+weald_process weald_process_fork(weald_child_fn f, void *arg, weald_channel *channel, size_t limit);
 
 /* ----------------------------------------------------------------------------------------------
  * Insight, and hooks for bindings.

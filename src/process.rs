@@ -422,10 +422,10 @@ impl Process {
             let has_ended = self.poll(hub)?.is_some();
             self.feed(input)?;
             if has_ended {
-                (1..3).try_for_each(|i| self.drain_rest(hub, i, limit))?;
+                (1..3).try_for_each(|i| self.drain_rest(i, limit))?;
                 return self.output();
             }
-            let some = self.drain(1, limit)? + self.drain(hub, 2, limit)?;
+            let some = self.drain(1, limit)? + self.drain(2, limit)?;
             if some == 0 && self.ends.iter().all(|end| end.get() < 0) {
                 self.wait(hub, deadline)?;
             } else if some == 0 {
@@ -460,7 +460,7 @@ impl Process {
     }
 
     /// Reads what is in the pipe now: a grandchild may write to it for ever.
-    fn drain_rest(&self, hub: &Hub, i: usize, limit: usize) -> Result<()> {
+    fn drain_rest(&self, i: usize, limit: usize) -> Result<()> {
         let mut left = match self.ends[i].get() {
             -1 => 0,
             fd => child::available(fd)?,
