@@ -2,7 +2,7 @@
  *
  * weald_server_serve is a server's main program. It returns when the server has been stopped and
  * its connections have ended. Stopping it is plain code in a greenlet that waits for SIGTERM: the
- * listener is closed at once, connections get a grace of 50 ms, and those left are killed. A killed
+ * listener is closed at once, connections get a grace of 500 ms, and those left are killed. A killed
  * handler learns of it by WEALD_ECANCELED and says goodbye. Here the customers are in the program.
  *
  * Build:  cc -std=c11 31_server.c $(pkg-config --cflags --libs weald) -o 31_server
@@ -56,7 +56,7 @@ static void *stop(void *unused)
     const int signo = SIGTERM;
     must(weald_signal_wait(&signo, 1, WEALD_FOREVER), "signal wait");
     printf("SIGTERM: closed, %d inside\n", (int)weald_server_count(server));
-    int64_t left = must(weald_server_stop(server, weald_after(WEALD_MS(50))), "stop");
+    int64_t left = must(weald_server_stop(server, weald_after(WEALD_MS(500))), "stop");
     printf("%d had to be sent away\n", (int)left);
     return unused;
 }
@@ -75,7 +75,7 @@ static void *customers(void *unused)
     int bob = (int)must(weald_tcp_connect(address, weald_after(WEALD_SEC(2))), "connect");
     hear(bob, "bob");
     raise(SIGTERM);
-    must(weald_sleep(WEALD_MS(20)), "sleep");
+    must(weald_sleep(WEALD_MS(5)), "sleep");
     puts("eve leaves in time");
     close(eve);
     must(weald_join(stopper, WEALD_FOREVER), "join"); /* so long bob stays */
