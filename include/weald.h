@@ -24,8 +24,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/select.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
+
+/* Those of <sys/socket.h> and <sys/uio.h>, which are not included: a program may well have a function
+ * that is called listen. Their socklen_t is a uint32_t. */
+struct iovec;
+struct msghdr;
+struct sockaddr;
+struct sockaddr_storage;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1595,7 +1600,7 @@ int weald_socketpair(int domain, int type_, int protocol, int *ends);
 /* Gives the socket an address. From any thread; does not switch. Returns 0. Fails with WEALD_EBADF,
  * WEALD_ENOTSOCK, WEALD_EINVAL (`address` NULL, too short or too long; it has one already),
  * WEALD_EADDRINUSE, WEALD_EADDRNOTAVAIL, or another of bind(2). */
-int weald_bind(int fd, const struct sockaddr *address, socklen_t len);
+int weald_bind(int fd, const struct sockaddr *address, uint32_t len);
 
 /* Makes the socket one that accepts connections; `backlog` of them wait at most. From any thread;
  * does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EOPNOTSUPP (datagrams),
@@ -1611,7 +1616,7 @@ int weald_listen(int fd, int backlog);
  * (WEALD_NOW, and a Unix listener without room), WEALD_ETIMEDOUT, WEALD_ECANCELED,
  * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
  * or another of connect(2). */
-int weald_connect(int fd, const struct sockaddr *address, socklen_t len, int64_t deadline);
+int weald_connect(int fd, const struct sockaddr *address, uint32_t len, int64_t deadline);
 
 /* Accepts the next connection, waiting for one, and returns its descriptor. `*address` (NULL: not
  * wanted) gets who it is from: `*len` says how much room there is, and then how long it is.
@@ -1621,7 +1626,7 @@ int weald_connect(int fd, const struct sockaddr *address, socklen_t len, int64_t
  * listen; `len` NULL although `address` is not), WEALD_EOPNOTSUPP (datagrams), WEALD_EMFILE,
  * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
  * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM. */
-int weald_accept(int fd, struct sockaddr *address, socklen_t *len, int64_t deadline);
+int weald_accept(int fd, struct sockaddr *address, uint32_t *len, int64_t deadline);
 
 /* As recv(2): weald_read with `flags`. MSG_PEEK, MSG_OOB and MSG_TRUNC are good here; MSG_WAITALL
  * is not: see weald_read_exact. May switch. Fails with WEALD_EBADF (no open descriptor, or
@@ -1647,7 +1652,7 @@ int64_t weald_send(int fd, const void *data, size_t len, int flags, int64_t dead
  * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNREFUSED (an earlier datagram was
  * refused). */
 int64_t weald_recvfrom(int fd, void *buffer, size_t len, int flags, struct sockaddr *from,
-                       socklen_t *from_len, int64_t deadline);
+                       uint32_t *from_len, int64_t deadline);
 
 /* As weald_send, to an address; NULL: to whom the socket is connected. May switch. Returns how many
  * bytes were sent. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
@@ -1657,7 +1662,7 @@ int64_t weald_recvfrom(int fd, void *buffer, size_t len, int flags, struct socka
  * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNREFUSED (an earlier datagram was
  * refused). */
 int64_t weald_sendto(int fd, const void *data, size_t len, int flags, const struct sockaddr *to,
-                     socklen_t to_len, int64_t deadline);
+                     uint32_t to_len, int64_t deadline);
 
 /* As recvmsg(2): into several buffers, with the sender's address and control messages. Descriptors
  * that come so are closed on exec with MSG_CMSG_CLOEXEC in `flags`. May switch. Returns how many
@@ -1695,12 +1700,12 @@ int weald_get_option(int fd, int option, int *value);
 /* Says what the socket's own address is: `address` and `len` as in weald_accept. From any thread;
  * does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EINVAL (one of them
  * NULL). */
-int weald_local_address(int fd, struct sockaddr *address, socklen_t *len);
+int weald_local_address(int fd, struct sockaddr *address, uint32_t *len);
 
 /* Says whom the socket is connected to: `address` and `len` as in weald_accept. From any thread;
  * does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_ENOTCONN, WEALD_EINVAL
  * (one of them NULL). */
-int weald_peer_address(int fd, struct sockaddr *address, socklen_t *len);
+int weald_peer_address(int fd, struct sockaddr *address, uint32_t *len);
 
 /* Reads an address from its text, as the section's head has it. A host's name is none. Returns its
  * length, for weald_bind and weald_connect. From any thread; does not switch. Fails with
@@ -1710,7 +1715,7 @@ int weald_address_parse(const char *address, struct sockaddr_storage *out);
 /* Writes an address as text to `buf`, cut to `size` bytes with its NUL, and returns how long it is.
  * With 112 bytes none is cut. From any thread; does not switch. Fails with WEALD_EINVAL (`address`
  * NULL, too short or too long; `buf` NULL and `size` not 0). */
-int weald_address_text(const struct sockaddr *address, socklen_t len, char *buf, size_t size);
+int weald_address_text(const struct sockaddr *address, uint32_t len, char *buf, size_t size);
 
 /* ----------------------------------------------------------------------------------------------
  * Insight, and hooks for bindings.
