@@ -25,6 +25,13 @@
 #include <stdint.h>
 #include <sys/select.h>
 
+/* Those of <sys/socket.h> and <sys/uio.h>, which are not included: a program may well have a function
+ * that is called listen. Their socklen_t is a uint32_t. */
+struct iovec;
+struct msghdr;
+struct sockaddr;
+struct sockaddr_storage;
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -74,8 +81,11 @@ extern "C" {
 /* Out of memory, mappings or handles. */
 #define WEALD_ENOMEM (-12)
 
-/* Busy: another greenlet waits for this descriptor, the target of a switch does not wait for one,
- * or a comparator uses its own queue. */
+/* A bad address was given to the kernel. */
+#define WEALD_EFAULT (-14)
+
+/* Busy: another greenlet waits for this descriptor or uses this stream, the target of a switch does
+ * not wait for one, or a comparator uses its own queue. */
 #define WEALD_EBUSY (-16)
 
 /* An invalid argument: a NULL callback or output, a number out of range. */
@@ -84,7 +94,11 @@ extern "C" {
 /* Too many open descriptors in this process. */
 #define WEALD_EMFILE (-24)
 
-/* Closed: the queue takes no more, or the barrier is broken. */
+/* This can not be sought in: a pipe, a socket. */
+#define WEALD_ESPIPE (-29)
+
+/* Closed: the queue takes no more, the barrier is broken, or nobody reads what is written; the
+ * stream ended before all was read. */
 #define WEALD_EPIPE (-32)
 
 /* A deadlock: the caller waits for itself; or, in main, nothing is left in this thread that could
@@ -97,14 +111,50 @@ extern "C" {
 /* Too much: released more often than acquired. */
 #define WEALD_EOVERFLOW (-75)
 
+/* Not a socket. */
+#define WEALD_ENOTSOCK (-88)
+
+/* A message, or a line, is longer than it may be. */
+#define WEALD_EMSGSIZE (-90)
+
+/* This socket has no such option. */
+#define WEALD_ENOPROTOOPT (-92)
+
+/* This can not be done to a descriptor of this kind. */
+#define WEALD_EOPNOTSUPP (-95)
+
+/* No such family of addresses, or not that of the socket. */
+#define WEALD_EAFNOSUPPORT (-97)
+
+/* Somebody listens at this address already. */
+#define WEALD_EADDRINUSE (-98)
+
+/* Not an address of this machine. */
+#define WEALD_EADDRNOTAVAIL (-99)
+
+/* The other end has reset the connection. */
+#define WEALD_ECONNRESET (-104)
+
+/* The socket is connected already. */
+#define WEALD_EISCONN (-106)
+
+/* The socket is not connected. */
+#define WEALD_ENOTCONN (-107)
+
 /* The thread's hub has been shut down. */
 #define WEALD_ESHUTDOWN (-108)
 
 /* The deadline, or that of a surrounding weald_timeout, has passed. */
 #define WEALD_ETIMEDOUT (-110)
 
+/* Nobody listens at this address. */
+#define WEALD_ECONNREFUSED (-111)
+
 /* Done already: a result is set once, a greenlet starts once, a dead one runs no more. */
 #define WEALD_EALREADY (-114)
+
+/* It has begun and goes on: a connection that was asked for with WEALD_NOW. */
+#define WEALD_EINPROGRESS (-115)
 
 /* The greenlet was killed, or its wait called off. */
 #define WEALD_ECANCELED (-125)
@@ -142,6 +192,7 @@ extern "C" {
 #define WEALD_KIND_THREADPOOL 16
 #define WEALD_KIND_WORKERS 17
 #define WEALD_KIND_IMAP 18
+#define WEALD_KIND_STREAM 19
 
 /* A handle to any kind of object: positive, never used again when it is closed. */
 typedef int64_t weald_handle;
@@ -1353,6 +1404,318 @@ int weald_signal_release(const int *signos, size_t n);
  * WEALD_EINVAL (`f` NULL), WEALD_EALREADY (this thread has one that has not run), WEALD_EMFILE,
  * WEALD_ENOMEM. */
 int weald_on_terminate(weald_callback f, void *arg);
+
+/* ----------------------------------------------------------------------------------------------
+ * Reading and writing.
+ *
+ * Descriptors of every kind: sockets, pipes, terminals, eventfds and the like, and files. Each call
+ * tries first and lets other greenlets run while there is nothing to read or no room to write. The
+ * descriptor stays the caller's, its flags stay as they are, and it may be blocking. No call raises
+ * SIGPIPE, and none returns WEALD_EINTR by itself. What is no memory for the kernel to use is
+ * WEALD_EFAULT.
+ *
+ * One greenlet at a time may wait to read a descriptor, and one to write it (WEALD_EBUSY). A
+ * greenlet that is killed, interrupted or out of time has lost nothing: what was read or written is
+ * reported, and a call that fails has read nothing. Files are the exception for writing: a thread
+ * does what the kernel can not do at once, and goes on with it when its greenlet does not wait any
+ * more.
+ *
+ * Besides the codes that stand with a function it fails with those of its system call, such as
+ * WEALD_ECONNRESET or -EIO.
+ * ---------------------------------------------------------------------------------------------- */
+
+/* Reads what is there, up to `len` bytes, and waits while that is nothing. Returns how many; 0 at
+ * the end: of a file, or when the other end has closed. Of a datagram what has no room in `buffer`
+ * is lost. Of a file that is not in memory a megabyte at most is read at a time. May switch. Fails
+ * with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile), WEALD_EINVAL (`buffer` NULL),
+ * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
+int64_t weald_read(int fd, void *buffer, size_t len, int64_t deadline);
+
+/* Writes what there is room for, up to `len` bytes, and waits while that is none. Returns how many.
+ * May switch. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
+ * WEALD_EINVAL (`data` NULL), WEALD_EPIPE (nobody reads it any more), WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that
+ * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int64_t weald_write(int fd, const void *data, size_t len, int64_t deadline);
+
+/* As weald_read, into `n` buffers, one after the other. May switch. Fails with WEALD_EBADF (no open
+ * descriptor, or weald_close_fd meanwhile), WEALD_EINVAL (`iov` or a buffer NULL; more than 1024),
+ * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
+int64_t weald_readv(int fd, const struct iovec *iov, size_t n, int64_t deadline);
+
+/* As weald_write, from `n` buffers, one after the other. May switch. Fails with WEALD_EBADF (no
+ * open descriptor, or weald_close_fd meanwhile), WEALD_EINVAL (`iov` or a buffer NULL; more than
+ * 1024), WEALD_EPIPE (nobody reads it any more), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int64_t weald_writev(int fd, const struct iovec *iov, size_t n, int64_t deadline);
+
+/* Reads `len` bytes, all of them. `*done` (NULL: not wanted) says how many were read, also when the
+ * call fails. May switch. Returns 0. Fails with WEALD_EPIPE (the end came first), WEALD_EBADF (no
+ * open descriptor, or weald_close_fd meanwhile), WEALD_EINVAL (`buffer` NULL), WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
+ * a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_read_exact(int fd, void *buffer, size_t len, size_t *done, int64_t deadline);
+
+/* Writes `len` bytes, all of them. `*done` (NULL: not wanted) says how many were written, also when
+ * the call fails. May switch. Returns 0. Fails with WEALD_EPIPE (nobody reads it any more),
+ * WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile), WEALD_EINVAL (`data` NULL),
+ * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
+int weald_write_all(int fd, const void *data, size_t len, size_t *done, int64_t deadline);
+
+/* Reads up to `len` bytes of a file from `offset` on; its own position stays. Returns how many; 0
+ * at the end. What is in memory is read at once, the rest by a thread, a megabyte at most at a
+ * time. Any number of greenlets may read and write one file so. May switch. Fails with WEALD_EBADF
+ * (no open descriptor), WEALD_EINVAL (`buffer` NULL; `offset` negative), WEALD_ESPIPE (no file),
+ * WEALD_EPERM, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM. */
+int64_t weald_pread(int fd, void *buffer, size_t len, int64_t offset, int64_t deadline);
+
+/* Writes up to `len` bytes to a file at `offset`; its own position stays. Returns how many. What
+ * the kernel can not do at once a thread does, a megabyte at most at a time: when the call is cut
+ * short by its deadline or a kill the thread goes on, and whether the bytes are written is not
+ * known. May switch. Fails with WEALD_EBADF (no open descriptor), WEALD_EINVAL (`data` NULL;
+ * `offset` negative), WEALD_ESPIPE (no file), WEALD_EPERM, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM. */
+int64_t weald_pwrite(int fd, const void *data, size_t len, int64_t offset, int64_t deadline);
+
+/* Sends up to `len` bytes of a file to `out_fd`, all of them if it is so long. `*offset` says where
+ * they begin and goes on with each that is sent; NULL: they begin at the file's own position, which
+ * goes on. So a call that fails has told what was sent before. Returns how many; 0 at the file's
+ * end. What is not in memory a thread reads first. `file_fd` may be a pipe, as for weald_splice.
+ * May switch. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
+ * WEALD_EINVAL (`*offset` negative; `file_fd` is neither file nor pipe), WEALD_EPIPE (nobody reads
+ * it any more), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
+int64_t weald_sendfile(int out_fd, int file_fd, int64_t *offset, size_t len, int64_t deadline);
+
+/* Moves up to `len` bytes from one descriptor to the other without copying them; one of the two is
+ * a pipe. The offsets are for files, and as for weald_sendfile. Returns how many; 0 at the end. May
+ * switch. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile), WEALD_EINVAL
+ * (an offset negative; neither is a pipe), WEALD_ESPIPE (an offset for what is no file),
+ * WEALD_EPIPE (nobody reads it any more), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
+ * meanwhile), WEALD_ENOMEM. */
+int64_t weald_splice(int in_fd, int64_t *in_offset, int out_fd, int64_t *out_offset, size_t len,
+                     int64_t deadline);
+
+/* Makes a pipe: what is written to `ends[1]` is read from `ends[0]`. Both are non-blocking and
+ * closed on exec. From any thread; does not switch. Returns 0. Fails with WEALD_EINVAL (`ends`
+ * NULL), WEALD_EMFILE. */
+int weald_pipe(int *ends);
+
+/* Closes a descriptor, of whatever kind: whoever of this thread's greenlets waits for it fails with
+ * WEALD_EBADF, once, and its watchers stop. After a close(2) of one's own they learn of it up to a
+ * second later. From any thread; does not switch. Returns how many waited. Fails with
+ * WEALD_EBADF. */
+int weald_close_fd(int fd);
+
+/* ----------------------------------------------------------------------------------------------
+ * Sockets.
+ *
+ * The calls of <sys/socket.h>, in which one greenlet waits instead of the thread. Sockets made here
+ * are non-blocking and closed on exec; others may be blocking. What is said of reading and writing
+ * goes for them as well. Close them with weald_close_fd.
+ *
+ * Addresses go in and out as `struct sockaddr`. As text they are "127.0.0.1:80", "[::1]:80",
+ * "unix:/path", "unix:@name" (which is in no file system): weald_address_parse,
+ * weald_address_text.
+ * ---------------------------------------------------------------------------------------------- */
+
+/* Send small pieces at once (TCP). */
+#define WEALD_OPTION_NODELAY 1
+
+/* Hold back what does not fill a packet (TCP). */
+#define WEALD_OPTION_CORK 2
+
+/* Acknowledge at once (TCP). */
+#define WEALD_OPTION_QUICKACK 3
+
+/* A listener tells of a connection when data has come, or so many seconds later (TCP). */
+#define WEALD_OPTION_DEFER_ACCEPT 4
+
+/* How many milliseconds data may stay unacknowledged (TCP). */
+#define WEALD_OPTION_USER_TIMEOUT 5
+
+/* Ask now and then whether the other end is still there, */
+#define WEALD_OPTION_KEEPALIVE 6
+
+/* after so many seconds of silence (TCP), */
+#define WEALD_OPTION_KEEPIDLE 7
+
+/* every so many seconds (TCP), */
+#define WEALD_OPTION_KEEPINTVL 8
+
+/* and give up after so many times (TCP). */
+#define WEALD_OPTION_KEEPCNT 9
+
+/* Bind to an address although old connections linger there. */
+#define WEALD_OPTION_REUSEADDR 10
+
+/* Share the address with others that share it as well. */
+#define WEALD_OPTION_REUSEPORT 11
+
+/* Send to broadcast addresses (UDP). */
+#define WEALD_OPTION_BROADCAST 12
+
+/* An IPv6 socket is none for IPv4. */
+#define WEALD_OPTION_V6ONLY 13
+
+/* The size of the send buffer; the kernel doubles what it is given. */
+#define WEALD_OPTION_SNDBUF 14
+
+/* The size of the receive buffer; the kernel doubles what it is given. */
+#define WEALD_OPTION_RCVBUF 15
+
+/* How many seconds close(2) waits until all is sent, 0: it resets the connection; -1: off. */
+#define WEALD_OPTION_LINGER 16
+
+/* Messages come with the sender's process and user (Unix). */
+#define WEALD_OPTION_PASSCRED 17
+
+/* To be read only: the error that is pending, as a code; reading it clears it. */
+#define WEALD_OPTION_ERROR 18
+
+/* To be read only: SOCK_STREAM and so on. */
+#define WEALD_OPTION_TYPE 19
+
+/* To be read only: 1 for a listener. */
+#define WEALD_OPTION_ACCEPTCONN 20
+
+/* Makes a socket, as socket(2). Close it with weald_close_fd. From any thread; does not switch.
+ * Fails with WEALD_EINVAL (no such type), WEALD_EAFNOSUPPORT, WEALD_EMFILE. */
+int weald_socket(int domain, int type_, int protocol);
+
+/* Makes two sockets that are connected to each other, as socketpair(2). From any thread; does not
+ * switch. Returns 0. Fails with WEALD_EINVAL (`ends` NULL; no such type), WEALD_EOPNOTSUPP (not for
+ * this domain), WEALD_EAFNOSUPPORT, WEALD_EMFILE. */
+int weald_socketpair(int domain, int type_, int protocol, int *ends);
+
+/* Gives the socket an address. From any thread; does not switch. Returns 0. Fails with WEALD_EBADF,
+ * WEALD_ENOTSOCK, WEALD_EINVAL (`address` NULL, too short or too long; it has one already),
+ * WEALD_EADDRINUSE, WEALD_EADDRNOTAVAIL, or another of bind(2). */
+int weald_bind(int fd, const struct sockaddr *address, uint32_t len);
+
+/* Makes the socket one that accepts connections; `backlog` of them wait at most. From any thread;
+ * does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EOPNOTSUPP (datagrams),
+ * WEALD_EADDRINUSE (without an address), or another of listen(2). */
+int weald_listen(int fd, int backlog);
+
+/* Connects the socket, and waits until it is. What has begun goes on when the call fails by its
+ * deadline, a kill or an interruption: close the socket then. With WEALD_NOW it begins
+ * (WEALD_EINPROGRESS), and weald_wait_write and WEALD_OPTION_ERROR tell what came of it. May
+ * switch. Returns 0. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
+ * WEALD_ENOTSOCK, WEALD_EINVAL (`address` NULL, too short or too long), WEALD_EAFNOSUPPORT,
+ * WEALD_ECONNREFUSED, WEALD_EISCONN, WEALD_EINPROGRESS, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN
+ * (WEALD_NOW, and a Unix listener without room), WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
+ * or another of connect(2). */
+int weald_connect(int fd, const struct sockaddr *address, uint32_t len, int64_t deadline);
+
+/* Accepts the next connection, waiting for one, and returns its descriptor. `*address` (NULL: not
+ * wanted) gets who it is from: `*len` says how much room there is, and then how long it is.
+ * Connections that have broken meanwhile are passed over. With too many open descriptors it fails
+ * and the connection goes on waiting: sleep before the next try. May switch. Fails with WEALD_EBADF
+ * (no open descriptor, or weald_close_fd meanwhile), WEALD_ENOTSOCK, WEALD_EINVAL (it does not
+ * listen; `len` NULL although `address` is not), WEALD_EOPNOTSUPP (datagrams), WEALD_EMFILE,
+ * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM. */
+int weald_accept(int fd, struct sockaddr *address, uint32_t *len, int64_t deadline);
+
+/* As recv(2): weald_read with `flags`. MSG_PEEK, MSG_OOB and MSG_TRUNC are good here; MSG_WAITALL
+ * is not: see weald_read_exact. May switch. Fails with WEALD_EBADF (no open descriptor, or
+ * weald_close_fd meanwhile), WEALD_ENOTSOCK, WEALD_ENOTCONN, WEALD_EINVAL (`buffer` NULL),
+ * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
+int64_t weald_recv(int fd, void *buffer, size_t len, int flags, int64_t deadline);
+
+/* As send(2): weald_write with `flags`, such as MSG_MORE and MSG_OOB. May switch. Fails with
+ * WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile), WEALD_ENOTSOCK, WEALD_EINVAL
+ * (`data` NULL), WEALD_EPIPE (nobody reads it any more), WEALD_EMSGSIZE (longer than a datagram may
+ * be), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
+int64_t weald_send(int fd, const void *data, size_t len, int flags, int64_t deadline);
+
+/* As weald_recv, and says who it is from: `from` (NULL: not wanted) and `from_len` as in
+ * weald_accept. May switch. Returns how many bytes came: of a datagram, what had room. Fails with
+ * WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile), WEALD_ENOTSOCK, WEALD_ENOTCONN,
+ * WEALD_EINVAL (`buffer` NULL; `from_len` NULL although `from` is not), WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that
+ * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNREFUSED (an earlier datagram was
+ * refused). */
+int64_t weald_recvfrom(int fd, void *buffer, size_t len, int flags, struct sockaddr *from,
+                       uint32_t *from_len, int64_t deadline);
+
+/* As weald_send, to an address; NULL: to whom the socket is connected. May switch. Returns how many
+ * bytes were sent. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
+ * WEALD_ENOTSOCK, WEALD_EINVAL (`data` NULL; `to` too short or too long), WEALD_EPIPE (nobody reads
+ * it any more), WEALD_EMSGSIZE (longer than a datagram may be), WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that
+ * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNREFUSED (an earlier datagram was
+ * refused). */
+int64_t weald_sendto(int fd, const void *data, size_t len, int flags, const struct sockaddr *to,
+                     uint32_t to_len, int64_t deadline);
+
+/* As recvmsg(2): into several buffers, with the sender's address and control messages. Descriptors
+ * that come so are closed on exec with MSG_CMSG_CLOEXEC in `flags`. May switch. Returns how many
+ * bytes came. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
+ * WEALD_ENOTSOCK, WEALD_ENOTCONN, WEALD_EINVAL (`message` NULL), WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that
+ * a callback has forked meanwhile), WEALD_ENOMEM. */
+int64_t weald_recvmsg(int fd, struct msghdr *message, int flags, int64_t deadline);
+
+/* As sendmsg(2): from several buffers, to an address, with control messages such as descriptors.
+ * May switch. Returns how many bytes were sent. Fails with WEALD_EBADF (no open descriptor, or
+ * weald_close_fd meanwhile; a descriptor to be passed is none), WEALD_ENOTSOCK, WEALD_EINVAL
+ * (`message` NULL), WEALD_EPIPE (nobody reads it any more), WEALD_EMSGSIZE (longer than a datagram
+ * may be), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile),
+ * WEALD_ENOMEM. */
+int64_t weald_sendmsg(int fd, const struct msghdr *message, int flags, int64_t deadline);
+
+/* Ends one direction of a connection, or both: SHUT_RD, SHUT_WR, SHUT_RDWR. Whoever waits to read
+ * or write so finds the end. From any thread; does not switch. Returns 0. Fails with WEALD_EBADF,
+ * WEALD_ENOTSOCK, WEALD_ENOTCONN, WEALD_EINVAL (no such `how`). */
+int weald_shutdown(int fd, int how);
+
+/* Sets an option, one of WEALD_OPTION_, of a socket. From any thread; does not switch. Returns 0.
+ * Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EINVAL (no such `option`, or it can only be read;
+ * no such value), WEALD_EOPNOTSUPP or WEALD_ENOPROTOOPT (not for this kind of socket), or another
+ * of setsockopt(2). */
+int weald_set_option(int fd, int option, int value);
+
+/* Gets an option, one of WEALD_OPTION_, of a socket. From any thread; does not switch. Returns 0.
+ * Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EINVAL (no such `option`; `value` NULL),
+ * WEALD_EOPNOTSUPP or WEALD_ENOPROTOOPT (not for this kind of socket). */
+int weald_get_option(int fd, int option, int *value);
+
+/* Says what the socket's own address is: `address` and `len` as in weald_accept. From any thread;
+ * does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EINVAL (one of them
+ * NULL). */
+int weald_local_address(int fd, struct sockaddr *address, uint32_t *len);
+
+/* Says whom the socket is connected to: `address` and `len` as in weald_accept. From any thread;
+ * does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_ENOTCONN, WEALD_EINVAL
+ * (one of them NULL). */
+int weald_peer_address(int fd, struct sockaddr *address, uint32_t *len);
+
+/* Reads an address from its text, as the section's head has it. A host's name is none. Returns its
+ * length, for weald_bind and weald_connect. From any thread; does not switch. Fails with
+ * WEALD_EINVAL (no address; a parameter NULL). */
+int weald_address_parse(const char *address, struct sockaddr_storage *out);
+
+/* Writes an address as text to `buf`, cut to `size` bytes with its NUL, and returns how long it is.
+ * With 112 bytes none is cut. From any thread; does not switch. Fails with WEALD_EINVAL (`address`
+ * NULL, too short or too long; `buf` NULL and `size` not 0). */
+int weald_address_text(const struct sockaddr *address, uint32_t len, char *buf, size_t size);
 
 /* ----------------------------------------------------------------------------------------------
  * Insight, and hooks for bindings.

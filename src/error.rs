@@ -124,6 +124,11 @@ table! {
     -libc::ENOTSOCK, c"ENOTSOCK", c"not a socket";
     -libc::EMSGSIZE, c"EMSGSIZE", c"message too long";
     -libc::EPROTO, c"EPROTO", c"protocol error";
+    -libc::ENOPROTOOPT, c"ENOPROTOOPT", c"this socket has no such option";
+    -libc::EDESTADDRREQ, c"EDESTADDRREQ", c"no address was given to send to";
+    -libc::EPROTOTYPE, c"EPROTOTYPE", c"wrong kind of socket";
+    -libc::EPROTONOSUPPORT, c"EPROTONOSUPPORT", c"no such protocol";
+    -libc::EAFNOSUPPORT, c"EAFNOSUPPORT", c"no such family of addresses, or not that of the socket";
     -libc::EOPNOTSUPP, c"EOPNOTSUPP", c"operation not supported";
     -libc::EADDRINUSE, c"EADDRINUSE", c"address in use";
     -libc::EADDRNOTAVAIL, c"EADDRNOTAVAIL", c"address not available";

@@ -54,6 +54,7 @@ pub enum Kind {
     ThreadPool = 16,
     Workers = 17,
     Imap = 18,
+    Stream = 19,
 }
 
 /// The kind's number in a handle, whether or not the handle is alive.

@@ -26,7 +26,7 @@ use crate::fiber::{Fiber, Root};
 use crate::greenlet::{Greenlet, LOOPING, LinkFn, State, Waiting};
 use crate::handle::Table;
 use crate::hooks::Hooks;
-use crate::poller::{self, FdNode, MOMENT_NS, Poller};
+use crate::poller::{self, FdNode, Poller};
 use crate::ready::Ring;
 use crate::registry::{self, Post, PostFn, Remote};
 use crate::stack::Stacks;
@@ -825,12 +825,14 @@ impl Hub {
             poller.verify_old(now);
         }
         let timeout = if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) };
-        if !poller.has_unverified() || timeout.is_some_and(|t| t <= MOMENT_NS) {
-            self.wait(timeout);
-        } else if !self.wait(Some(MOMENT_NS)) {
-            poller.verify();
-            let now = sys::monotonic_ns();
-            self.wait(if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) });
+        match poller.patience().filter(|&patience| timeout.is_none_or(|t| t > patience)) {
+            None => drop(self.wait(timeout)),
+            Some(patience) if self.wait(Some(patience)) => {}
+            Some(_) => {
+                poller.verify();
+                let now = sys::monotonic_ns();
+                self.wait(if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) });
+            }
         }
         let now = sys::monotonic_ns();
         self.now.set(now);
@@ -868,6 +870,7 @@ impl Hub {
     }
 
     fn ask(&self, timeout: Option<i64>) -> Result<usize> {
+        self.poller().others_run(!self.ready.is_empty());
         let outcome = self.poller().poll(timeout);
         if let Some(waker) = self.poller().new_waker() {
             self.remote.mailbox.set_waker(waker);

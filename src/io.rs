@@ -80,7 +80,7 @@ impl Hub {
         self.may_park()?;
         let g = self.current();
         let life = self.poller().life(fd);
-        if self.poller().add(&g.fd_node, fd, wanted)? == Added::AlwaysReady {
+        if self.poller().add_patient(&g.fd_node, fd, wanted)? == Added::AlwaysReady {
             return Ok(Added::AlwaysReady);
         }
         let result = self.park(deadline, Waiting::Fd(fd, wanted));

@@ -3,6 +3,7 @@
 //! Layers, only downward: error, time, trace / handle, timer, sys / stack, fiber,
 //! poller / greenlet, hub, wait / sync, group, ... / ffi.
 
+pub mod disk;
 pub mod error;
 pub mod fence;
 pub mod ffi;
@@ -29,6 +30,7 @@ pub mod report;
 pub mod rw;
 pub mod shutdown;
 pub mod signal;
+pub mod splice;
 pub mod stack;
 pub mod stats;
 pub mod stream;

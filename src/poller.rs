@@ -10,9 +10,9 @@
 //! number reused behind our back; the kernel then drops the registration silently.
 //! So a wait that relied on an old registration is *unverified*: it is verified (by
 //! a MOD, which fails with ENOENT for a new description) before the poller sleeps for
-//! longer than a moment, and a few in each turn if the poller never does. All waits are
-//! swept once a second while the hub is active, which finds descriptors that were closed
-//! while waited for.
+//! longer than a moment (or than its patience, for those who try for themselves), and a few
+//! in each turn if the poller never does. All waits are swept once a second while the hub
+//! is active, which finds descriptors that were closed while waited for.
 //!
 //! The calls that read and write themselves leave word here of what they found: that a
 //! descriptor is empty, so that the next read need not try first, and whether it is a
@@ -67,7 +67,11 @@ const SWEEP_STEP: usize = 128;
 const VERIFY_STEP: usize = 4;
 /// So long an event may take that proves a registration for nothing. In a dialogue it comes
 /// sooner, and each wait is spared the two system calls of a verification.
-pub const MOMENT_NS: i64 = 1_000_000;
+const MOMENT_NS: i64 = 1_000_000;
+/// As long, for those who try for themselves when they are woken: that can be for nothing.
+/// A hundred connections that are served in turn wait for many milliseconds each. In a
+/// program that has closed a descriptor behind our back it is a moment from then on.
+const PATIENCE_NS: i64 = 1_000_000_000;
 const SWEEP_EVERY_NS: i64 = 1_000_000_000;
 /// How soon to try again when there is no descriptor for an epoll.
 const NAP_NS: i64 = 1_000_000;
@@ -133,16 +137,17 @@ struct Slot {
     armed: u32,
     registered: bool,
     unverified: bool,
-    /// It is in the queue of the unverified.
-    queued: bool,
+    /// It is in these queues of the unverified.
+    queued: [bool; 2],
     /// What was read last was all there was.
     drained: bool,
     nature: Nature,
     /// Events in a row that nobody waited for.
-    unwanted: u8,
+    unwanted: u16,
     generation: u32,
-    /// When the last wait began that was not verified at once.
+    /// When the last wait began, and whether it was a patient one.
     since: i64,
+    patient: bool,
     /// How often this number has been closed or given out by calls of ours.
     life: u32,
 }
@@ -152,12 +157,13 @@ const EMPTY: Slot = Slot {
     armed: 0,
     registered: false,
     unverified: false,
-    queued: false,
+    queued: [false; 2],
     drained: false,
     nature: Nature::Unknown,
     unwanted: 0,
     generation: 0,
     since: 0,
+    patient: false,
     life: 0,
 };
 
@@ -182,7 +188,9 @@ pub enum Advice {
 /// An event that nobody waits for comes again with every poll. It is borne so often:
 /// mostly whoever was told of it has just not had its turn to read, and would have to
 /// register anew.
-const BORNE: u8 = 4;
+const BORNE: u16 = 4;
+/// So much more often, while there are greenlets that have not had their turn.
+const WHILE_BUSY: u16 = 64;
 
 /// Walks the nodes of a slot; the next pointer is read before a node is handed out.
 struct Nodes(*const FdNode);
@@ -311,13 +319,17 @@ pub struct Poller {
     waiting: Cell<usize>,
     linked: Cell<usize>,
     events: UnsafeCell<Vec<libc::epoll_event>>,
-    unverified: UnsafeCell<VecDeque<RawFd>>,
+    /// Those who must not be woken for nothing, and the patient ones.
+    unverified: [UnsafeCell<VecDeque<RawFd>>; 2],
     /// When the hub polled last.
     polled_at: Cell<i64>,
     sweep_at: Cell<i64>,
     sweep_from: Cell<usize>,
     active_since_sweep: Cell<bool>,
     no_pwait2: Cell<bool>,
+    patience: Cell<i64>,
+    /// Greenlets are ready that have not run yet.
+    others_run: Cell<bool>,
 }
 
 fn to_epoll(wanted: u32) -> u32 {
@@ -375,12 +387,14 @@ impl Poller {
             waiting: Cell::new(0),
             linked: Cell::new(0),
             events: UnsafeCell::new(vec![libc::epoll_event { events: 0, u64: 0 }; BATCH]),
-            unverified: UnsafeCell::new(VecDeque::new()),
+            unverified: Default::default(),
             polled_at: Cell::new(0),
             sweep_at: Cell::new(0),
             sweep_from: Cell::new(0),
             active_since_sweep: Cell::new(false),
             no_pwait2: Cell::new(false),
+            patience: Cell::new(PATIENCE_NS),
+            others_run: Cell::new(false),
         })
     }
 
@@ -431,9 +445,9 @@ impl Poller {
 
     /// Each once; some have been verified since, by an event.
     #[allow(clippy::mut_from_ref)]
-    fn unverified(&self) -> &mut VecDeque<RawFd> {
+    fn unverified(&self, patient: bool) -> &mut VecDeque<RawFd> {
         // SAFETY: as for `slots`.
-        unsafe { &mut *self.unverified.get() }
+        unsafe { &mut *self.unverified[usize::from(patient)].get() }
     }
 
     #[inline(always)]
@@ -466,7 +480,18 @@ impl Poller {
     }
 
     /// Begins to wait for `wanted` on `fd`. EBADF, EBUSY, ENOMEM.
+    #[inline]
     pub fn add(&self, node: &FdNode, fd: RawFd, wanted: u32) -> Result<Added> {
+        self.add_to(node, fd, wanted, false)
+    }
+
+    /// As `add`, for somebody who will not mind to be woken for nothing.
+    #[inline]
+    pub fn add_patient(&self, node: &FdNode, fd: RawFd, wanted: u32) -> Result<Added> {
+        self.add_to(node, fd, wanted, true)
+    }
+
+    fn add_to(&self, node: &FdNode, fd: RawFd, wanted: u32, patient: bool) -> Result<Added> {
         debug_assert!(!node.is_linked());
         node.fd.set(fd);
         node.wanted.set(wanted);
@@ -484,10 +509,11 @@ impl Poller {
         let all = slot.wanted() | wanted;
         // A watcher has a wait of its own in what never blocks: it must know at once.
         let trusting = slot.registered && all & !slot.armed == 0 && !node.persistent.get();
+        (slot.since, slot.patient) = (self.polled_at.get(), patient);
         if trusting {
-            (slot.unverified, slot.since) = (true, self.polled_at.get());
-            if !std::mem::replace(&mut slot.queued, true) {
-                self.unverified().push_back(fd);
+            slot.unverified = true;
+            if !std::mem::replace(&mut slot.queued[usize::from(patient)], true) {
+                self.unverified(patient).push_back(fd);
             }
         } else if self.rearm(fd, all)? == Added::AlwaysReady {
             return Ok(Added::AlwaysReady);
@@ -585,7 +611,10 @@ impl Poller {
                 }
                 Err(Error::NOMEM) => return Err(Error::NOMEM), // and all is as it was
                 // Closed, or another description; with EPERM one that epoll refuses.
-                Err(_) => self.tell_gone(fd),
+                Err(_) => {
+                    self.patience.set(MOMENT_NS);
+                    self.tell_gone(fd);
+                }
             }
         }
         let slot = &mut self.slots()[fd as usize];
@@ -695,7 +724,7 @@ impl Poller {
             return;
         }
         slot.trust_proved();
-        slot.unwanted += 1;
+        slot.unwanted += if self.others_run.get() { 1 } else { WHILE_BUSY };
         let unwanted = slot.unwanted;
         let mut wanted_by_somebody = false;
         for node in slot.nodes() {
@@ -707,7 +736,7 @@ impl Poller {
         }
         if wanted_by_somebody {
             self.slots()[fd].unwanted = 0;
-        } else if unwanted > BORNE {
+        } else if unwanted > BORNE * WHILE_BUSY {
             self.slots()[fd].unwanted = 0;
             self.disarm(fd as RawFd, got);
         }
@@ -771,7 +800,23 @@ impl Poller {
     /// Whether waits rely on registrations that may be gone.
     #[inline]
     pub fn has_unverified(&self) -> bool {
-        !self.unverified().is_empty()
+        self.patience().is_some()
+    }
+
+    /// How long they may, if there are any.
+    #[inline]
+    pub fn patience(&self) -> Option<i64> {
+        match (self.unverified(false).is_empty(), self.unverified(true).is_empty()) {
+            (false, _) => Some(MOMENT_NS),
+            (true, false) => Some(self.patience.get()),
+            (true, true) => None,
+        }
+    }
+
+    /// Whether greenlets are ready that have not run yet.
+    #[inline]
+    pub fn others_run(&self, they_do: bool) {
+        self.others_run.set(they_do);
     }
 
     /// The hub has polled at this time.
@@ -782,20 +827,24 @@ impl Poller {
 
     /// Verifies such waits, all of them: before a sleep.
     pub fn verify(&self) {
-        self.verify_some(self.unverified().len(), i64::MAX);
+        for patient in [false, true] {
+            self.verify_some(patient, self.unverified(patient).len(), i64::MAX);
+        }
     }
 
-    /// Verifies a few of those that have waited for a moment, so that none is left for
+    /// Verifies a few of those that have waited for so long, so that none is left for
     /// ever when the poller never sleeps.
     pub fn verify_old(&self, now: i64) {
-        self.verify_some(self.unverified().len().min(VERIFY_STEP), now - MOMENT_NS);
+        for (patient, before) in [(false, now - MOMENT_NS), (true, now - self.patience.get())] {
+            self.verify_some(patient, self.unverified(patient).len().min(VERIFY_STEP), before);
+        }
     }
 
-    fn verify_some(&self, count: usize, before: i64) {
+    fn verify_some(&self, patient: bool, count: usize, before: i64) {
         for _ in 0..count {
-            let Some(fd) = self.unverified().pop_front() else { return };
+            let Some(fd) = self.unverified(patient).pop_front() else { return };
             let slot = &mut self.slots()[fd as usize];
-            slot.queued = false;
+            slot.queued[usize::from(patient)] = false;
             if slot.first.is_null() {
                 slot.unverified = false;
             } else if slot.unverified && slot.since < before {
@@ -803,8 +852,8 @@ impl Poller {
             }
             let slot = &mut self.slots()[fd as usize];
             if slot.unverified {
-                slot.queued = true; // too young, or it could not be verified now
-                self.unverified().push_back(fd);
+                slot.queued[usize::from(patient)] = true; // too young, or it could not be verified now
+                self.unverified(patient).push_back(fd);
             }
         }
     }
@@ -844,7 +893,11 @@ impl Poller {
         if from == 0 {
             self.active_since_sweep.set(false);
         }
-        let waited = |i: &usize| !self.slots()[*i].first.is_null();
+        let waited = |i: &usize| {
+            let slot = &self.slots()[*i];
+            let is_young = slot.patient && slot.since > now - self.patience.get();
+            !slot.first.is_null() && !is_young
+        };
         let some: Vec<usize> = (from..self.slots().len()).filter(waited).take(SWEEP_STEP).collect();
         for &i in &some {
             self.look_again(i as RawFd);

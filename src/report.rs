@@ -19,7 +19,7 @@ pub fn duration(ns: i64) -> String {
 }
 
 fn kind_name(handle: i64) -> &'static str {
-    const NAMES: [(Kind, &str); 18] = [
+    const NAMES: [(Kind, &str); 19] = [
         (Kind::Greenlet, "greenlet"),
         (Kind::Hub, "hub"),
         (Kind::Watcher, "watcher"),
@@ -38,6 +38,7 @@ fn kind_name(handle: i64) -> &'static str {
         (Kind::ThreadPool, "thread pool"),
         (Kind::Workers, "workers"),
         (Kind::Imap, "iterator"),
+        (Kind::Stream, "stream"),
     ];
     let kind = handle::kind_of(handle);
     NAMES.iter().find(|(k, _)| *k as u8 == kind).map_or("object", |(_, name)| name)

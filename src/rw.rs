@@ -10,16 +10,18 @@
 //! A descriptor's flags stay as they are. A socket is told with each call not to wait,
 //! pipes and most others by RWF_NOWAIT; what takes neither (inotify, some terminals) is
 //! waited for first, and then read, or written in pieces that fit where poll(2) sees
-//! room. The poller keeps what was found out about a descriptor, as a hint.
+//! room. Files are never waited for; see `disk`. The poller keeps what was found out about
+//! a descriptor, as a hint.
 //!
 //! After a read that had less than it asked for the next one waits without trying. A
 //! greenlet that never has to wait gives way when its turn is used up.
 
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::io::look;
 use crate::poller::{Added, Advice, Nature, READ, WRITE};
-use crate::sys::descriptor as sys;
+use crate::sys::descriptor::{self as sys, HERE};
 use crate::time::Deadline;
 use libc::iovec;
 use std::os::fd::RawFd;
@@ -36,19 +38,29 @@ pub enum Known {
 }
 
 impl Hub {
-    /// Whoever never has to wait lets others run now and then.
+    /// Whoever never has to wait lets others run now and then. EBADF when one of them has
+    /// closed `fd`.
     #[inline(always)]
-    fn take_turn(&self) -> Result<()> {
+    fn take_turn(&self, fd: RawFd) -> Result<()> {
         match self.turn.get() {
-            0 => {
-                self.new_turn();
-                if self.in_callback() { Ok(()) } else { self.yield_now() }
-            }
+            0 => self.let_others_run(fd),
             left => {
                 self.turn.set(left - 1);
                 Ok(())
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn let_others_run(&self, fd: RawFd) -> Result<()> {
+        self.new_turn();
+        if self.in_callback() {
+            return Ok(());
+        }
+        let life = self.poller().life(fd);
+        self.yield_now()?;
+        if self.poller().life(fd) != life { Err(Error::BADF) } else { Ok(()) }
     }
 
     /// Whoever waits has let the others run.
@@ -71,7 +83,7 @@ impl Hub {
             return self.at_once(fd, wanted, attempt);
         }
         self.check()?;
-        self.take_turn()?;
+        self.take_turn(fd)?;
         if self.poller().advice(fd, wanted) == Advice::Try {
             match attempt(Known::Nothing) {
                 Err(Error::AGAIN) => {}
@@ -83,18 +95,25 @@ impl Hub {
             let known = match self.wait_to_try(fd, wanted, deadline) {
                 Ok(Added::Waiting) => Known::Ready,
                 Ok(Added::AlwaysReady) => Known::Never,
-                // What can be done is done, however late we are.
-                Err(Error::TIMEDOUT) => {
-                    return self.at_once(fd, wanted, attempt).map_err(|e| match e {
-                        Error::AGAIN => Error::TIMEDOUT,
-                        other => other,
-                    });
-                }
+                // What can be done is done, however late we are: then no scope has cut us short.
+                Err(Error::TIMEDOUT) => return self.too_late(fd, wanted, attempt),
                 Err(e) => return Err(e),
             };
             match attempt(known) {
                 Err(Error::AGAIN) => {}
                 done => return done,
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_late(&self, fd: RawFd, wanted: u32, attempt: impl FnMut(Known) -> Result<usize>) -> Result<usize> {
+        match self.at_once(fd, wanted, attempt) {
+            Err(Error::AGAIN) => Err(Error::TIMEDOUT),
+            done => {
+                self.unfire_scopes(self.current());
+                done
             }
         }
     }
@@ -119,7 +138,8 @@ fn is_refusal(e: Error) -> bool {
     matches!(e, Error::OPNOTSUPP | Error::NOSYS | Error::INVAL)
 }
 
-/// Tries `nowait`; where that is not to be had, `plain` when it is known to be ready.
+/// Tries `nowait`; where that is not to be had, `plain` when it is known to be ready, and
+/// `never` when it is a file.
 #[cold]
 #[inline(never)]
 fn try_other(
@@ -128,10 +148,11 @@ fn try_other(
     known: Known,
     nowait: impl FnOnce() -> Result<usize>,
     plain: impl FnOnce() -> Result<usize>,
+    never: impl FnOnce() -> Result<usize>,
 ) -> Result<usize> {
     let poller = hub.poller();
     if known == Known::Never {
-        return plain();
+        return never();
     }
     if poller.nature(fd) != Nature::Plain {
         match nowait() {
@@ -155,15 +176,27 @@ fn one(at: *const u8, len: usize) -> [iovec; 1] {
     [iovec { iov_base: at.cast_mut().cast(), iov_len: len }]
 }
 
-/// One try to read; EAGAIN when there is nothing.
+/// One try to read; EAGAIN when there is nothing. A file takes until the deadline.
+///
+/// # Safety
+/// `at` points to `len` bytes that are this call's alone until it returns.
 #[inline(always)]
-pub fn try_read(hub: &Hub, fd: RawFd, at: *mut u8, len: usize, known: Known) -> Result<usize> {
+pub unsafe fn try_read(
+    hub: &Hub,
+    fd: RawFd,
+    at: *mut u8,
+    len: usize,
+    known: Known,
+    deadline: Deadline,
+) -> Result<usize> {
     let mut result = Err(Error::NOTSOCK);
     if hub.poller().nature(fd) == Nature::Unknown {
-        result = sys::recv(fd, at.cast(), len, 0);
+        // SAFETY: by contract.
+        result = unsafe { sys::recv(fd, at.cast(), len, 0) };
     }
     if result == Err(Error::NOTSOCK) {
-        result = try_other(hub, fd, known, || sys::read_nowait(fd, &one(at, len)), || sys::read(fd, &one(at, len)));
+        // SAFETY: by contract.
+        result = unsafe { try_readv_other(hub, fd, &one(at, len), known, deadline) };
     }
     if let Ok(n) = result {
         hub.poller().has_read(fd, n < len && n > 0);
@@ -171,13 +204,19 @@ pub fn try_read(hub: &Hub, fd: RawFd, at: *mut u8, len: usize, known: Known) -> 
     result
 }
 
-fn try_readv(hub: &Hub, fd: RawFd, iov: &[iovec], known: Known) -> Result<usize> {
+/// As `try_read`, into several buffers.
+///
+/// # Safety
+/// The buffers are this call's alone until it returns.
+pub unsafe fn try_readv(hub: &Hub, fd: RawFd, iov: &[iovec], known: Known, deadline: Deadline) -> Result<usize> {
     let mut result = Err(Error::NOTSOCK);
     if hub.poller().nature(fd) == Nature::Unknown {
-        result = sys::recvv(fd, iov);
+        // SAFETY: by contract.
+        result = unsafe { sys::recvv(fd, iov) };
     }
     if result == Err(Error::NOTSOCK) {
-        result = try_other(hub, fd, known, || sys::read_nowait(fd, iov), || sys::read(fd, iov));
+        // SAFETY: by contract.
+        result = unsafe { try_readv_other(hub, fd, iov, known, deadline) };
     }
     if let Ok(n) = result {
         hub.poller().has_read(fd, n < total(iov) && n > 0);
@@ -185,44 +224,58 @@ fn try_readv(hub: &Hub, fd: RawFd, iov: &[iovec], known: Known) -> Result<usize>
     result
 }
 
-/// One try to write; EAGAIN when there is no room.
+#[cold]
+unsafe fn try_readv_other(hub: &Hub, fd: RawFd, iov: &[iovec], known: Known, deadline: Deadline) -> Result<usize> {
+    try_other(
+        hub,
+        fd,
+        known,
+        // SAFETY: by contract.
+        || unsafe { sys::read_nowait(fd, iov, HERE) },
+        // SAFETY: as above.
+        || unsafe { sys::read(fd, iov) },
+        // SAFETY: as above.
+        || unsafe { disk::read(hub, fd, iov, HERE, deadline) },
+    )
+}
+
+/// One try to write; EAGAIN when there is no room. A file takes until the deadline.
 #[inline(always)]
-pub fn try_write(hub: &Hub, fd: RawFd, at: *const u8, len: usize, known: Known) -> Result<usize> {
+pub fn try_write(hub: &Hub, fd: RawFd, at: *const u8, len: usize, known: Known, deadline: Deadline) -> Result<usize> {
     let mut result = Err(Error::NOTSOCK);
     if hub.poller().nature(fd) == Nature::Unknown {
         result = sys::send(fd, at.cast(), len, 0);
     }
     if result == Err(Error::NOTSOCK) {
-        return try_writev_other(hub, fd, &one(at, len), known);
+        return try_writev_other(hub, fd, &one(at, len), known, deadline);
     }
     result
 }
 
-pub fn try_writev(hub: &Hub, fd: RawFd, iov: &[iovec], known: Known) -> Result<usize> {
+/// As `try_write`, from several buffers.
+pub fn try_writev(hub: &Hub, fd: RawFd, iov: &[iovec], known: Known, deadline: Deadline) -> Result<usize> {
     let mut result = Err(Error::NOTSOCK);
     if hub.poller().nature(fd) == Nature::Unknown {
         result = sys::sendv(fd, iov);
     }
     if result == Err(Error::NOTSOCK) {
-        return try_writev_other(hub, fd, iov, known);
+        return try_writev_other(hub, fd, iov, known, deadline);
     }
     result
 }
 
 #[cold]
-fn try_writev_other(hub: &Hub, fd: RawFd, iov: &[iovec], known: Known) -> Result<usize> {
+fn try_writev_other(hub: &Hub, fd: RawFd, iov: &[iovec], known: Known, deadline: Deadline) -> Result<usize> {
+    // More than poll(2) has promised room for might wait.
+    let piece =
+        || iov.iter().find(|v| v.iov_len > 0).map_or(NOTHING, |v| [iovec { iov_len: v.iov_len.min(PIECE), ..*v }]);
     try_other(
         hub,
         fd,
         known,
-        || sys::write_nowait(fd, iov),
-        || match known {
-            Known::Never => sys::write(fd, iov),
-            // More than poll(2) has promised room for might wait.
-            _ => {
-                sys::write(fd, &iov.first().map(|v| [iovec { iov_len: v.iov_len.min(PIECE), ..*v }]).unwrap_or(NOTHING))
-            }
-        },
+        || sys::write_nowait(fd, iov, HERE),
+        || sys::write(fd, &piece()),
+        || disk::write(hub, fd, iov, HERE, deadline),
     )
 }
 
@@ -231,22 +284,23 @@ const NOTHING: [iovec; 1] = [iovec { iov_base: std::ptr::null_mut(), iov_len: 0 
 
 /// Reads what is there, at least a byte; 0 at the end.
 ///
-/// `at` points to `len` bytes that stay the caller's while it waits; the kernel checks them.
+/// # Safety
+/// `at` points to `len` bytes that are this call's alone until it returns.
 #[inline(always)]
-pub fn read_at(hub: &Hub, fd: RawFd, at: *mut u8, len: usize, deadline: Deadline) -> Result<usize> {
-    hub.until_done(fd, READ, deadline, |known| try_read(hub, fd, at, len, known))
+pub unsafe fn read_at(hub: &Hub, fd: RawFd, at: *mut u8, len: usize, deadline: Deadline) -> Result<usize> {
+    // SAFETY: by contract.
+    hub.until_done(fd, READ, deadline, |known| unsafe { try_read(hub, fd, at, len, known, deadline) })
 }
 
 /// Writes at least a byte.
-///
-/// `at` is as for `read_at`.
 #[inline(always)]
 pub fn write_at(hub: &Hub, fd: RawFd, at: *const u8, len: usize, deadline: Deadline) -> Result<usize> {
-    hub.until_done(fd, WRITE, deadline, |known| try_write(hub, fd, at, len, known))
+    hub.until_done(fd, WRITE, deadline, |known| try_write(hub, fd, at, len, known, deadline))
 }
 
 pub fn read(hub: &Hub, fd: RawFd, buffer: &mut [u8], deadline: Deadline) -> Result<usize> {
-    read_at(hub, fd, buffer.as_mut_ptr(), buffer.len(), deadline)
+    // SAFETY: borrowed until this returns.
+    unsafe { read_at(hub, fd, buffer.as_mut_ptr(), buffer.len(), deadline) }
 }
 
 pub fn write(hub: &Hub, fd: RawFd, data: &[u8], deadline: Deadline) -> Result<usize> {
@@ -254,13 +308,60 @@ pub fn write(hub: &Hub, fd: RawFd, data: &[u8], deadline: Deadline) -> Result<us
 }
 
 /// As `read`, into several buffers.
-pub fn readv(hub: &Hub, fd: RawFd, iov: &[iovec], deadline: Deadline) -> Result<usize> {
-    hub.until_done(fd, READ, deadline, |known| try_readv(hub, fd, iov, known))
+///
+/// # Safety
+/// The buffers are this call's alone until it returns.
+pub unsafe fn readv(hub: &Hub, fd: RawFd, iov: &[iovec], deadline: Deadline) -> Result<usize> {
+    // SAFETY: by contract.
+    hub.until_done(fd, READ, deadline, |known| unsafe { try_readv(hub, fd, iov, known, deadline) })
 }
 
 /// As `write`, from several buffers.
 pub fn writev(hub: &Hub, fd: RawFd, iov: &[iovec], deadline: Deadline) -> Result<usize> {
-    hub.until_done(fd, WRITE, deadline, |known| try_writev(hub, fd, iov, known))
+    hub.until_done(fd, WRITE, deadline, |known| try_writev(hub, fd, iov, known, deadline))
+}
+
+/// Reads a file at a place: at once what is in memory, the rest in a thread. ESPIPE.
+///
+/// # Safety
+/// As for `readv`.
+pub unsafe fn pread(hub: &Hub, fd: RawFd, iov: &[iovec], at: i64, deadline: Deadline) -> Result<usize> {
+    // SAFETY: by contract.
+    there(
+        hub,
+        fd,
+        at,
+        deadline,
+        || unsafe { sys::read_nowait(fd, iov, at) },
+        || unsafe { disk::read(hub, fd, iov, at, deadline) },
+    )
+}
+
+/// As `pread`, for writing.
+pub fn pwrite(hub: &Hub, fd: RawFd, iov: &[iovec], at: i64, deadline: Deadline) -> Result<usize> {
+    there(hub, fd, at, deadline, || sys::write_nowait(fd, iov, at), || disk::write(hub, fd, iov, at, deadline))
+}
+
+fn there(
+    hub: &Hub,
+    fd: RawFd,
+    at: i64,
+    deadline: Deadline,
+    nowait: impl FnOnce() -> Result<usize>,
+    otherwise: impl FnOnce() -> Result<usize>,
+) -> Result<usize> {
+    if at < 0 {
+        return Err(Error::INVAL);
+    }
+    if !deadline.is_now() {
+        hub.check()?;
+        hub.take_turn(fd)?;
+    }
+    match nowait() {
+        Err(Error::AGAIN) => otherwise(),
+        Err(e) if is_refusal(e) => otherwise(),
+        done => done,
+    }
 }
 
 /// Moves all of `len` bytes piece by piece; how many, and why no more. EBADF when `fd`
@@ -282,8 +383,12 @@ fn all(hub: &Hub, fd: RawFd, len: usize, mut piece: impl FnMut(usize) -> Result<
 }
 
 /// Reads `buffer` full; how much was read, and why no more: EPIPE at the end.
-pub fn read_exact(hub: &Hub, fd: RawFd, at: *mut u8, len: usize, deadline: Deadline) -> (usize, Result<()>) {
-    all(hub, fd, len, |done| read_at(hub, fd, at.wrapping_add(done), len - done, deadline))
+///
+/// # Safety
+/// As for `read_at`.
+pub unsafe fn read_exact(hub: &Hub, fd: RawFd, at: *mut u8, len: usize, deadline: Deadline) -> (usize, Result<()>) {
+    // SAFETY: by contract; no more than `len` are read.
+    all(hub, fd, len, |done| unsafe { read_at(hub, fd, at.add(done), len - done, deadline) })
 }
 
 /// Writes everything; how much was written, and why no more.
@@ -295,13 +400,13 @@ pub fn write_all(hub: &Hub, fd: RawFd, data: &[u8], deadline: Deadline) -> (usiz
     write_all_at(hub, fd, data.as_ptr(), data.len(), deadline)
 }
 
-/// Wakes everybody of this hub who waits for `fd` with EBADF, and closes it; how many
-/// there were. EBADF.
-pub fn close(hub: &Hub, fd: RawFd) -> Result<usize> {
+/// Wakes everybody of this thread's hub who waits for `fd` with EBADF, and closes it; how
+/// many there were. EBADF.
+pub fn close(fd: RawFd) -> Result<usize> {
     if fd < 0 {
         return Err(Error::BADF);
     }
-    let told = hub.poller().closes(fd);
+    let told = Hub::existing().map_or(0, |hub| hub.poller().closes(fd));
     sys::close(fd)?;
     Ok(told)
 }

@@ -238,6 +238,8 @@ impl ThreadPool {
         while waited.is_ok() && !call.ticket.is_granted() {
             waited = call.ticket.park(hub, deadline, Waiting::Thread);
         }
+        // The answer may have come before the wait began, and its wake-up is still to come.
+        call.ticket.retire();
         match (call.leave(), waited) {
             (Some(given), _) => given.map_err(|failure| tell(hub, failure)),
             (None, waited) => {

@@ -30,14 +30,19 @@ pub const WEALD_ECHILD: c_int = -10;
 pub const WEALD_EAGAIN: c_int = -11;
 /// Out of memory, mappings or handles.
 pub const WEALD_ENOMEM: c_int = -12;
-/// Busy: another greenlet waits for this descriptor, the target of a switch does not wait for one,
-/// or a comparator uses its own queue.
+/// A bad address was given to the kernel.
+pub const WEALD_EFAULT: c_int = -14;
+/// Busy: another greenlet waits for this descriptor or uses this stream, the target of a switch
+/// does not wait for one, or a comparator uses its own queue.
 pub const WEALD_EBUSY: c_int = -16;
 /// An invalid argument: a NULL callback or output, a number out of range.
 pub const WEALD_EINVAL: c_int = -22;
 /// Too many open descriptors in this process.
 pub const WEALD_EMFILE: c_int = -24;
-/// Closed: the queue takes no more, or the barrier is broken.
+/// This can not be sought in: a pipe, a socket.
+pub const WEALD_ESPIPE: c_int = -29;
+/// Closed: the queue takes no more, the barrier is broken, or nobody reads what is written; the
+/// stream ended before all was read.
 pub const WEALD_EPIPE: c_int = -32;
 /// A deadlock: the caller waits for itself; or, in main, nothing is left in this thread that could
 /// end its wait.
@@ -46,12 +51,36 @@ pub const WEALD_EDEADLK: c_int = -35;
 pub const WEALD_ENOSYS: c_int = -38;
 /// Too much: released more often than acquired.
 pub const WEALD_EOVERFLOW: c_int = -75;
+/// Not a socket.
+pub const WEALD_ENOTSOCK: c_int = -88;
+/// A message, or a line, is longer than it may be.
+pub const WEALD_EMSGSIZE: c_int = -90;
+/// This socket has no such option.
+pub const WEALD_ENOPROTOOPT: c_int = -92;
+/// This can not be done to a descriptor of this kind.
+pub const WEALD_EOPNOTSUPP: c_int = -95;
+/// No such family of addresses, or not that of the socket.
+pub const WEALD_EAFNOSUPPORT: c_int = -97;
+/// Somebody listens at this address already.
+pub const WEALD_EADDRINUSE: c_int = -98;
+/// Not an address of this machine.
+pub const WEALD_EADDRNOTAVAIL: c_int = -99;
+/// The other end has reset the connection.
+pub const WEALD_ECONNRESET: c_int = -104;
+/// The socket is connected already.
+pub const WEALD_EISCONN: c_int = -106;
+/// The socket is not connected.
+pub const WEALD_ENOTCONN: c_int = -107;
 /// The thread's hub has been shut down.
 pub const WEALD_ESHUTDOWN: c_int = -108;
 /// The deadline, or that of a surrounding weald_timeout, has passed.
 pub const WEALD_ETIMEDOUT: c_int = -110;
+/// Nobody listens at this address.
+pub const WEALD_ECONNREFUSED: c_int = -111;
 /// Done already: a result is set once, a greenlet starts once, a dead one runs no more.
 pub const WEALD_EALREADY: c_int = -114;
+/// It has begun and goes on: a connection that was asked for with WEALD_NOW.
+pub const WEALD_EINPROGRESS: c_int = -115;
 /// The greenlet was killed, or its wait called off.
 pub const WEALD_ECANCELED: c_int = -125;
 /// The call would have to wait, in a loop callback, which must not: spawn a greenlet there instead.
@@ -88,6 +117,7 @@ pub const WEALD_KIND_LOCAL: c_int = 15;
 pub const WEALD_KIND_THREADPOOL: c_int = 16;
 pub const WEALD_KIND_WORKERS: c_int = 17;
 pub const WEALD_KIND_IMAP: c_int = 18;
+pub const WEALD_KIND_STREAM: c_int = 19;
 
 /// The text of a code, for people: "the deadline has passed". A positive number is taken as an
 /// errno. Never NULL, never freed. From any thread; does not switch.

@@ -26,6 +26,8 @@ pub mod timeout;
 pub mod local;
 pub mod threadpool;
 pub mod signal;
+pub mod rw;
+pub mod socket;
 pub mod insight;
 
 use crate::error::{Error, Result};

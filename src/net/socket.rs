@@ -85,16 +85,13 @@ fn begin_connect(fd: RawFd, address: &Address) -> Result<()> {
     begun
 }
 
-/// What became of a connection in the making: EAGAIN when nothing has yet.
-fn connected(fd: RawFd) -> Result<()> {
-    match sys::get_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_ERROR)? {
-        0 => {}
-        errno => return Err(Error::from_errno(errno)),
-    }
-    match peer_address(fd) {
-        Ok(_) => Ok(()),
-        Err(e) if e == Error::from_errno(libc::ENOTCONN) => Err(Error::AGAIN),
-        Err(e) => Err(e),
+/// What became of a connection in the making, which asking for it once more tells: EAGAIN
+/// when nothing has yet. It also ends the making: the next who asks is told EISCONN.
+fn connected(fd: RawFd, address: &Address) -> Result<()> {
+    match begin_connect(fd, address) {
+        Err(Error::ALREADY | Error::INPROGRESS | Error::INTR) => Err(Error::AGAIN),
+        Err(e) if e == Error::from_errno(libc::EISCONN) => Ok(()),
+        done => done,
     }
 }
 
@@ -128,13 +125,15 @@ pub fn connect(hub: &Hub, fd: RawFd, address: &Address, deadline: Deadline) -> R
     loop {
         match hub.wait_to_try(fd, WRITE, deadline) {
             Ok(_) => {}
-            // Made is made, however late we are.
+            // Made is made, however late we are: then no scope has cut us short.
             Err(Error::TIMEDOUT) => {
-                return connected(fd).map_err(|e| if e == Error::AGAIN { Error::TIMEDOUT } else { e });
+                connected(fd, address).map_err(|e| if e == Error::AGAIN { Error::TIMEDOUT } else { e })?;
+                hub.unfire_scopes(hub.current());
+                return Ok(());
             }
             Err(e) => return Err(e),
         }
-        match connected(fd) {
+        match connected(fd, address) {
             Err(Error::AGAIN) => {}
             done => return done,
         }
@@ -166,13 +165,21 @@ pub fn accept(hub: &Hub, fd: RawFd, deadline: Deadline) -> Result<(OwnedFd, Addr
 }
 
 // ---- messages ------------------------------------------------------------------------
-// The pointers are the caller's, who leaves what they point to alone meanwhile; the kernel
-// checks them.
 
+/// # Safety
+/// `at` points to `len` bytes that are this call's alone until it returns.
 #[inline(always)]
-pub fn recv(hub: &Hub, fd: RawFd, at: *mut c_void, len: usize, flags: c_int, deadline: Deadline) -> Result<usize> {
+pub unsafe fn recv(
+    hub: &Hub,
+    fd: RawFd,
+    at: *mut c_void,
+    len: usize,
+    flags: c_int,
+    deadline: Deadline,
+) -> Result<usize> {
     hub.until_done(fd, READ, deadline, |_| {
-        let n = sys::recv(fd, at, len, flags)?;
+        // SAFETY: by contract.
+        let n = unsafe { sys::recv(fd, at, len, flags) }?;
         // A peek leaves what it saw; a datagram's length says nothing of the next one, but
         // then the wait is short.
         let all = n < len && n > 0 && flags & (libc::MSG_PEEK | libc::MSG_OOB | libc::MSG_TRUNC) == 0;
@@ -186,8 +193,9 @@ pub fn send(hub: &Hub, fd: RawFd, at: *const c_void, len: usize, flags: c_int, d
     hub.until_done(fd, WRITE, deadline, |_| sys::send(fd, at, len, flags))
 }
 
-/// `from` and `from_len` as for recvfrom(2).
-pub fn recvfrom(
+/// # Safety
+/// As for `recv`; `from` and `from_len` as for recvfrom(2).
+pub unsafe fn recvfrom(
     hub: &Hub,
     fd: RawFd,
     (at, len): (*mut c_void, usize),
@@ -195,7 +203,8 @@ pub fn recvfrom(
     (from, from_len): (*mut sockaddr, *mut socklen_t),
     deadline: Deadline,
 ) -> Result<usize> {
-    hub.until_done(fd, READ, deadline, |_| sys::recvfrom(fd, at, len, flags, from, from_len))
+    // SAFETY: by contract.
+    hub.until_done(fd, READ, deadline, |_| unsafe { sys::recvfrom(fd, at, len, flags, from, from_len) })
 }
 
 /// `to` and `to_len` as for sendto(2).
@@ -210,8 +219,11 @@ pub fn sendto(
     hub.until_done(fd, WRITE, deadline, |_| sys::sendto(fd, at, len, flags, to, to_len))
 }
 
-pub fn recvmsg(hub: &Hub, fd: RawFd, message: *mut msghdr, flags: c_int, deadline: Deadline) -> Result<usize> {
-    hub.until_done(fd, READ, deadline, |_| sys::recvmsg(fd, message, flags))
+/// # Safety
+/// `message` and what it points to are as for recvmsg(2), and this call's alone.
+pub unsafe fn recvmsg(hub: &Hub, fd: RawFd, message: *mut msghdr, flags: c_int, deadline: Deadline) -> Result<usize> {
+    // SAFETY: by contract.
+    hub.until_done(fd, READ, deadline, |_| unsafe { sys::recvmsg(fd, message, flags) })
 }
 
 pub fn sendmsg(hub: &Hub, fd: RawFd, message: *const msghdr, flags: c_int, deadline: Deadline) -> Result<usize> {

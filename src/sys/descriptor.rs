@@ -1,7 +1,7 @@
 //! System calls on descriptors: bytes in and out, and sockets.
 //!
-//! None of them waits, but for `read` and `write`, which the caller uses when the
-//! descriptor is ready or never blocks. None raises SIGPIPE. What moves bytes is tried
+//! None of them waits, but for `read`, `write` and their like, which the caller uses when
+//! the descriptor is ready or never blocks, or in a thread of its own. None raises SIGPIPE. What moves bytes is tried
 //! again when a signal interrupts it.
 
 use super::{Call, check, may_fail};
@@ -55,20 +55,25 @@ fn fewer(iov: &[iovec]) -> ([iovec; 1], usize) {
 
 // ---- sockets: each call can be told not to wait ------------------------------------
 
+/// # Safety
+/// `at` points to `len` bytes for this call to write to.
 #[inline(always)]
-pub(crate) fn recv(fd: RawFd, at: *mut c_void, len: usize, flags: c_int) -> Result<usize> {
-    // SAFETY: the caller's buffer; the kernel checks it.
+pub unsafe fn recv(fd: RawFd, at: *mut c_void, len: usize, flags: c_int) -> Result<usize> {
+    // SAFETY: by contract.
     moved(|| unsafe { libc::recv(fd, at, most(len), flags | libc::MSG_DONTWAIT) })
 }
 
 #[inline(always)]
 pub(crate) fn send(fd: RawFd, at: *const c_void, len: usize, flags: c_int) -> Result<usize> {
-    // SAFETY: as above.
+    // SAFETY: the kernel reads, and checks what it reads.
     moved(|| unsafe { libc::send(fd, at, most(len), flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }
 
 /// The sender's address goes to `from`, `from_len` bytes of it at most, if they are not NULL.
-pub(crate) fn recvfrom(
+///
+/// # Safety
+/// `at` is as for `recv`, `from` and `from_len` are as for recvfrom(2).
+pub unsafe fn recvfrom(
     fd: RawFd,
     at: *mut c_void,
     len: usize,
@@ -76,7 +81,7 @@ pub(crate) fn recvfrom(
     from: *mut sockaddr,
     from_len: *mut socklen_t,
 ) -> Result<usize> {
-    // SAFETY: the caller's buffers; the kernel checks them.
+    // SAFETY: by contract.
     moved(|| unsafe { libc::recvfrom(fd, at, most(len), flags | libc::MSG_DONTWAIT, from, from_len) })
 }
 
@@ -89,17 +94,19 @@ pub(crate) fn sendto(
     to_len: socklen_t,
 ) -> Result<usize> {
     let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the caller's buffers; the kernel checks them.
+    // SAFETY: as for `send`.
     moved(|| unsafe { libc::sendto(fd, at, most(len), flags, to, to_len) })
 }
 
-pub(crate) fn recvmsg(fd: RawFd, message: *mut msghdr, flags: c_int) -> Result<usize> {
-    // SAFETY: the caller's message; the kernel checks what it points to.
+/// # Safety
+/// `message` and what it points to are as for recvmsg(2).
+pub unsafe fn recvmsg(fd: RawFd, message: *mut msghdr, flags: c_int) -> Result<usize> {
+    // SAFETY: by contract.
     moved(|| unsafe { libc::recvmsg(fd, message, flags | libc::MSG_DONTWAIT) })
 }
 
 pub(crate) fn sendmsg(fd: RawFd, message: *const msghdr, flags: c_int) -> Result<usize> {
-    // SAFETY: as above.
+    // SAFETY: as for `send`.
     moved(|| unsafe { libc::sendmsg(fd, message, flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }
 
@@ -111,10 +118,13 @@ fn message_of(iov: &[iovec]) -> msghdr {
     message
 }
 
-pub fn recvv(fd: RawFd, iov: &[iovec]) -> Result<usize> {
+/// # Safety
+/// The buffers are there for this call to write to.
+pub unsafe fn recvv(fd: RawFd, iov: &[iovec]) -> Result<usize> {
     let (one, n) = fewer(iov);
     let mut message = message_of(if n == 1 { &one } else { iov });
-    recvmsg(fd, &mut message, 0)
+    // SAFETY: a message that has nothing but the buffers.
+    unsafe { recvmsg(fd, &mut message, 0) }
 }
 
 pub fn sendv(fd: RawFd, iov: &[iovec]) -> Result<usize> {
@@ -124,34 +134,50 @@ pub fn sendv(fd: RawFd, iov: &[iovec]) -> Result<usize> {
 
 // ---- anything else ------------------------------------------------------------------
 
-/// preadv2 at the current position.
-fn preadv2(fd: RawFd, iov: &[iovec], flags: c_int) -> isize {
-    // SAFETY: the kernel checks the buffers. The position's halves are -1: the file's own.
-    unsafe { libc::syscall(libc::SYS_preadv2, fd, iov.as_ptr(), iov.len(), -1isize, -1isize, flags) as isize }
+/// Where in a file: its own position.
+pub const HERE: i64 = -1;
+
+/// The system call's two halves of an offset.
+fn halves(at: i64) -> (usize, usize) {
+    // The kernel takes the lower one's 32 bits alone where a long has no more.
+    (at as usize, (at >> (usize::BITS - 1) >> 1) as usize)
 }
 
-fn pwritev2(fd: RawFd, iov: &[iovec], flags: c_int) -> isize {
-    // SAFETY: as above.
-    unsafe { libc::syscall(libc::SYS_pwritev2, fd, iov.as_ptr(), iov.len(), -1isize, -1isize, flags) as isize }
+fn preadv2(fd: RawFd, iov: &[iovec], at: i64, flags: c_int) -> isize {
+    let (low, high) = halves(at);
+    // SAFETY: the buffers are writable by the contract of those who call this.
+    unsafe { libc::syscall(libc::SYS_preadv2, fd, iov.as_ptr(), iov.len(), low, high, flags) as isize }
+}
+
+fn pwritev2(fd: RawFd, iov: &[iovec], at: i64, flags: c_int) -> isize {
+    let (low, high) = halves(at);
+    // SAFETY: the kernel reads, and checks what it reads.
+    unsafe { libc::syscall(libc::SYS_pwritev2, fd, iov.as_ptr(), iov.len(), low, high, flags) as isize }
 }
 
 /// Reads what is there. EAGAIN; EOPNOTSUPP (or ENOSYS) when this file can not be asked so.
-pub fn read_nowait(fd: RawFd, iov: &[iovec]) -> Result<usize> {
+///
+/// # Safety
+/// The buffers are there for this call to write to.
+pub unsafe fn read_nowait(fd: RawFd, iov: &[iovec], at: i64) -> Result<usize> {
     let (one, n) = fewer(iov);
-    moved(|| preadv2(fd, if n == 1 { &one } else { iov }, libc::RWF_NOWAIT))
+    moved(|| preadv2(fd, if n == 1 { &one } else { iov }, at, libc::RWF_NOWAIT))
 }
 
 /// As `read_nowait`, for writing.
-pub fn write_nowait(fd: RawFd, iov: &[iovec]) -> Result<usize> {
+pub fn write_nowait(fd: RawFd, iov: &[iovec], at: i64) -> Result<usize> {
     let (one, n) = fewer(iov);
-    write_quietly(|quiet| pwritev2(fd, if n == 1 { &one } else { iov }, libc::RWF_NOWAIT | quiet))
+    write_quietly(|quiet| pwritev2(fd, if n == 1 { &one } else { iov }, at, libc::RWF_NOWAIT | quiet))
 }
 
 /// Reads, waiting if need be.
-pub fn read(fd: RawFd, iov: &[iovec]) -> Result<usize> {
+///
+/// # Safety
+/// The buffers are there for this call to write to.
+pub unsafe fn read(fd: RawFd, iov: &[iovec]) -> Result<usize> {
     let (one, n) = fewer(iov);
     let iov = if n == 1 { &one } else { iov };
-    // SAFETY: the kernel checks the buffers.
+    // SAFETY: by contract.
     moved(|| unsafe { libc::readv(fd, iov.as_ptr(), iov.len() as c_int) })
 }
 
@@ -162,8 +188,56 @@ pub fn write(fd: RawFd, iov: &[iovec]) -> Result<usize> {
     write_quietly(|quiet| match quiet {
         // SAFETY: the kernel checks the buffers.
         0 => unsafe { libc::writev(fd, iov.as_ptr(), iov.len() as c_int) },
-        _ => pwritev2(fd, iov, quiet),
+        _ => pwritev2(fd, iov, HERE, quiet),
     })
+}
+
+/// Reads at a place in a file, waiting if need be.
+///
+/// # Safety
+/// The buffers are there for this call to write to.
+pub unsafe fn read_there(fd: RawFd, iov: &[iovec], at: i64) -> Result<usize> {
+    let (one, n) = fewer(iov);
+    let iov = if n == 1 { &one } else { iov };
+    // SAFETY: by contract.
+    moved(|| unsafe { libc::preadv64(fd, iov.as_ptr(), iov.len() as c_int, at) })
+}
+
+/// Writes at a place in a file, waiting if need be.
+pub fn write_there(fd: RawFd, iov: &[iovec], at: i64) -> Result<usize> {
+    let (one, n) = fewer(iov);
+    let iov = if n == 1 { &one } else { iov };
+    // SAFETY: the kernel reads, and checks what it reads.
+    moved(|| unsafe { libc::pwritev64(fd, iov.as_ptr(), iov.len() as c_int, at) })
+}
+
+/// A file's own position. ESPIPE.
+pub fn position(fd: RawFd) -> Result<i64> {
+    // SAFETY: no pointers.
+    let at = unsafe { libc::lseek64(fd, 0, libc::SEEK_CUR) };
+    if at < 0 { Err(Error::last_os()) } else { Ok(at) }
+}
+
+pub fn set_position(fd: RawFd, at: i64) -> Result<()> {
+    // SAFETY: no pointers.
+    if unsafe { libc::lseek64(fd, at, libc::SEEK_SET) } < 0 { Err(Error::last_os()) } else { Ok(()) }
+}
+
+/// Moves bytes of a file to something that takes them without waiting. `at` is where
+/// they begin, and goes on; NULL: the file's own position.
+pub fn sendfile(out: RawFd, file: RawFd, at: Option<&mut i64>, len: usize) -> Result<usize> {
+    let at = at.map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    // SAFETY: `at` is NULL or a number to be read and written.
+    without_sigpipe(|| moved(|| unsafe { libc::sendfile64(out, file, at, most(len)) }))
+}
+
+/// Moves bytes between two descriptors, one of which is a pipe.
+pub fn splice(from: RawFd, from_at: Option<&mut i64>, to: RawFd, to_at: Option<&mut i64>, len: usize) -> Result<usize> {
+    let from_at = from_at.map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    let to_at = to_at.map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    let flags = libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE;
+    // SAFETY: both places are NULL or numbers to be read and written.
+    without_sigpipe(|| moved(|| unsafe { libc::splice(from, from_at, to, to_at, most(len), flags) }))
 }
 
 /// Makes a write without SIGPIPE: the kernel is told, or the signal is held back and
@@ -189,13 +263,13 @@ fn knows_nosignal() -> bool {
         }
         let byte = [0u8];
         let one = iovec { iov_base: byte.as_ptr().cast_mut().cast(), iov_len: 1 };
-        let knows = pwritev2(null, &[one], RWF_NOSIGNAL) == 1;
+        let knows = pwritev2(null, &[one], HERE, RWF_NOSIGNAL) == 1;
         super::close(null);
         knows
     })
 }
 
-fn without_sigpipe<R>(call: impl FnOnce() -> R) -> R {
+fn without_sigpipe(call: impl FnOnce() -> Result<usize>) -> Result<usize> {
     // SAFETY: all-zero sets are valid values.
     let (mut pipe, mut pending): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
     // SAFETY: both sets are writable.
@@ -210,8 +284,7 @@ fn without_sigpipe<R>(call: impl FnOnce() -> R) -> R {
     // SAFETY: both are sets.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut before) };
     let result = call();
-    let errno = std::io::Error::last_os_error().raw_os_error();
-    if errno == Some(libc::EPIPE) && !was_pending {
+    if result == Err(Error::PIPE) && !was_pending {
         let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: a set and a time; nobody wants to know more of the signal.
         unsafe { libc::sigtimedwait(&pipe, std::ptr::null_mut(), &at_once) };

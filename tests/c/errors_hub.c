@@ -4,6 +4,8 @@
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 
 static void *body(void *unused) { return unused; }
 static void *coroutine(void *first, void *unused) { return first ? first : unused; }
@@ -34,6 +36,10 @@ static void call_all(void)
     weald_stats stats = {.size = sizeof stats};
     void *value = NULL, *items[1] = {NULL};
     int signo = SIGUSR1;
+    char bytes[1] = "";
+    struct iovec iov = {bytes, 1};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    struct sockaddr address = {.sa_family = AF_UNIX};
 
 #define IS(call) CHECK_EQ(call, expected)
     IS(weald_close(0));
@@ -100,6 +106,25 @@ static void call_all(void)
     IS(weald_cancel_wait(0));
     IS(weald_poll(&fd, 1, WEALD_FOREVER));
     IS(weald_select(0, NULL, NULL, NULL, WEALD_FOREVER));
+
+    IS(weald_read(0, bytes, 1, WEALD_FOREVER));
+    IS(weald_write(0, bytes, 1, WEALD_FOREVER));
+    IS(weald_readv(0, &iov, 1, WEALD_FOREVER));
+    IS(weald_writev(0, &iov, 1, WEALD_FOREVER));
+    IS(weald_read_exact(0, bytes, 1, NULL, WEALD_FOREVER));
+    IS(weald_write_all(0, bytes, 1, NULL, WEALD_FOREVER));
+    IS(weald_pread(0, bytes, 1, 0, WEALD_FOREVER));
+    IS(weald_pwrite(0, bytes, 1, 0, WEALD_FOREVER));
+    IS(weald_sendfile(0, 0, NULL, 1, WEALD_FOREVER));
+    IS(weald_splice(0, NULL, 0, NULL, 1, WEALD_FOREVER));
+    IS(weald_connect(0, &address, sizeof address, WEALD_FOREVER));
+    IS(weald_accept(0, NULL, NULL, WEALD_FOREVER));
+    IS(weald_recv(0, bytes, 1, 0, WEALD_FOREVER));
+    IS(weald_send(0, bytes, 1, 0, WEALD_FOREVER));
+    IS(weald_recvfrom(0, bytes, 1, 0, NULL, NULL, WEALD_FOREVER));
+    IS(weald_sendto(0, bytes, 1, 0, NULL, 0, WEALD_FOREVER));
+    IS(weald_recvmsg(0, &message, 0, WEALD_FOREVER));
+    IS(weald_sendmsg(0, &message, 0, WEALD_FOREVER));
 
     IS(weald_io_watcher(0, WEALD_READ, watch, NULL));
     IS(weald_timer_watcher(1, 0, watch, NULL));

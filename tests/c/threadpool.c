@@ -1175,3 +1175,17 @@ TEST(the_child_of_a_job_that_forks_ends_with_it)
     CHECK_EQ(status_of(pid), 0);
     CHECK_EQ(weald_offload(0, count_run, NULL, NULL, WEALD_FOREVER), 0);
 }
+
+static void *at_once(void *arg) { return arg; }
+
+TEST(an_answer_that_comes_before_the_wait_ends_no_later_one)
+{
+    weald_event never = weald_event_new(0);
+
+    CHECK_GT(never, 0);
+    for (long i = 0; i < test_rounds(3000); i++) {
+        CHECK_EQ(weald_offload(0, at_once, NULL, NULL, WEALD_FOREVER), 0);
+        CHECK_EQ(weald_event_wait(never, weald_after(WEALD_US(20))), WEALD_ETIMEDOUT);
+    }
+    CHECK_EQ(weald_close(never), 0);
+}
