@@ -370,25 +370,47 @@ static void *serve(void *arg)
 {
     int fd = (int)(intptr_t)arg;
     char buffer[REQUEST_MAX];
-    ssize_t n;
-    for (;;) {
-        OK(weald_wait_read(fd, WEALD_FOREVER));
-        if ((n = recv(fd, buffer, sizeof buffer, 0)) <= 0 || send(fd, buffer, n, 0) != n)
+    int64_t n;
+    while ((n = weald_read(fd, buffer, sizeof buffer, WEALD_FOREVER)) > 0)
+        if (weald_write_all(fd, buffer, n, NULL, WEALD_FOREVER))
             break;
-    }
-    close(fd);
+    OK(weald_close_fd(fd));
     return NULL;
 }
 
 static void echo_server(const long *n)
 {
     (void)n;
-    int listener = listen_tcp(), fd;
+    int listener = listen_tcp();
     for (;;) {
-        OK(weald_wait_read(listener, WEALD_FOREVER));
-        while ((fd = accept_tcp(listener)) >= 0)
-            OK(weald_go(serve, (void *)(intptr_t)fd));
+        int fd = (int)OK(weald_accept(listener, NULL, NULL, WEALD_FOREVER));
+        OK(weald_set_option(fd, WEALD_OPTION_NODELAY, 1));
+        OK(weald_go(serve, (void *)(intptr_t)fd));
     }
+}
+
+static void file_server(const long *n)
+{
+    (void)n;
+    int file = file_to_send(), fd = (int)OK(weald_accept(listen_tcp(), NULL, NULL, WEALD_FOREVER));
+    char byte;
+    while (OK(weald_read(fd, &byte, 1, WEALD_FOREVER)) == 1)
+        for (int64_t at = 0; at < FILE_BYTES;)
+            OK(weald_sendfile(fd, file, &at, FILE_BYTES - at, WEALD_FOREVER));
+}
+
+static void connects(const long *n)
+{
+    int listener = listen_tcp();
+    struct sockaddr_in at = address_of(listener);
+    double t0 = cpu_ns();
+    for (long i = 0; i < n[0]; i++) {
+        int fd = (int)OK(weald_socket(AF_INET, SOCK_STREAM, 0));
+        OK(weald_connect(fd, (struct sockaddr *)&at, sizeof at, WEALD_FOREVER));
+        reset_next(listener);
+        OK(weald_close_fd(fd));
+    }
+    report_ns("ns", t0, n[0]);
 }
 
 static void idle(const long *n)
@@ -407,7 +429,8 @@ static const struct row rows[] = {
     {"spawn", spawn},         {"park", park},          {"sleep", sleeps},
     {"rendezvous", rendezvous}, {"queue", queue},      {"semaphore", semaphore},
     {"mutex", mutex},         {"pingpong", pingpong},  {"ring", ring},
-    {"idle", idle},           {"echo", echo_server},   {NULL, NULL},
+    {"idle", idle},           {"echo", echo_server},
+    {"file", file_server},    {"connect", connects},   {NULL, NULL},
 };
 
 int main(int argc, char **argv)

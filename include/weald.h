@@ -24,12 +24,16 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/select.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
 
-struct addrinfo; /* <netdb.h> has these two */
+/* Those of <netdb.h>, <sys/socket.h>, <sys/stat.h> and <sys/uio.h>, which are not included: a program may
+ * well have a function that is called listen. Their socklen_t is a uint32_t. */
+struct addrinfo;
 struct hostent;
+struct iovec;
+struct msghdr;
+struct sockaddr;
+struct sockaddr_storage;
+struct stat;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1636,7 +1640,7 @@ int weald_socketpair(int domain, int type_, int protocol, int *ends);
 /* Gives the socket an address. From any thread; does not switch. Returns 0. Fails with WEALD_EBADF,
  * WEALD_ENOTSOCK, WEALD_EINVAL (`address` NULL, too short or too long; it has one already),
  * WEALD_EADDRINUSE, WEALD_EADDRNOTAVAIL, or another of bind(2). */
-int weald_bind(int fd, const struct sockaddr *address, socklen_t len);
+int weald_bind(int fd, const struct sockaddr *address, uint32_t len);
 
 /* Makes the socket one that accepts connections; `backlog` of them wait at most. From any thread;
  * does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EOPNOTSUPP (datagrams),
@@ -1652,7 +1656,7 @@ int weald_listen(int fd, int backlog);
  * (WEALD_NOW, and a Unix listener without room), WEALD_ETIMEDOUT, WEALD_ECANCELED,
  * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
  * or another of connect(2). */
-int weald_connect(int fd, const struct sockaddr *address, socklen_t len, int64_t deadline);
+int weald_connect(int fd, const struct sockaddr *address, uint32_t len, int64_t deadline);
 
 /* Accepts the next connection, waiting for one, and returns its descriptor. `*address` (NULL: not
  * wanted) gets who it is from: `*len` says how much room there is, and then how long it is.
@@ -1662,7 +1666,7 @@ int weald_connect(int fd, const struct sockaddr *address, socklen_t len, int64_t
  * listen; `len` NULL although `address` is not), WEALD_EOPNOTSUPP (datagrams), WEALD_EMFILE,
  * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
  * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM. */
-int weald_accept(int fd, struct sockaddr *address, socklen_t *len, int64_t deadline);
+int weald_accept(int fd, struct sockaddr *address, uint32_t *len, int64_t deadline);
 
 /* As recv(2): weald_read with `flags`. MSG_PEEK, MSG_OOB and MSG_TRUNC are good here; MSG_WAITALL
  * is not: see weald_read_exact. May switch. Fails with WEALD_EBADF (no open descriptor, or
@@ -1688,7 +1692,7 @@ int64_t weald_send(int fd, const void *data, size_t len, int flags, int64_t dead
  * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNREFUSED (an earlier datagram was
  * refused). */
 int64_t weald_recvfrom(int fd, void *buffer, size_t len, int flags, struct sockaddr *from,
-                       socklen_t *from_len, int64_t deadline);
+                       uint32_t *from_len, int64_t deadline);
 
 /* As weald_send, to an address; NULL: to whom the socket is connected. May switch. Returns how many
  * bytes were sent. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
@@ -1698,7 +1702,7 @@ int64_t weald_recvfrom(int fd, void *buffer, size_t len, int flags, struct socka
  * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNREFUSED (an earlier datagram was
  * refused). */
 int64_t weald_sendto(int fd, const void *data, size_t len, int flags, const struct sockaddr *to,
-                     socklen_t to_len, int64_t deadline);
+                     uint32_t to_len, int64_t deadline);
 
 /* As recvmsg(2): into several buffers, with the sender's address and control messages. Descriptors
  * that come so are closed on exec with MSG_CMSG_CLOEXEC in `flags`. May switch. Returns how many
@@ -1736,12 +1740,12 @@ int weald_get_option(int fd, int option, int *value);
 /* Says what the socket's own address is: `address` and `len` as in weald_accept. From any thread;
  * does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EINVAL (one of them
  * NULL). */
-int weald_local_address(int fd, struct sockaddr *address, socklen_t *len);
+int weald_local_address(int fd, struct sockaddr *address, uint32_t *len);
 
 /* Says whom the socket is connected to: `address` and `len` as in weald_accept. From any thread;
  * does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_ENOTCONN, WEALD_EINVAL
  * (one of them NULL). */
-int weald_peer_address(int fd, struct sockaddr *address, socklen_t *len);
+int weald_peer_address(int fd, struct sockaddr *address, uint32_t *len);
 
 /* Reads an address from its text, as the section's head has it. A host's name is none. Returns its
  * length, for weald_bind and weald_connect. From any thread; does not switch. Fails with
@@ -1751,7 +1755,7 @@ int weald_address_parse(const char *address, struct sockaddr_storage *out);
 /* Writes an address as text to `buf`, cut to `size` bytes with its NUL, and returns how long it is.
  * With 112 bytes none is cut. From any thread; does not switch. Fails with WEALD_EINVAL (`address`
  * NULL, too short or too long; `buf` NULL and `size` not 0). */
-int weald_address_text(const struct sockaddr *address, socklen_t len, char *buf, size_t size);
+int weald_address_text(const struct sockaddr *address, uint32_t len, char *buf, size_t size);
 
 /* ----------------------------------------------------------------------------------------------
  * Names.
@@ -1804,8 +1808,8 @@ typedef int (*weald_getaddrinfo_fn)(const char *host, const char *service,
 typedef void (*weald_freeaddrinfo_fn)(struct addrinfo *list);
 
 /* As getnameinfo(3), returning 0 or an EAI_ code. */
-typedef int (*weald_getnameinfo_fn)(const struct sockaddr *address, socklen_t len, char *host,
-             socklen_t host_size, char *service, socklen_t service_size, int flags);
+typedef int (*weald_getnameinfo_fn)(const struct sockaddr *address, uint32_t len, char *host,
+             uint32_t host_size, char *service, uint32_t service_size, int flags);
 
 /* Who is asked for names; a function that is NULL is the C library's. */
 typedef struct weald_resolver {
@@ -1841,7 +1845,7 @@ void weald_freeaddrinfo(struct addrinfo *list);
  * nothing is written), WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, or there is no thread to be had),
  * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
  * has forked meanwhile), WEALD_ENOMEM, or the errno of a resolver that had a system call fail. */
-int weald_getnameinfo(const struct sockaddr *address, socklen_t len, char *host, size_t host_size,
+int weald_getnameinfo(const struct sockaddr *address, uint32_t len, char *host, size_t host_size,
                       char *service, size_t service_size, int flags, int64_t deadline);
 
 /* As gethostbyname(3), without the static storage: the IPv4 addresses of `name` in `*host`, with
@@ -1867,7 +1871,7 @@ int weald_gethostbyname_ex(const char *name, int family, struct hostent **host, 
  * (another family), WEALD_EAI_NONAME, WEALD_EAI_AGAIN, WEALD_EAI_FAIL, WEALD_EPERM, WEALD_EAGAIN,
  * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
  * has forked meanwhile), WEALD_ENOMEM, or the errno of a resolver that had a system call fail. */
-int weald_gethostbyaddr(const void *address, socklen_t len, int family, struct hostent **host,
+int weald_gethostbyaddr(const void *address, uint32_t len, int family, struct hostent **host,
                         int64_t deadline);
 
 /* Gives back what one of the functions above has given; NULL is nothing. Never fails. From any
@@ -1981,7 +1985,7 @@ typedef int64_t weald_server;
 /* Serves a connection, in a greenlet of its own. `fd` is non-blocking and closed on exec; `peer` is
  * good until the handler returns. Returns 0, and the library closes `fd`, or WEALD_KEEP. When the
  * greenlet is killed before it has begun no handler is called, and the connection is closed. */
-typedef int (*weald_stream_handler_fn)(int fd, const struct sockaddr *peer, socklen_t peer_len,
+typedef int (*weald_stream_handler_fn)(int fd, const struct sockaddr *peer, uint32_t peer_len,
              void *user);
 
 /* What can be set about a server; what is 0 is as if there were none. */
@@ -2005,7 +2009,7 @@ typedef struct weald_server_options {
 /* Serves a datagram, in a greenlet of its own. `fd` is the server's socket, to answer with; it
  * stays the server's. `data` and `peer` are good until the handler returns. */
 typedef void (*weald_datagram_handler_fn)(int fd, const void *data, size_t len,
-              const struct sockaddr *peer, socklen_t peer_len, void *user);
+              const struct sockaddr *peer, uint32_t peer_len, void *user);
 
 /* Makes a server that listens at `address` from now on, and accepts when it is started. `address`
  * is as for weald_tcp_listen, or "unix:/path" or "unix:@name", as for weald_unix_listen; a socket

@@ -6,6 +6,8 @@
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 
 static void *body(void *unused) { return unused; }
 static void *coroutine(void *first, void *unused) { return first ? first : unused; }
