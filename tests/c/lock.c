@@ -284,7 +284,7 @@ TEST(a_wait_at_its_deadline_is_etimedout)
 
 TEST(a_release_after_the_deadline_and_before_its_timer_hands_the_lock_over)
 {
-    int64_t deadline = weald_after(WEALD_MS(1));
+    int64_t deadline = weald_after(test_slack(WEALD_MS(20)));
     weald_greenlet g;
 
     held_lock();

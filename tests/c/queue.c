@@ -656,7 +656,7 @@ TEST(a_getter_killed_and_still_in_the_list_loses_no_item)
 
 TEST(a_put_after_the_getters_deadline_and_before_its_timer_reaches_it)
 {
-    int64_t deadline = weald_after(WEALD_MS(1));
+    int64_t deadline = weald_after(test_slack(WEALD_MS(20)));
     weald_greenlet g;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
@@ -676,7 +676,7 @@ static void *put_at_deadline(void *item)
 
 TEST(a_put_between_the_timer_and_the_getter_leaves_item_or_timeout_never_neither)
 {
-    int64_t deadline = weald_after(WEALD_MS(2));
+    int64_t deadline = weald_after(test_slack(WEALD_MS(20)));
     weald_greenlet getter, putter;
     int got;
 
