@@ -63,7 +63,7 @@ impl Hub {
         if self.poller().life(fd) != life { Err(Error::BADF) } else { Ok(()) }
     }
 
-    /// Whoever waits has let the others run.
+    /// Who has waited has let the others run; one whose deadline had passed has not.
     #[inline(always)]
     fn new_turn(&self) {
         self.turn.set(self.slices.get());
@@ -90,10 +90,12 @@ impl Hub {
                 done => return done,
             }
         }
-        self.new_turn();
         loop {
             let known = match self.wait_to_try(fd, wanted, deadline) {
-                Ok(Added::Waiting) => Known::Ready,
+                Ok(Added::Waiting) => {
+                    self.new_turn();
+                    Known::Ready
+                }
                 Ok(Added::AlwaysReady) => Known::Never,
                 // What can be done is done, however late we are: then no scope has cut us short.
                 Err(Error::TIMEDOUT) => return self.too_late(fd, wanted, attempt),
