@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
