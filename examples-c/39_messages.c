@@ -1,11 +1,11 @@
-/* 28_messages: two forked workers count words; messages go to them and come back.
+/* 39_messages: two forked workers count words; messages go to them and come back.
  *
  * weald_process_fork forks a child that runs a function with its end of a channel. A channel
  * carries whole messages, and each side waits for them like for anything else: its other greenlets
  * go on. Closing this end is the end of the child's input; its exit status is what the function
  * returned.
  *
- * Build:  cc -std=c11 28_messages.c $(pkg-config --cflags --libs weald) -o 28_messages
+ * Build:  cc -std=c11 39_messages.c $(pkg-config --cflags --libs weald) -o 39_messages
  * Prints:
  *   "many small green things" has 4 words, says worker 1
  *   "on common ground" has 3 words, says worker 2

@@ -1,11 +1,11 @@
-/* 31_server: a server that ends in order: the door is shut, who is inside has a moment to finish.
+/* 36_server: a server that ends in order: the door is shut, who is inside has a moment to finish.
  *
  * weald_server_serve is a server's main program. It returns when the server has been stopped and
  * its connections have ended. Stopping it is plain code in a greenlet that waits for SIGTERM: the
  * listener is closed at once, connections get a grace of 500 ms, and those left are killed. A killed
  * handler learns of it by WEALD_ECANCELED and says goodbye. Here the customers are in the program.
  *
- * Build:  cc -std=c11 31_server.c $(pkg-config --cflags --libs weald) -o 31_server
+ * Build:  cc -std=c11 36_server.c $(pkg-config --cflags --libs weald) -o 36_server
  * Prints:
  *   eve: welcome
  *   bob: welcome

@@ -1,10 +1,10 @@
-/* 30_fetch: many pages from many hosts at once, by a pool of three.
+/* 35_fetch: many pages from many hosts at once, by a pool of three.
  *
  * weald_tcp_connect looks up the name, tries the host's addresses one beside the other, and returns
  * the first that answers. weald_group_map runs fetch over all pages, three at a time, and keeps
  * their order; each fetch has two seconds. Here the hosts are one slow server of this program.
  *
- * Build:  cc -std=c11 30_fetch.c $(pkg-config --cflags --libs weald) -o 30_fetch
+ * Build:  cc -std=c11 35_fetch.c $(pkg-config --cflags --libs weald) -o 35_fetch
  * Prints:
  *   localhost/oak: the page of oak
  *   127.0.0.1/ash: the page of ash

@@ -1,10 +1,10 @@
-/* 32_cores_echo: an echo server on every core: one process, one address, a hub and a server each.
+/* 37_cores_echo: an echo server on every core: one process, one address, a hub and a server each.
  *
  * A greenlet never leaves its thread, and neither does a server. Each worker therefore has one of
  * its own, at the same address with WEALD_REUSEPORT, and the kernel shares out the connections.
  * main's server is one of them, and finds a port for all; a shared event ends the others.
  *
- * Build:  cc -std=c11 32_cores_echo.c $(pkg-config --cflags --libs weald) -pthread -o 32_cores_echo
+ * Build:  cc -std=c11 37_cores_echo.c $(pkg-config --cflags --libs weald) -pthread -o 37_cores_echo
  * Prints:
  *   100 connections echoed
  *   served by main and 2 workers: 100

@@ -1,9 +1,9 @@
-/* 27_cron: five ticks while a command sleeps; a program that talks; one that is given up.
+/* 38_cron: five ticks while a command sleeps; a program that talks; one that is given up.
  *
  * weald_process_spawn starts a program, weald_process_communicate talks to it to its end, while the
  * other greenlets of this thread go on. weald_system is system(3) in one call, with a deadline.
  *
- * Build:  cc -std=c11 27_cron.c $(pkg-config --cflags --libs weald) -o 27_cron
+ * Build:  cc -std=c11 38_cron.c $(pkg-config --cflags --libs weald) -o 38_cron
  * Prints:
  *   tick 1
  *   tick 2
