@@ -1718,6 +1718,120 @@ int weald_address_parse(const char *address, struct sockaddr_storage *out);
 int weald_address_text(const struct sockaddr *address, uint32_t len, char *buf, size_t size);
 
 /* ----------------------------------------------------------------------------------------------
+ * Streams.
+ *
+ * A stream is a descriptor with a buffer for each direction: lines, delimited and counted pieces
+ * are read from it, and small writes are gathered. It holds no buffer while it waits for its first
+ * byte, nor when all has been read and flushed. While a stream is used its descriptor should not be
+ * read and written directly.
+ *
+ * A call that fails has lost nothing: what it had read stays in the stream and is what the next one
+ * finds. Pointers into the stream (weald_stream_line, weald_stream_read_until, weald_stream_peek)
+ * are good until the next call that reads from it or closes it. One greenlet at a time may read a
+ * stream, and one write it (WEALD_EBUSY).
+ * ---------------------------------------------------------------------------------------------- */
+
+/* The descriptor stays the caller's: weald_close does not close it. */
+#define WEALD_STREAM_BORROWS 1
+
+/* A handle to a stream. */
+typedef int64_t weald_stream;
+
+/* How a stream is made; begin with `{.size = sizeof options}`. */
+typedef struct weald_stream_options {
+  size_t size;
+  /* 0, or WEALD_STREAM_BORROWS. */
+  int flags;
+  /* How much is read ahead at most; 0: 64 KiB. */
+  size_t read_max;
+  /* How much weald_stream_write gathers before it writes; 0: 16 KiB. */
+  size_t write_size;
+} weald_stream_options;
+
+/* Makes a stream of a descriptor, which belongs to it from now on: weald_close closes both. If the
+ * call fails it stays the caller's. `how`: NULL for the usual. What has been written and not
+ * flushed is lost with the close. Whoever reads or writes the stream when it is closed fails with
+ * WEALD_EBADF. Does not switch. Fails with WEALD_EBADF (no open descriptor), WEALD_EINVAL (other
+ * flags; no `size`), WEALD_ENOMEM. */
+weald_stream weald_stream_new(int fd, const weald_stream_options *how);
+
+/* Reads what is there, up to `len` bytes, from the stream's buffer or else from the descriptor, and
+ * waits while that is nothing. Returns how many; 0 at the end. May switch. Fails with WEALD_EBADF
+ * (also when it or its descriptor is closed meanwhile), WEALD_EINVAL (`buffer` NULL), WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
+ * a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int64_t weald_stream_read(weald_stream s, void *buffer, size_t len, int64_t deadline);
+
+/* Reads `len` bytes, all of them. `*done` (NULL: not wanted) says how many are in `buffer`, also
+ * when the call fails. May switch. Returns 0. Fails with WEALD_EPIPE (the end came first),
+ * WEALD_EBADF (also when it or its descriptor is closed meanwhile), WEALD_EINVAL (`buffer` NULL),
+ * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
+int weald_stream_read_exact(weald_stream s, void *buffer, size_t len, size_t *done,
+                            int64_t deadline);
+
+/* Reads a line, of up to `max` bytes, and returns 1; 0 at the end, and no line. `*line` points into
+ * the stream, without "\n" or "\r\n" and with a NUL behind it; `*len` (NULL: not wanted) is its
+ * length. The last line need not end. After WEALD_EMSGSIZE the line is still there, to be read
+ * otherwise. May switch. Fails with WEALD_EBADF (also when it or its descriptor is closed
+ * meanwhile), WEALD_EINVAL (`line` NULL), WEALD_EMSGSIZE (longer than `max`), WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
+ * a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_stream_line(weald_stream s, const char **line, size_t *len, size_t max, int64_t deadline);
+
+/* Reads up to `delimiter`, `n` bytes that are dropped behind `max` others at most, and returns 1; 0
+ * at the end, when nothing is left. `*data` points into the stream, `*len` says how many bytes
+ * there are. May switch. Fails with WEALD_EPIPE (the end came before the delimiter), WEALD_EBADF
+ * (also when it or its descriptor is closed meanwhile), WEALD_EINVAL (`delimiter`, `data` or `len`
+ * NULL; `n` 0), WEALD_EMSGSIZE (more than `max`), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_stream_read_until(weald_stream s, const void *delimiter, size_t n, const void **data,
+                            size_t *len, size_t max, int64_t deadline);
+
+/* Waits until at least `n` bytes are in the stream's buffer, for weald_stream_peek, and returns how
+ * many there are; fewer at the end. May switch. Fails with WEALD_EBADF (also when it or its
+ * descriptor is closed meanwhile), WEALD_EINVAL (`n` larger than `read_max`), WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
+ * a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int64_t weald_stream_fill(weald_stream s, size_t n, int64_t deadline);
+
+/* Shows what is in the stream's buffer and leaves it there: `*data` points to it (NULL when that is
+ * nothing), and the call returns how many bytes there are. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EINVAL (`data` NULL). */
+int64_t weald_stream_peek(weald_stream s, const void **data);
+
+/* Drops `n` bytes of the stream's buffer, which have been seen with weald_stream_peek. Does not
+ * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EINVAL (more than
+ * there are). */
+int weald_stream_skip(weald_stream s, size_t n);
+
+/* Takes `len` bytes over, all of them: they are gathered in the stream's buffer until it is full,
+ * and then written. `*done` (NULL: not wanted) says how many were taken, also when the call fails.
+ * May switch. Returns 0. Fails with WEALD_EPIPE (nobody reads it any more), WEALD_EBADF (also when
+ * it or its descriptor is closed meanwhile), WEALD_EINVAL (`data` NULL), WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that
+ * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_stream_write(weald_stream s, const void *data, size_t len, size_t *done,
+                       int64_t deadline);
+
+/* Writes what has been gathered; what could not be written when the call fails is kept. May switch.
+ * Returns 0. Fails with WEALD_EPIPE (nobody reads it any more), WEALD_EBADF (also when it or its
+ * descriptor is closed meanwhile), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
+ * meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_stream_flush(weald_stream s, int64_t deadline);
+
+/* How many bytes have been gathered and not flushed. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM. */
+int64_t weald_stream_unsent(weald_stream s);
+
+/* The stream's descriptor, which stays the stream's: for options, addresses and weald_shutdown.
+ * Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
+int weald_stream_fd(weald_stream s);
+
+/* ----------------------------------------------------------------------------------------------
  * Insight, and hooks for bindings.
  * ---------------------------------------------------------------------------------------------- */
 

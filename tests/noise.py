@@ -45,6 +45,7 @@ KINDS = {
     "local": "weald_local_new(NULL)",
     "threadpool": "weald_threadpool_new(1)",
     "workers": "weald_workers_start(1)",
+    "stream": "weald_stream_new(dup(noise_pipe[0]), NULL)",
 }
 
 WATCHERS = [kind for kind in KINDS if kind.endswith("_watcher")]
@@ -73,6 +74,7 @@ TAKES = [
     (r"weald_local_", ["local"]),
     (r"weald_(threadpool_|offload)", ["threadpool"]),
     (r"weald_workers_", ["workers"]),
+    (r"weald_stream_", ["stream"]),
 ]
 
 # Parameters that are something else than their function's first one.

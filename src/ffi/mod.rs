@@ -28,6 +28,7 @@ pub mod threadpool;
 pub mod signal;
 pub mod rw;
 pub mod socket;
+pub mod stream;
 pub mod insight;
 
 use crate::error::{Error, Result};
