@@ -1604,7 +1604,8 @@ int weald_bind(int fd, const struct sockaddr *address, uint32_t len);
 
 /* Makes the socket one that accepts connections; `backlog` of them wait at most. From any thread;
  * does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EOPNOTSUPP (datagrams),
- * WEALD_EADDRINUSE (without an address), or another of listen(2). */
+ * WEALD_EINVAL (connected; a Unix socket without an address), WEALD_EADDRINUSE, or another of
+ * listen(2). */
 int weald_listen(int fd, int backlog);
 
 /* Connects the socket, and waits until it is. What has begun goes on when the call fails by its
@@ -1612,10 +1613,10 @@ int weald_listen(int fd, int backlog);
  * (WEALD_EINPROGRESS), and weald_wait_write and WEALD_OPTION_ERROR tell what came of it. May
  * switch. Returns 0. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
  * WEALD_ENOTSOCK, WEALD_EINVAL (`address` NULL, too short or too long), WEALD_EAFNOSUPPORT,
- * WEALD_ECONNREFUSED, WEALD_EISCONN, WEALD_EINPROGRESS, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN
- * (WEALD_NOW, and a Unix listener without room), WEALD_ETIMEDOUT, WEALD_ECANCELED,
- * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
- * or another of connect(2). */
+ * WEALD_ECONNREFUSED, WEALD_EISCONN, WEALD_EINPROGRESS, WEALD_EALREADY (somebody else connects it),
+ * WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, and a Unix listener without room), WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
+ * meanwhile), WEALD_ENOMEM, or another of connect(2). */
 int weald_connect(int fd, const struct sockaddr *address, uint32_t len, int64_t deadline);
 
 /* Accepts the next connection, waiting for one, and returns its descriptor. `*address` (NULL: not
@@ -1694,7 +1695,7 @@ int weald_set_option(int fd, int option, int value);
 
 /* Gets an option, one of WEALD_OPTION_, of a socket. From any thread; does not switch. Returns 0.
  * Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EINVAL (no such `option`; `value` NULL),
- * WEALD_EOPNOTSUPP or WEALD_ENOPROTOOPT (not for this kind of socket). */
+ * WEALD_EOPNOTSUPP (not for this kind of socket), or another of getsockopt(2). */
 int weald_get_option(int fd, int option, int *value);
 
 /* Says what the socket's own address is: `address` and `len` as in weald_accept. From any thread;
