@@ -1644,7 +1644,8 @@ int weald_bind(int fd, const struct sockaddr *address, uint32_t len);
 
 /* Makes the socket one that accepts connections; `backlog` of them wait at most. From any thread;
  * does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EOPNOTSUPP (datagrams),
- * WEALD_EADDRINUSE (without an address), or another of listen(2). */
+ * WEALD_EINVAL (connected; a Unix socket without an address), WEALD_EADDRINUSE, or another of
+ * listen(2). */
 int weald_listen(int fd, int backlog);
 
 /* Connects the socket, and waits until it is. What has begun goes on when the call fails by its
@@ -1652,10 +1653,10 @@ int weald_listen(int fd, int backlog);
  * (WEALD_EINPROGRESS), and weald_wait_write and WEALD_OPTION_ERROR tell what came of it. May
  * switch. Returns 0. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
  * WEALD_ENOTSOCK, WEALD_EINVAL (`address` NULL, too short or too long), WEALD_EAFNOSUPPORT,
- * WEALD_ECONNREFUSED, WEALD_EISCONN, WEALD_EINPROGRESS, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN
- * (WEALD_NOW, and a Unix listener without room), WEALD_ETIMEDOUT, WEALD_ECANCELED,
- * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
- * or another of connect(2). */
+ * WEALD_ECONNREFUSED, WEALD_EISCONN, WEALD_EINPROGRESS, WEALD_EALREADY (somebody else connects it),
+ * WEALD_EPERM, WEALD_EAGAIN (WEALD_NOW, and a Unix listener without room), WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
+ * meanwhile), WEALD_ENOMEM, or another of connect(2). */
 int weald_connect(int fd, const struct sockaddr *address, uint32_t len, int64_t deadline);
 
 /* Accepts the next connection, waiting for one, and returns its descriptor. `*address` (NULL: not
@@ -1734,7 +1735,7 @@ int weald_set_option(int fd, int option, int value);
 
 /* Gets an option, one of WEALD_OPTION_, of a socket. From any thread; does not switch. Returns 0.
  * Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EINVAL (no such `option`; `value` NULL),
- * WEALD_EOPNOTSUPP or WEALD_ENOPROTOOPT (not for this kind of socket). */
+ * WEALD_EOPNOTSUPP (not for this kind of socket), or another of getsockopt(2). */
 int weald_get_option(int fd, int option, int *value);
 
 /* Says what the socket's own address is: `address` and `len` as in weald_accept. From any thread;
@@ -1756,6 +1757,120 @@ int weald_address_parse(const char *address, struct sockaddr_storage *out);
  * With 112 bytes none is cut. From any thread; does not switch. Fails with WEALD_EINVAL (`address`
  * NULL, too short or too long; `buf` NULL and `size` not 0). */
 int weald_address_text(const struct sockaddr *address, uint32_t len, char *buf, size_t size);
+
+/* ----------------------------------------------------------------------------------------------
+ * Streams.
+ *
+ * A stream is a descriptor with a buffer for each direction: lines, delimited and counted pieces
+ * are read from it, and small writes are gathered. It holds no buffer while it waits for its first
+ * byte, nor when all has been read and flushed. While a stream is used its descriptor should not be
+ * read and written directly.
+ *
+ * A call that fails has lost nothing: what it had read stays in the stream and is what the next one
+ * finds. Pointers into the stream (weald_stream_line, weald_stream_read_until, weald_stream_peek)
+ * are good until the next call that reads from it or closes it. One greenlet at a time may read a
+ * stream, and one write it (WEALD_EBUSY).
+ * ---------------------------------------------------------------------------------------------- */
+
+/* The descriptor stays the caller's: weald_close does not close it. */
+#define WEALD_STREAM_BORROWS 1
+
+/* A handle to a stream. */
+typedef int64_t weald_stream;
+
+/* How a stream is made; begin with `{.size = sizeof options}`. */
+typedef struct weald_stream_options {
+  size_t size;
+  /* 0, or WEALD_STREAM_BORROWS. */
+  int flags;
+  /* How much is read ahead at most; 0: 64 KiB. */
+  size_t read_max;
+  /* How much weald_stream_write gathers before it writes; 0: 16 KiB. */
+  size_t write_size;
+} weald_stream_options;
+
+/* Makes a stream of a descriptor, which belongs to it from now on: weald_close closes both. If the
+ * call fails it stays the caller's. `how`: NULL for the usual. What has been written and not
+ * flushed is lost with the close. Whoever reads or writes the stream when it is closed fails with
+ * WEALD_EBADF. Does not switch. Fails with WEALD_EBADF (no open descriptor), WEALD_EINVAL (other
+ * flags; no `size`), WEALD_ENOMEM. */
+weald_stream weald_stream_new(int fd, const weald_stream_options *how);
+
+/* Reads what is there, up to `len` bytes, from the stream's buffer or else from the descriptor, and
+ * waits while that is nothing. Returns how many; 0 at the end. May switch. Fails with WEALD_EBADF
+ * (also when it or its descriptor is closed meanwhile), WEALD_EINVAL (`buffer` NULL), WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
+ * a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int64_t weald_stream_read(weald_stream s, void *buffer, size_t len, int64_t deadline);
+
+/* Reads `len` bytes, all of them. `*done` (NULL: not wanted) says how many are in `buffer`, also
+ * when the call fails. May switch. Returns 0. Fails with WEALD_EPIPE (the end came first),
+ * WEALD_EBADF (also when it or its descriptor is closed meanwhile), WEALD_EINVAL (`buffer` NULL),
+ * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
+int weald_stream_read_exact(weald_stream s, void *buffer, size_t len, size_t *done,
+                            int64_t deadline);
+
+/* Reads a line, of up to `max` bytes, and returns 1; 0 at the end, and no line. `*line` points into
+ * the stream, without "\n" or "\r\n" and with a NUL behind it; `*len` (NULL: not wanted) is its
+ * length. The last line need not end. After WEALD_EMSGSIZE the line is still there, to be read
+ * otherwise. May switch. Fails with WEALD_EBADF (also when it or its descriptor is closed
+ * meanwhile), WEALD_EINVAL (`line` NULL), WEALD_EMSGSIZE (longer than `max`), WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
+ * a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_stream_line(weald_stream s, const char **line, size_t *len, size_t max, int64_t deadline);
+
+/* Reads up to `delimiter`, `n` bytes that are dropped behind `max` others at most, and returns 1; 0
+ * at the end, when nothing is left. `*data` points into the stream, `*len` says how many bytes
+ * there are. May switch. Fails with WEALD_EPIPE (the end came before the delimiter), WEALD_EBADF
+ * (also when it or its descriptor is closed meanwhile), WEALD_EINVAL (`delimiter`, `data` or `len`
+ * NULL; `n` 0), WEALD_EMSGSIZE (more than `max`), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_stream_read_until(weald_stream s, const void *delimiter, size_t n, const void **data,
+                            size_t *len, size_t max, int64_t deadline);
+
+/* Waits until at least `n` bytes are in the stream's buffer, for weald_stream_peek, and returns how
+ * many there are; fewer at the end. May switch. Fails with WEALD_EBADF (also when it or its
+ * descriptor is closed meanwhile), WEALD_EINVAL (`n` larger than `read_max`), WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
+ * a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int64_t weald_stream_fill(weald_stream s, size_t n, int64_t deadline);
+
+/* Shows what is in the stream's buffer and leaves it there: `*data` points to it (NULL when that is
+ * nothing), and the call returns how many bytes there are. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EINVAL (`data` NULL). */
+int64_t weald_stream_peek(weald_stream s, const void **data);
+
+/* Drops `n` bytes of the stream's buffer, which have been seen with weald_stream_peek. Does not
+ * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EINVAL (more than
+ * there are). */
+int weald_stream_skip(weald_stream s, size_t n);
+
+/* Takes `len` bytes over, all of them: they are gathered in the stream's buffer until it is full,
+ * and then written. `*done` (NULL: not wanted) says how many were taken, also when the call fails.
+ * May switch. Returns 0. Fails with WEALD_EPIPE (nobody reads it any more), WEALD_EBADF (also when
+ * it or its descriptor is closed meanwhile), WEALD_EINVAL (`data` NULL), WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that
+ * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_stream_write(weald_stream s, const void *data, size_t len, size_t *done,
+                       int64_t deadline);
+
+/* Writes what has been gathered; what could not be written when the call fails is kept. May switch.
+ * Returns 0. Fails with WEALD_EPIPE (nobody reads it any more), WEALD_EBADF (also when it or its
+ * descriptor is closed meanwhile), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
+ * meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_stream_flush(weald_stream s, int64_t deadline);
+
+/* How many bytes have been gathered and not flushed. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM. */
+int64_t weald_stream_unsent(weald_stream s);
+
+/* The stream's descriptor, which stays the stream's: for options, addresses and weald_shutdown.
+ * Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
+int weald_stream_fd(weald_stream s);
 
 /* ----------------------------------------------------------------------------------------------
  * Names.

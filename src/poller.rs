@@ -587,6 +587,13 @@ impl Poller {
         told
     }
 
+    /// The greenlets that wait for `directions` of `fd` fail with EBADF, although it stays open.
+    pub fn end_waits(&self, fd: RawFd, directions: u32) {
+        let Some(slot) = self.slot(fd) else { return };
+        let those = slot.nodes().filter(|n| n.exclusive.get() && n.wanted.get() & directions != 0);
+        those.for_each(|node| self.tell(node, GONE));
+    }
+
     /// Before its owner closes `fd`, which nobody waits for any more: takes back the
     /// registration, which would live on with a copy of `fd` in a forked child.
     pub fn forget(&self, fd: RawFd) {
@@ -919,12 +926,17 @@ impl Poller {
                 node.linked.set(false);
             }
         }
-        // Whatever comes of the new one, the parent's registrations are not ours.
-        self.slots().clear();
+        // Whatever comes of the new one, the parent's registrations are not ours; the lives of
+        // its numbers are.
+        let lives: Vec<Slot> = self.slots().drain(..).map(|slot| Slot { life: slot.life, ..EMPTY }).collect();
         self.waiting.set(0);
         self.linked.set(0);
         self.epoll_fd.set(NONE);
-        *self = Poller::new()?;
+        *self.slots() = lives;
+        let fresh = Poller::new()?;
+        let lives = std::mem::take(self.slots());
+        *self = fresh;
+        *self.slots() = lives;
         Ok(())
     }
 }

@@ -1,1 +1,480 @@
-//! Buffered streams.
+//! A stream: a descriptor with a buffer for each direction.
+//!
+//! ```text
+//!   descriptor --read--> scratch --copy--> input --> line, until, exact, peek
+//!   descriptor <--writev-- output <--copy-- write
+//! ```
+//!
+//! What is read goes to memory that the thread's streams share first, and then to an input of
+//! the size it needs: a stream that waits for its first byte holds no buffer, and neither
+//! does one whose bytes have all been read or flushed. What a call hands out of the input
+//! stays until the next call that reads: that one drops it.
+//!
+//! A call that fails leaves what it has read in the input, so a kill or a deadline in the
+//! middle of a line loses nothing. One greenlet reads at a time, and one writes: EBUSY.
+
+use crate::error::{Error, Result};
+use crate::fork;
+use crate::handle::Kind;
+use crate::hub::Hub;
+use crate::object::{insert, keep};
+use crate::poller::{READ, WRITE};
+use crate::rw::{self, Known};
+use crate::sys::descriptor as sys;
+use crate::time::Deadline;
+use libc::iovec;
+use std::cell::{Cell, UnsafeCell};
+use std::os::fd::RawFd;
+
+/// How much is read at a time.
+const SCRATCH: usize = 64 << 10;
+pub const READ_MAX: usize = 64 << 10;
+pub const WRITE_SIZE: usize = 16 << 10;
+/// Reads of so much go to their buffer directly.
+const LARGE: usize = 4096;
+
+thread_local! {
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Bytes that leave at the front and come at the back.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    from: usize,
+    /// So many at the front have been handed out, and go with the next call.
+    lent: usize,
+}
+
+impl Buffer {
+    fn get(&self) -> &[u8] {
+        &self.bytes[self.from + self.lent..]
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() - self.from - self.lent
+    }
+
+    /// Drops what was handed out, and the memory with the last of it.
+    fn settle(&mut self) {
+        let lent = std::mem::take(&mut self.lent);
+        self.drop_front(lent);
+    }
+
+    fn drop_front(&mut self, n: usize) {
+        self.from += n;
+        if self.from >= self.bytes.len() {
+            *self = Buffer::default();
+        }
+    }
+
+    /// Makes room for `more` bytes at the back.
+    fn reserve(&mut self, more: usize) -> Result<()> {
+        if self.bytes.capacity() - self.bytes.len() >= more {
+            return Ok(());
+        }
+        if self.from > 0 && self.lent == 0 {
+            self.bytes.drain(..std::mem::take(&mut self.from));
+        }
+        self.bytes.try_reserve(more).map_err(|_| Error::NOMEM)
+    }
+}
+
+pub struct Stream {
+    fd: RawFd,
+    /// The number's life when this was made, see `Poller::life`.
+    life: u32,
+    owns: bool,
+    read_max: usize,
+    write_size: usize,
+    closed: Cell<bool>,
+    /// `fork::generation()` while somebody reads or writes: in a child nobody does.
+    reader: Cell<Option<u64>>,
+    writer: Cell<Option<u64>>,
+    /// Whoever has made himself `reader`, and `writer`, is alone with these.
+    input: UnsafeCell<Buffer>,
+    output: UnsafeCell<Buffer>,
+}
+
+crate::hub_object!(Stream, Kind::Stream);
+
+/// Holds a direction of a stream while a call uses it.
+struct Turn<'a>(&'a Cell<Option<u64>>);
+
+impl<'a> Turn<'a> {
+    fn take(of: &'a Cell<Option<u64>>) -> Result<Turn<'a>> {
+        let now = fork::generation();
+        if of.get() == Some(now) {
+            return Err(Error::BUSY);
+        }
+        of.set(Some(now));
+        Ok(Turn(of))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.set(None);
+    }
+}
+
+/// Finds `what` in `bytes` from `from` on.
+fn find(bytes: &[u8], from: usize, what: &[u8]) -> Option<usize> {
+    let part = bytes.get(from..)?;
+    // SAFETY: both slices' own bytes.
+    let at = unsafe { libc::memmem(part.as_ptr().cast(), part.len(), what.as_ptr().cast(), what.len()) };
+    (!at.is_null()).then(|| at as usize - bytes.as_ptr() as usize)
+}
+
+impl Stream {
+    /// 0 for the usual sizes. EBADF, ENOMEM.
+    pub fn create(hub: &Hub, fd: RawFd, owns: bool, read_max: usize, write_size: usize) -> Result<i64> {
+        sys::is_nonblocking(fd)?;
+        let or = |size, usual| if size == 0 { usual } else { size };
+        insert(
+            hub,
+            Stream {
+                fd,
+                life: hub.poller().life(fd),
+                owns,
+                read_max: or(read_max, READ_MAX),
+                write_size: or(write_size, WRITE_SIZE),
+                closed: Cell::new(false),
+                reader: Cell::new(None),
+                writer: Cell::new(None),
+                input: UnsafeCell::default(),
+                output: UnsafeCell::default(),
+            },
+        )
+    }
+
+    fn closed(&self, hub: &Hub) {
+        let is_open = self.check(hub).is_ok();
+        self.closed.set(true);
+        if self.owns && is_open {
+            let _ = rw::close(self.fd);
+        } else if is_open {
+            let used = |turn: &Cell<Option<u64>>, direction| if turn.get().is_some() { direction } else { 0 };
+            hub.poller().end_waits(self.fd, used(&self.reader, READ) | used(&self.writer, WRITE));
+        }
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    /// EBADF when its handle or its descriptor has been closed.
+    #[inline]
+    fn check(&self, hub: &Hub) -> Result<()> {
+        let is_open = !self.closed.get() && hub.poller().life(self.fd) == self.life;
+        if is_open { Ok(()) } else { Err(Error::BADF) }
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    fn input(&self) -> &mut Buffer {
+        // SAFETY: one thread; the callers have the turn, or do not suspend, and hold no
+        // other reference to it.
+        unsafe { &mut *self.input.get() }
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    fn output(&self) -> &mut Buffer {
+        // SAFETY: as above.
+        unsafe { &mut *self.output.get() }
+    }
+
+    fn begin_read(&self, hub: &Hub, deadline: Deadline) -> Result<Turn<'_>> {
+        if !deadline.is_now() {
+            hub.check()?;
+        }
+        self.check(hub)?;
+        let turn = Turn::take(&self.reader)?;
+        self.input().settle();
+        Ok(turn)
+    }
+
+    /// Reads what is there to the input, up to `most` bytes; 0 at the end.
+    fn more(&self, hub: &Hub, most: usize, deadline: Deadline) -> Result<usize> {
+        let most = most.min(SCRATCH);
+        hub.until_done(self.fd, READ, deadline, |known| {
+            self.check(hub)?;
+            self.try_more(hub, most, known, deadline)
+        })
+    }
+
+    fn try_more(&self, hub: &Hub, most: usize, known: Known, deadline: Deadline) -> Result<usize> {
+        if self.input().len() > 0 {
+            self.input().reserve(most)?;
+        }
+        // A file's read may suspend: others must not find our scratch taken for long.
+        let mut scratch = SPARE.take();
+        if scratch.capacity() < SCRATCH {
+            scratch.try_reserve_exact(SCRATCH).map_err(|_| Error::NOMEM)?;
+        }
+        // SAFETY: it has room for so much, and is this call's alone.
+        let read = unsafe { rw::try_read(hub, self.fd, scratch.as_mut_ptr(), most, known, deadline) };
+        if let Ok(n) = read {
+            // SAFETY: so many have just been written.
+            unsafe { scratch.set_len(n) };
+            self.take_in(&mut scratch);
+        }
+        scratch.clear();
+        SPARE.set(scratch);
+        read
+    }
+
+    /// Appends what was read. Where there is no memory for a copy the scratch itself is kept.
+    fn take_in(&self, scratch: &mut Vec<u8>) {
+        let input = self.input();
+        if input.len() == 0 {
+            *input = Buffer::default();
+            if scratch.len() > SCRATCH / 4 || input.reserve(scratch.len()).is_err() {
+                return std::mem::swap(&mut input.bytes, scratch);
+            }
+        }
+        input.bytes.extend_from_slice(scratch);
+    }
+
+    /// Has at least `n` bytes in the input, unless the end comes first; how many there are.
+    pub fn fill(&self, hub: &Hub, n: usize, deadline: Deadline) -> Result<usize> {
+        if n > self.read_max {
+            return Err(Error::INVAL);
+        }
+        let this = keep(self);
+        let _turn = this.begin_read(hub, deadline)?;
+        this.fill_to(hub, n, deadline)
+    }
+
+    fn fill_to(&self, hub: &Hub, n: usize, deadline: Deadline) -> Result<usize> {
+        while self.input().len() < n {
+            let room = self.read_max.max(n) - self.input().len();
+            if self.more(hub, room, deadline)? == 0 {
+                break;
+            }
+        }
+        Ok(self.input().len())
+    }
+
+    /// What is in the input now.
+    pub fn peek(&self, hub: &Hub) -> Result<&[u8]> {
+        self.check(hub)?;
+        Ok(self.input().get())
+    }
+
+    /// Drops `n` bytes of the input. EINVAL when there are not so many.
+    pub fn skip(&self, hub: &Hub, n: usize) -> Result<()> {
+        let _turn = self.begin_read(hub, Deadline::NOW)?;
+        if n > self.input().len() {
+            return Err(Error::INVAL);
+        }
+        self.input().drop_front(n);
+        Ok(())
+    }
+
+    /// Copies from the input; how much there was.
+    ///
+    /// # Safety
+    /// `at` points to `len` bytes that are this call's alone.
+    unsafe fn copy_out(&self, at: *mut u8, len: usize) -> usize {
+        let n = self.input().len().min(len);
+        // SAFETY: so many are there, and by contract there is room.
+        unsafe { std::ptr::copy_nonoverlapping(self.input().get().as_ptr(), at, n) };
+        self.input().drop_front(n);
+        n
+    }
+
+    /// Reads what is there, at least a byte; 0 at the end.
+    ///
+    /// # Safety
+    /// `at` points to `len` bytes that are this call's alone until it returns.
+    pub unsafe fn read(&self, hub: &Hub, at: *mut u8, len: usize, deadline: Deadline) -> Result<usize> {
+        let this = keep(self);
+        let _turn = this.begin_read(hub, deadline)?;
+        // SAFETY: by contract.
+        unsafe { this.read_some(hub, at, len, deadline) }
+    }
+
+    unsafe fn read_some(&self, hub: &Hub, at: *mut u8, len: usize, deadline: Deadline) -> Result<usize> {
+        if len == 0 {
+            return Ok(0);
+        }
+        if self.input().len() == 0 {
+            if len >= LARGE {
+                return hub.until_done(self.fd, READ, deadline, |known| {
+                    self.check(hub)?;
+                    // SAFETY: by contract.
+                    unsafe { rw::try_read(hub, self.fd, at, len, known, deadline) }
+                });
+            }
+            self.more(hub, self.read_max, deadline)?;
+        }
+        // SAFETY: by contract.
+        Ok(unsafe { self.copy_out(at, len) })
+    }
+
+    /// Reads `len` bytes; how many it has read, and why no more: EPIPE at the end.
+    ///
+    /// # Safety
+    /// As for `read`.
+    pub unsafe fn read_exact(&self, hub: &Hub, at: *mut u8, len: usize, deadline: Deadline) -> (usize, Result<()>) {
+        let this = keep(self);
+        let _turn = match this.begin_read(hub, deadline) {
+            Ok(turn) => turn,
+            Err(e) => return (0, Err(e)),
+        };
+        let mut done = 0;
+        while done < len {
+            // SAFETY: by contract; no more than `len` are read.
+            match unsafe { this.read_some(hub, at.add(done), len - done, deadline) } {
+                Ok(0) => return (done, Err(Error::PIPE)),
+                Ok(n) => done += n,
+                Err(e) => return (done, Err(e)),
+            }
+        }
+        (done, Ok(()))
+    }
+
+    /// What stands before `delimiter`, which is dropped. `None` at the end, when nothing is
+    /// left; EPIPE when it comes before the delimiter; EMSGSIZE when more than `max` bytes
+    /// do. The slice is good until the next call that reads.
+    pub fn until(&self, hub: &Hub, delimiter: &[u8], max: usize, deadline: Deadline) -> Result<Option<&[u8]>> {
+        let this = keep(self);
+        let _turn = this.begin_read(hub, deadline)?;
+        match this.find(hub, delimiter, max, deadline)? {
+            Some(len) => Ok(Some(self.lend(len, len + delimiter.len()))),
+            None if this.input().len() == 0 => Ok(None),
+            None => Err(Error::PIPE),
+        }
+    }
+
+    /// A line without its end, which is "\n" or "\r\n", and with a NUL behind it; `None` at
+    /// the end. The last one may have no end. EMSGSIZE when it is longer than `max`.
+    pub fn line(&self, hub: &Hub, max: usize, deadline: Deadline) -> Result<Option<&[u8]>> {
+        let this = keep(self);
+        let _turn = this.begin_read(hub, deadline)?;
+        let found = this.find(hub, b"\n", max.saturating_add(1), deadline)?;
+        let whole = found.unwrap_or(this.input().len());
+        if found.is_none() {
+            if whole == 0 {
+                return Ok(None);
+            }
+            // It ends without one, so here is no byte that the NUL could replace.
+            this.input().reserve(1)?;
+        }
+        let has_return = found.is_some() && this.input().get()[..whole].ends_with(b"\r");
+        let len = whole - usize::from(has_return);
+        if len > max {
+            return Err(Error::MSGSIZE);
+        }
+        if found.is_none() {
+            this.input().bytes.push(0);
+        }
+        let input = this.input();
+        let end = input.from + len;
+        input.bytes[end] = 0;
+        Ok(Some(self.lend(len, whole + 1)))
+    }
+
+    /// Hands out the first `len` bytes of the input; `taken` go with the next call.
+    fn lend(&self, len: usize, taken: usize) -> &[u8] {
+        let input = self.input();
+        let from = input.from;
+        input.lent = taken;
+        &input.bytes[from..from + len]
+    }
+
+    /// Reads until `what` is in the input, which then begins with so many bytes before it;
+    /// `None` at the end. EMSGSIZE.
+    fn find(&self, hub: &Hub, what: &[u8], max: usize, deadline: Deadline) -> Result<Option<usize>> {
+        if what.is_empty() {
+            return Err(Error::INVAL);
+        }
+        let mut looked = 0;
+        loop {
+            let bytes = self.input().get();
+            if let Some(at) = find(bytes, looked, what) {
+                return if at > max { Err(Error::MSGSIZE) } else { Ok(Some(at)) };
+            }
+            looked = bytes.len().saturating_sub(what.len() - 1);
+            if looked > max {
+                return Err(Error::MSGSIZE);
+            }
+            // A byte more than can be good, so that too much is noticed.
+            let room = self.read_max.max(max.saturating_add(what.len())) - bytes.len();
+            if self.more(hub, room.max(1), deadline)? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    // ---- writing -----------------------------------------------------------------------
+
+    fn begin_write(&self, hub: &Hub, deadline: Deadline) -> Result<Turn<'_>> {
+        if !deadline.is_now() {
+            hub.check()?;
+        }
+        self.check(hub)?;
+        Turn::take(&self.writer)
+    }
+
+    /// How many bytes have not been flushed.
+    pub fn unsent(&self) -> usize {
+        self.output().len()
+    }
+
+    /// Writes some of the output and of `data` behind it; how much of `data`.
+    fn put_out(&self, hub: &Hub, data: &[u8], deadline: Deadline) -> Result<usize> {
+        let kept = self.output().len();
+        let n = hub.until_done(self.fd, WRITE, deadline, |known| {
+            self.check(hub)?;
+            let one = |bytes: &[u8]| iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            let both = [one(self.output().get()), one(data)];
+            match kept {
+                0 => rw::try_writev(hub, self.fd, &both[1..], known, deadline),
+                _ => rw::try_writev(hub, self.fd, &both, known, deadline),
+            }
+        })?;
+        if kept > 0 {
+            self.output().drop_front(n.min(kept));
+        }
+        Ok(n.saturating_sub(kept))
+    }
+
+    /// Takes `data` over: into the buffer if it has room, else what was there before and as
+    /// much of `data` as is needed is written. How much was taken, and why no more.
+    pub fn write(&self, hub: &Hub, data: &[u8], deadline: Deadline) -> (usize, Result<()>) {
+        let this = keep(self);
+        let _turn = match this.begin_write(hub, deadline) {
+            Ok(turn) => turn,
+            Err(e) => return (0, Err(e)),
+        };
+        let mut done = 0;
+        while this.output().len() + data.len() - done > this.write_size {
+            match this.put_out(hub, &data[done..], deadline) {
+                Ok(n) => done += n,
+                Err(e) => return (done, Err(e)),
+            }
+            if done == data.len() {
+                return (done, Ok(()));
+            }
+        }
+        let rest = &data[done..];
+        match this.output().reserve(rest.len()) {
+            Ok(()) => {
+                this.output().bytes.extend_from_slice(rest);
+                (data.len(), Ok(()))
+            }
+            Err(e) => (done, Err(e)),
+        }
+    }
+
+    /// Writes all of the output.
+    pub fn flush(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
+        let this = keep(self);
+        let _turn = this.begin_write(hub, deadline)?;
+        while this.output().len() > 0 {
+            this.put_out(hub, &[], deadline)?;
+        }
+        Ok(())
+    }
+}

@@ -34,8 +34,11 @@ use weald::ffi::io::*;
 use weald::ffi::process::*;
 use weald::ffi::queue::*;
 use weald::ffi::result::*;
+use weald::ffi::rw::*;
 use weald::ffi::server::*;
 use weald::ffi::signal::*;
+use weald::ffi::socket::*;
+use weald::ffi::stream::*;
 use weald::ffi::threadpool::*;
 use weald::ffi::timeout::*;
 use weald::ffi::wait::*;
@@ -1326,4 +1329,126 @@ fn a_server_survives_every_fault() {
         .join()
         .unwrap();
     }
+}
+
+// ---- reading and writing ------------------------------------------------------------
+
+fn close_made(_: &World, fd: i64) {
+    assert_eq!(weald_close_fd(fd as c_int), 0);
+}
+
+fn pair_of(make: fn(*mut c_int) -> c_int) -> i64 {
+    let mut ends: [c_int; 2] = [0; 2];
+    match make(ends.as_mut_ptr()) {
+        0 => {
+            assert_eq!(weald_close_fd(ends[1]), 0);
+            i64::from(ends[0])
+        }
+        code => i64::from(code),
+    }
+}
+
+#[test]
+fn descriptors_are_made_whole_or_not_at_all() {
+    let makers: [fn(&World) -> i64; 3] = [
+        |_| weald_socket(libc::AF_INET, libc::SOCK_STREAM, 0).into(),
+        |_| pair_of(|ends| weald_socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends)),
+        |_| pair_of(|ends| weald_pipe(ends)),
+    ];
+    for act in makers {
+        torture(Operation { undo: close_made, ..making(act, 1) });
+    }
+}
+
+#[test]
+fn a_stream_that_can_not_be_made_leaves_its_descriptor() {
+    fn state(world: &World) -> World {
+        // SAFETY: F_GETFD takes no pointer.
+        world.iter().map(|&fd| i64::from(unsafe { libc::fcntl(fd as c_int, libc::F_GETFD) })).collect()
+    }
+    fn undo(world: &World, stream: i64) {
+        assert_eq!(weald_close(stream), 0); // and the first end
+        close_fds(&world[1..]);
+    }
+    let act = |world: &World| weald_stream_new(world[0] as c_int, null());
+    torture(Operation { prepare: Some(socket_pair), state, undo, ..making(act, 0) });
+}
+
+/// A read or write that fails has moved nothing, and the next one goes on where it was.
+#[test]
+fn bytes_are_moved_or_not() {
+    fn act(world: &World) -> i64 {
+        let (mut got, mut done) = ([0u8; 5], 0usize);
+        let written = weald_write_all(world[1] as c_int, b"hello".as_ptr().cast(), 5, &mut done, WEALD_FOREVER);
+        if written < 0 {
+            assert_eq!(done, 0);
+            return i64::from(written);
+        }
+        let mut code = -1;
+        while code < 0 {
+            code = weald_read_exact(world[0] as c_int, got.as_mut_ptr().cast(), 5, &mut done, WEALD_FOREVER);
+            assert!(code == 0 || done == 0);
+        }
+        assert_eq!(&got, b"hello");
+        0
+    }
+    torture(Operation { prepare: Some(hub_and_pair), undo: |world, _| close_fds(world), ..making(act, 2) });
+}
+
+fn hub_and_pair() -> World {
+    a_hub();
+    socket_pair()
+}
+
+extern "C-unwind" fn dribble(fd: *mut c_void) -> *mut c_void {
+    let text = b"a line\r\nand one more\nsixteen bytes...";
+    assert_eq!(weald_write_all(fd as usize as c_int, text.as_ptr().cast(), text.len(), null_mut(), WEALD_FOREVER), 0);
+    null_mut()
+}
+
+/// Every read and write moves a byte at a time, and every third is interrupted first.
+#[test]
+fn short_and_interrupted_transfers_lose_nothing() {
+    let _turn = my_turn();
+    thread::spawn(|| {
+        fault::disturb(1, 3);
+        let ends = socket_pair();
+        let g = weald_spawn(Some(dribble), ends[1] as usize as *mut c_void);
+        let s = weald_stream_new(ends[0] as c_int, null());
+        let (mut line, mut len, mut rest, mut done) = (null(), 0, [0u8; 16], 0);
+        for wanted in [&b"a line"[..], b"and one more"] {
+            assert_eq!(weald_stream_line(s, &mut line, &mut len, 100, WEALD_FOREVER), 1);
+            // SAFETY: so many bytes are there until the next call that reads.
+            assert_eq!(unsafe { std::slice::from_raw_parts(line.cast::<u8>(), len) }, wanted);
+        }
+        assert_eq!(weald_stream_read_exact(s, rest.as_mut_ptr().cast(), 16, &mut done, WEALD_FOREVER), 0);
+        assert_eq!(&rest, b"sixteen bytes...");
+        joined(g);
+
+        // And back, gathered.
+        let (long, mut got) = ([7u8; 200], [0u8; 200]);
+        for part in long.chunks(70) {
+            assert_eq!(weald_stream_write(s, part.as_ptr().cast(), part.len(), null_mut(), WEALD_FOREVER), 0);
+        }
+        assert_eq!(weald_stream_flush(s, WEALD_FOREVER), 0);
+        let fd = ends[1] as c_int;
+        assert_eq!(weald_read_exact(fd, got.as_mut_ptr().cast(), got.len(), null_mut(), WEALD_FOREVER), 0);
+        assert_eq!(got, long);
+
+        // Pipes and files, which are read and written by other calls; vectors.
+        let mut pipe: [c_int; 2] = [0; 2];
+        assert_eq!(weald_pipe(pipe.as_mut_ptr()), 0);
+        assert_eq!(weald_write_all(pipe[1], b"piped".as_ptr().cast(), 5, null_mut(), WEALD_FOREVER), 0);
+        assert_eq!(weald_read_exact(pipe[0], got.as_mut_ptr().cast(), 5, null_mut(), WEALD_FOREVER), 0);
+        assert_eq!(&got[..5], b"piped");
+        let iov = [libc::iovec { iov_base: got.as_mut_ptr().cast(), iov_len: 5 }; 2];
+        assert_eq!(weald_writev(pipe[1], iov.as_ptr(), 2, WEALD_FOREVER), 1);
+        assert_eq!(weald_readv(pipe[0], iov.as_ptr(), 2, WEALD_FOREVER), 1);
+        fault::disturb(usize::MAX, 0);
+        assert_eq!(weald_close(s), 0);
+        close_fds(&ends[1..]);
+        close_fds(&pipe.map(i64::from));
+    })
+    .join()
+    .unwrap();
 }

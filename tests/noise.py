@@ -49,6 +49,7 @@ KINDS = {
     "channel": "noise_channel()",
     "folder": 'weald_folder_read("/", WEALD_FOREVER)',
     "server": 'weald_server_new("127.0.0.1:0", noise_stub_weald_stream_handler_fn, NULL, NULL)',
+    "stream": "weald_stream_new(dup(noise_pipe[0]), NULL)",
 }
 
 WATCHERS = [kind for kind in KINDS if kind.endswith("_watcher")]
@@ -81,6 +82,7 @@ TAKES = [
     (r"weald_channel_", ["channel"]),
     (r"weald_folder_", ["folder"]),
     (r"weald_server_", ["server"]),
+    (r"weald_stream_", ["stream"]),
 ]
 
 # Parameters that are something else than their function's first one.

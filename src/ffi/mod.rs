@@ -28,6 +28,7 @@ pub mod threadpool;
 pub mod signal;
 pub mod rw;
 pub mod socket;
+pub mod stream;
 pub mod dns;
 pub mod endpoint;
 pub mod server;

@@ -93,9 +93,10 @@ pub extern "C" fn weald_bind(fd: c_int, address: *const sockaddr, len: socklen_t
     fence_any(|| socket::bind(fd, &given(address, len)?)) as c_int
 }
 
-/// Makes the socket one that accepts connections; `backlog` of them wait at most. From any thread; does not switch.
-/// Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EOPNOTSUPP (datagrams), WEALD_EADDRINUSE
-/// (without an address), or another of listen(2).
+/// Makes the socket one that accepts connections; `backlog` of them wait at most. From any thread;
+/// does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EOPNOTSUPP (datagrams),
+/// WEALD_EINVAL (connected; a Unix socket without an address), WEALD_EADDRINUSE, or another of
+/// listen(2).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_listen(fd: c_int, backlog: c_int) -> c_int {
     fence_any(|| socket::listen(fd, backlog)) as c_int
@@ -106,7 +107,8 @@ pub extern "C" fn weald_listen(fd: c_int, backlog: c_int) -> c_int {
 /// (WEALD_EINPROGRESS), and weald_wait_write and WEALD_OPTION_ERROR tell what came of it. May
 /// switch. Returns 0. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
 /// WEALD_ENOTSOCK, WEALD_EINVAL (`address` NULL, too short or too long), WEALD_EAFNOSUPPORT,
-/// WEALD_ECONNREFUSED, WEALD_EISCONN, WEALD_EINPROGRESS, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN
+/// WEALD_ECONNREFUSED, WEALD_EISCONN, WEALD_EINPROGRESS, WEALD_EALREADY (somebody else
+/// connects it), WEALD_EPERM, WEALD_EAGAIN
 /// (WEALD_NOW, and a Unix listener without room), WEALD_ETIMEDOUT, WEALD_ECANCELED,
 /// WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile),
 /// WEALD_ENOMEM, or another of connect(2).
@@ -288,8 +290,8 @@ pub extern "C" fn weald_set_option(fd: c_int, option: c_int, value: c_int) -> c_
 }
 
 /// Gets an option, one of WEALD_OPTION_, of a socket. From any thread; does not switch. Returns 0. Fails with
-/// WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EINVAL (no such `option`; `value` NULL), WEALD_EOPNOTSUPP or
-/// WEALD_ENOPROTOOPT (not for this kind of socket).
+/// WEALD_EBADF, WEALD_ENOTSOCK, WEALD_EINVAL (no such `option`; `value` NULL), WEALD_EOPNOTSUPP
+/// (not for this kind of socket), or another of getsockopt(2).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_get_option(fd: c_int, option: c_int, value: *mut c_int) -> c_int {
     fence_any(|| {

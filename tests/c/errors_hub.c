@@ -62,12 +62,13 @@ static void call_all(void)
     struct iovec iov = {bytes, 1};
     struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
     struct sockaddr address = {.sa_family = AF_UNIX};
-    const char *argv[] = {"true", NULL}, *name;
+    const char *argv[] = {"true", NULL}, *name, *line;
     weald_process_io io = {.size = sizeof io};
     weald_channel ends[2];
     weald_handle handle;
     struct stat status;
     size_t size = 0;
+    const void *data;
 
 #define IS(call) CHECK_EQ(call, expected)
     IS(weald_close(0));
@@ -157,6 +158,19 @@ static void call_all(void)
     IS(weald_sendto(0, bytes, 1, 0, NULL, 0, WEALD_FOREVER));
     IS(weald_recvmsg(0, &message, 0, WEALD_FOREVER));
     IS(weald_sendmsg(0, &message, 0, WEALD_FOREVER));
+
+    IS(weald_stream_new(0, NULL));
+    IS(weald_stream_read(0, bytes, 1, WEALD_FOREVER));
+    IS(weald_stream_read_exact(0, bytes, 1, NULL, WEALD_FOREVER));
+    IS(weald_stream_line(0, &line, NULL, 1, WEALD_FOREVER));
+    IS(weald_stream_read_until(0, bytes, 1, &data, &size, 1, WEALD_FOREVER));
+    IS(weald_stream_fill(0, 1, WEALD_FOREVER));
+    IS(weald_stream_peek(0, &data));
+    IS(weald_stream_skip(0, 1));
+    IS(weald_stream_write(0, bytes, 1, NULL, WEALD_FOREVER));
+    IS(weald_stream_flush(0, WEALD_FOREVER));
+    IS(weald_stream_unsent(0));
+    IS(weald_stream_fd(0));
 
     IS(weald_io_watcher(0, WEALD_READ, watch, NULL));
     IS(weald_timer_watcher(1, 0, watch, NULL));

@@ -289,7 +289,7 @@ TEST(sockets_of_the_wrong_kind_are_told)
     CHECK_EQ(weald_set_option(ends[0], WEALD_OPTION_NODELAY, 1), WEALD_EOPNOTSUPP);
     CHECK_EQ(weald_get_option(ends[0], WEALD_OPTION_NODELAY, &value), WEALD_EOPNOTSUPP);
     CHECK_EQ(weald_set_option(tcp, WEALD_OPTION_V6ONLY, 1), WEALD_ENOPROTOOPT);
-    CHECK_EQ(weald_get_option(udp, WEALD_OPTION_CORK, &value) < 0, 1);
+    CHECK_EQ(weald_get_option(ends[0], WEALD_OPTION_V6ONLY, &value), WEALD_EOPNOTSUPP);
 }
 
 TEST(addresses_that_can_not_be_had_are_told)
@@ -319,7 +319,7 @@ TEST(a_listener_without_room_makes_a_call_that_may_not_wait_try_again)
     while (code == 0)
         code = weald_connect(weald_socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&at, (socklen_t)len, WEALD_NOW);
     CHECK_EQ(code, WEALD_EAGAIN);
-    CHECK_EQ(weald_listen(weald_socket(AF_UNIX, SOCK_STREAM, 0), 1), WEALD_EINVAL);
+    CHECK_EQ(weald_listen(weald_socket(AF_UNIX, SOCK_STREAM, 0), 1), WEALD_EINVAL); /* it has no address */
 }
 
 TEST(two_can_not_listen_at_one_address)
@@ -470,4 +470,53 @@ TEST(a_refused_datagram_is_told_by_the_next_call)
     CHECK_EQ(weald_send(udp, "x", 1, 0, WEALD_FOREVER), 1);
     CHECK_EQ(weald_wait_read(udp, WEALD_FOREVER), 0);
     CHECK_EQ(weald_sendto(udp, "x", 1, 0, NULL, 0, WEALD_FOREVER), WEALD_ECONNREFUSED);
+}
+
+/* ---- calls with a place in a file, which wait for a thread ---- */
+
+static int only_by_thread; /* nothing of it is ever in memory, for the kernel to give at once */
+static int64_t p_read(void) { return weald_pread(only_by_thread, BYTES, 0, WEALD_FOREVER); }
+static int64_t p_write(void) { return weald_pwrite(only_by_thread, "0", 1, 0, WEALD_FOREVER); }
+
+TEST(calls_with_a_place_tell_why_they_did_not_wait_for_a_thread)
+{
+    only_by_thread = open("/proc/self/oom_score_adj", O_RDWR);
+    if (only_by_thread < 0)
+        SKIP("no such file here");
+    if (weald_pwrite(only_by_thread, "0", 1, 0, WEALD_FOREVER) < 0)
+        SKIP("it can not be written here");
+    CHECK_EQ(in_a_callback(p_read), WEALD_EWOULDBLOCK);
+    CHECK_EQ(in_a_callback(p_write), WEALD_EWOULDBLOCK);
+    CHECK_EQ(when_forbidden(p_read), WEALD_EPERM);
+    CHECK_EQ(when_forbidden(p_write), WEALD_EPERM);
+    CHECK_EQ(weald_pread(only_by_thread, BYTES, 0, -2), WEALD_ETIMEDOUT);
+    CHECK_EQ(weald_pwrite(only_by_thread, "0", 1, 0, -2), WEALD_ETIMEDOUT);
+    CHECK_EQ(when_killed(p_read), WEALD_ECANCELED);
+    CHECK_EQ(when_killed(p_write), WEALD_ECANCELED);
+}
+
+static void *wait_to_dial(void *unused)
+{
+    CHECK_EQ(weald_sleep(WEALD_MS(2)), 0); /* the connection is in the making */
+    CHECK_EQ(weald_wait_fd(dialling, WEALD_WRITE, weald_after(WEALD_MS(50))), WEALD_EBUSY);
+    return unused;
+}
+
+static void *dial(void *unused)
+{
+    CHECK_EQ(t_connect(weald_after(WEALD_MS(20))), WEALD_ETIMEDOUT);
+    return unused;
+}
+
+TEST(who_connects_is_alone_with_the_socket)
+{
+    weald_greenlet one, two;
+
+    transfers_prepare();
+    CHECK_GT(one = weald_spawn(dial, NULL), 0);
+    CHECK_GT(two = weald_spawn(wait_to_dial, NULL), 0);
+    CHECK_EQ(weald_join(one, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_join(two, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_close(one), 0);
+    CHECK_EQ(weald_close(two), 0);
 }

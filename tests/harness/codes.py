@@ -24,6 +24,8 @@ EXCUSED = {
     ("weald_dup", "WEALD_EOVERFLOW"): "it takes four thousand million references",
     ("weald_offload", "WEALD_EPANIC"): "it takes a job written in Rust; see src/threadpool.rs",
     ("weald_workers_start", "WEALD_ENOMEM"): "it takes a thousand threads",
+    ("weald_pread", "WEALD_ENOMEM"): "it takes a thread that has memory while its hub has none",
+    ("weald_pwrite", "WEALD_ENOMEM"): "as for weald_pread",
     ("weald_switch", "WEALD_ENOMEM"): "it takes a kernel in which guards are made late, 6.13 or newer",
     ("weald_wake", "WEALD_ENOMEM"): "as for weald_switch",
 }
