@@ -19,11 +19,13 @@
 //! Both raise their own flag before they look at the other's. The threads' flags are
 //! counters on cache lines of their own, so that sections cost no traffic between cores.
 
+use crate::once::Deed;
 use crate::registry;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
+};
 
 /// What only the hub knows, in a child.
 pub struct Heir {
@@ -33,7 +35,7 @@ pub struct Heir {
     pub go_on: fn(),
 }
 
-static HEIR: OnceLock<Heir> = OnceLock::new();
+static HEIR: AtomicPtr<Heir> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Grows in every forked child. What belongs to threads remembers it, and knows by
 /// it that those threads are the parent's.
@@ -167,29 +169,42 @@ thread_local! {
     static GUARD: RefCell<Option<registry::ForkGuard>> = const { RefCell::new(None) };
 }
 
-pub fn install(heir: Heir) {
-    HEIR.get_or_init(|| {
+pub fn install(heir: &'static Heir) {
+    static DONE: Deed = Deed::new();
+    DONE.once(|| {
+        HEIR.store(std::ptr::from_ref(heir).cast_mut(), SeqCst);
         // SAFETY: three functions that stay for the life of the process.
         unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
-        heir
     });
 }
 
 extern "C" fn prepare() {
+    if GUARD.try_with(|g| g.borrow().is_some()).unwrap_or(false) {
+        return; // installed twice, see `Deed`: the first call has done it all
+    }
     close_sections();
     let guard = registry::lock_for_fork();
     let _ = GUARD.try_with(|g| *g.borrow_mut() = Some(guard));
 }
 
+/// Lets go what `prepare` holds; false when that has been done.
+fn is_first() -> bool {
+    GUARD.try_with(|g| g.borrow_mut().take().is_some()).unwrap_or(true)
+}
+
 extern "C" fn parent() {
-    let _ = GUARD.try_with(|g| g.borrow_mut().take());
-    open_sections();
+    if is_first() {
+        open_sections();
+    }
 }
 
 extern "C" fn child() {
+    if !is_first() {
+        return;
+    }
     GENERATION.fetch_add(1, SeqCst);
-    let _ = GUARD.try_with(|g| g.borrow_mut().take());
-    let Some(heir) = HEIR.get() else { return };
+    // SAFETY: NULL or a static, see `install`.
+    let Some(heir) = (unsafe { HEIR.load(SeqCst).as_ref() }) else { return };
     let (number, kept) = (heir.who)();
     KEPT.store(kept, SeqCst);
     registry::forget_others((number > 0).then_some(number));

@@ -25,6 +25,7 @@ pub mod local;
 pub mod map;
 pub mod net;
 pub mod object;
+pub mod once;
 pub mod overflow;
 pub mod poller;
 pub mod process;

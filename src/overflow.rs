@@ -3,10 +3,11 @@
 //!
 //! The handler runs on an alternate signal stack and uses nothing but write(2).
 
+use crate::once::Deed;
 use crate::sys;
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
 
 const SIGNAL_STACK: usize = 64 * 1024;
 const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
@@ -16,7 +17,7 @@ static mut PREVIOUS: [std::mem::MaybeUninit<libc::sigaction>; 2] = [std::mem::Ma
 /// Says whose stack it was, if the address is in its guard page; runs in the handler.
 pub type ExplainFn = fn(usize);
 
-static EXPLAIN: OnceLock<ExplainFn> = OnceLock::new();
+static EXPLAIN: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
 struct SignalStack(Cell<*mut u8>);
 
@@ -55,24 +56,35 @@ pub fn install(explain: ExplainFn) {
         unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) };
         own.0.set(at);
     });
-    EXPLAIN.get_or_init(|| {
+    static DONE: Deed = Deed::new();
+    DONE.once(|| {
+        EXPLAIN.store(explain as *mut (), SeqCst);
         for (i, signo) in SIGNALS.into_iter().enumerate() {
             // SAFETY: zero is a valid sigaction.
             let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
             action.sa_sigaction = handler as *const () as usize;
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
-            // SAFETY: inside `call_once`; a handler could only run after this.
-            unsafe { libc::sigaction(signo, &action, (&raw mut PREVIOUS[i]).cast()) };
+            // SAFETY: zero is a valid sigaction, and `before` is writable.
+            let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
+            // SAFETY: as above.
+            unsafe { libc::sigaction(signo, std::ptr::null(), &mut before) };
+            if before.sa_sigaction != action.sa_sigaction {
+                // SAFETY: one thread of this process at a time; the handler reads it later.
+                unsafe { (&raw mut PREVIOUS[i]).cast::<libc::sigaction>().write(before) };
+                // SAFETY: a valid action.
+                unsafe { libc::sigaction(signo, &action, std::ptr::null_mut()) };
+            }
         }
-        explain
     });
 }
 
 extern "C" fn handler(signo: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
     // SAFETY: the kernel passes a valid siginfo.
     let address = unsafe { (*info).si_addr() } as usize;
-    if let Some(explain) = EXPLAIN.get() {
-        explain(address);
+    let explain = EXPLAIN.load(SeqCst);
+    if !explain.is_null() {
+        // SAFETY: a function of this type, see `install`.
+        unsafe { std::mem::transmute::<*mut (), ExplainFn>(explain)(address) };
     }
     // Back to what was there before; returning runs the faulting instruction again,
     // so a debugger, a core dump or another handler sees the original fault.

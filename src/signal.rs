@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::greenlet::Waiting;
 use crate::handle::MAX_HUBS;
 use crate::hub::{Callback, Hub};
+use crate::once::Deed;
 use crate::poller::{FdNode, READ};
 use crate::registry::PostFn;
 use crate::sys;
@@ -30,7 +31,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, Once};
+use std::sync::{Mutex, MutexGuard};
 
 const SIGNALS: usize = 64;
 const _: () = assert!(size_of::<usize>() == 8, "a set of signals travels in a wait node's pointer");
@@ -543,14 +544,15 @@ thread_local! {
 /// a thread without a hub may fork as well. Installed later than that one, so it runs
 /// after it in the child, when the new poller is there.
 fn install_at_fork() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: three functions that stay for the life of the process.
-        unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
-    });
+    static DONE: Deed = Deed::new();
+    // SAFETY: three functions that stay for the life of the process.
+    DONE.once(|| _ = unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) });
 }
 
 extern "C" fn before_fork() {
+    if GUARD.try_with(|g| g.borrow().is_some()).unwrap_or(false) {
+        return; // installed twice, see `Deed`
+    }
     let guard = installed();
     let _ = GUARD.try_with(|g| *g.borrow_mut() = Some(guard));
 }
@@ -563,7 +565,9 @@ extern "C" fn in_parent() {
 /// interest. The eventfds are shared with the parent: a signal that comes before we
 /// have closed our copies wakes it once for nothing.
 extern "C" fn in_child() {
-    let _ = GUARD.try_with(|g| g.borrow_mut().take());
+    if GUARD.try_with(|g| g.borrow_mut().take().is_none()).unwrap_or(false) {
+        return;
+    }
     let mut installed = installed();
     for signo in 1..=SIGNALS {
         installed.hubs[signo] = 0;

@@ -9,8 +9,10 @@ pub mod names;
 pub mod file;
 
 use crate::error::{Error, Result};
+use crate::once::{Answer, Deed};
 use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread::JoinHandle;
 
 /// Which call is about to be made, for fault injection and its reports.
@@ -115,19 +117,23 @@ pub fn monotonic_ns() -> i64 {
 /// Has `f` run at the end of this thread, behind the destructors of its thread-locals. For
 /// one function alone. Where there is no key to be had, nobody is called.
 pub fn at_late_thread_end(f: extern "C" fn()) {
-    static KEY: std::sync::OnceLock<Option<libc::pthread_key_t>> = std::sync::OnceLock::new();
+    static MADE: Deed = Deed::new();
+    /// One more than the key, 0: there is none.
+    static KEY: AtomicU64 = AtomicU64::new(0);
     extern "C" fn call(f: *mut c_void) {
         // SAFETY: what is set below.
         unsafe { std::mem::transmute::<*mut c_void, extern "C" fn()>(f)() }
     }
-    let key = *KEY.get_or_init(|| {
+    MADE.once(|| {
         let mut key = 0;
         // SAFETY: `key` is writable.
-        (unsafe { libc::pthread_key_create(&mut key, Some(call)) } == 0).then_some(key)
+        if unsafe { libc::pthread_key_create(&mut key, Some(call)) } == 0 {
+            KEY.store(u64::from(key) + 1, SeqCst);
+        }
     });
-    if let Some(key) = key {
+    if let Some(key) = KEY.load(SeqCst).checked_sub(1) {
         // SAFETY: a key of ours, which is never deleted.
-        unsafe { libc::pthread_setspecific(key, f as *const c_void) };
+        unsafe { libc::pthread_setspecific(key as libc::pthread_key_t, f as *const c_void) };
     }
 }
 
@@ -235,8 +241,8 @@ pub fn guard(ranges: &[libc::iovec]) -> Result<()> {
 
 /// Whether guard pages cost no mapping of their own here (asked once).
 pub fn has_guard_markers() -> bool {
-    static HAS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *HAS.get_or_init(|| {
+    static HAS: Answer = Answer::new();
+    HAS.get(|| {
         let page = page_size();
         let Ok(at) = map(page) else { return false };
         let range = libc::iovec { iov_base: at.cast(), iov_len: page };

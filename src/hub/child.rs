@@ -4,7 +4,7 @@ use super::Hub;
 use crate::fork::{self, Heir};
 use crate::greenlet::{Greenlet, State};
 
-const HEIR: Heir = Heir {
+static HEIR: Heir = Heir {
     who: || Hub::existing().map_or((0, 0), |hub| (hub.remote.number, hub.kept().handle.get())),
     go_on: || {
         if let Some(hub) = Hub::existing() {
@@ -16,7 +16,7 @@ const HEIR: Heir = Heir {
 impl Hub {
     /// Has every fork from now on leave a child that can go on with its hub.
     pub fn watch_forks() {
-        fork::install(HEIR);
+        fork::install(&HEIR);
     }
 
     /// Who goes on in a child: whose stack this is. Callbacks run on main's, but for those

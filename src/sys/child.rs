@@ -13,9 +13,9 @@
 
 use super::{Call, check, may_fail};
 use crate::error::{Error, Result};
+use crate::once::Answer;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::fd::RawFd;
-use std::sync::OnceLock;
 
 /// In `Launch::fds`: the number is in the child what it is in the parent.
 pub const KEEP: RawFd = -1;
@@ -279,8 +279,8 @@ pub fn available(fd: RawFd) -> Result<usize> {
 /// Whether a child can be waited for and signalled by a descriptor here: Linux 5.4, and no
 /// sandbox that forbids it. Asked until there is an answer: EMFILE, ENOMEM.
 pub fn has_pidfds() -> Result<bool> {
-    static ANSWER: OnceLock<bool> = OnceLock::new();
-    if let Some(&has) = ANSWER.get() {
+    static ANSWER: Answer = Answer::new();
+    if let Some(has) = ANSWER.known() {
         return Ok(has);
     }
     // SAFETY: no arguments.
@@ -293,7 +293,7 @@ pub fn has_pidfds() -> Result<bool> {
         Err(e) if e.is_no_room() => return Err(e),
         Err(_) => false,
     };
-    Ok(*ANSWER.get_or_init(|| has))
+    Ok(ANSWER.is(has))
 }
 
 /// Reaps a child if it has ended: `Some(wait status)`, or `None` while it runs. ECHILD when

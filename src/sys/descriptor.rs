@@ -6,10 +6,10 @@
 
 use super::{Call, check, may_fail};
 use crate::error::{Error, Result};
+use crate::once::Answer;
 use libc::{c_int, c_void, iovec, msghdr, sockaddr, socklen_t};
 use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::sync::OnceLock;
 
 /// Linux 6.18: no SIGPIPE from this write.
 const RWF_NOSIGNAL: c_int = 0x100;
@@ -255,8 +255,8 @@ fn write_quietly(call: impl Fn(c_int) -> isize) -> Result<usize> {
 
 /// Whether the kernel has RWF_NOSIGNAL (asked once).
 fn knows_nosignal() -> bool {
-    static KNOWS: OnceLock<bool> = OnceLock::new();
-    *KNOWS.get_or_init(|| {
+    static KNOWS: Answer = Answer::new();
+    KNOWS.get(|| {
         // SAFETY: a NUL-terminated path.
         let null = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) };
         if null < 0 {

@@ -437,12 +437,15 @@ static void *spawn_and_leave(void *unused)
 TEST(what_a_hub_leaves_behind_is_reaped_when_another_spawns)
 {
     pthread_t thread;
+    siginfo_t info;
 
     CHECK_EQ(pthread_create(&thread, NULL, spawn_and_leave, NULL), 0);
     CHECK_EQ(pthread_join(thread, NULL), 0);
-    usleep(200000);
-    CHECK_EQ(run(ARGV("true"), NULL), 0);
-    none_left();
+    do { /* until they have ended */
+        usleep(10000);
+        CHECK_EQ(run(ARGV("true"), NULL), 0);
+    } while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0);
+    CHECK_EQ(errno, ECHILD);
 }
 
 TEST(somebody_else_may_reap_a_child_and_it_is_told)
