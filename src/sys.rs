@@ -76,7 +76,7 @@ pub mod fault {
 
     pub(super) fn interrupts() -> bool {
         let every = INTERRUPT_EVERY.load(SeqCst);
-        every > 0 && TRANSFERS.fetch_add(1, SeqCst) % every == 0
+        every > 0 && TRANSFERS.fetch_add(1, SeqCst).is_multiple_of(every)
     }
 
     pub(super) fn hit(call: Call) -> bool {
