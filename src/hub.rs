@@ -49,10 +49,11 @@ const SLICES: u32 = 64;
 /// A poll at least every so many resumes while descriptors are waited for: every 64
 /// cost a yield 42 % more, 256 costs 10 %.
 const POLL_EVERY: u32 = 256;
-/// ... and at least so often, once all have had their turn who were ready at the last one:
-/// whoever comes goes on behind them anyway, and those among them who have been told of an
-/// event and have not read yet would be told again.
+/// ... and at least so often,
 const POLL_EVERY_NS: i64 = 1_000_000;
+/// or so often while those who were ready after the last one have not all run: whom a poll
+/// wakes would come behind them anyway, and it reports what it reported before once more.
+const POLL_BEHIND_NS: i64 = 10_000_000;
 /// Records freed before malloc is told to give memory back.
 const MANY_RECORDS: usize = 4096;
 const TRIM_EVERY_NS: i64 = 100_000_000;
@@ -109,7 +110,8 @@ pub struct Hub {
     pub turn: Cell<u32>,
     polled_at: Cell<i64>,
     resumes_since_poll: Cell<u32>,
-    ready_at_poll: Cell<u32>,
+    /// How many were ready after the last poll.
+    ready_at_poll: Cell<usize>,
     trim_at: Cell<i64>,
     /// What keeps the loop running besides timers, descriptors and ready greenlets:
     /// watchers, jobs in threads, waits on shared objects.
@@ -755,16 +757,20 @@ impl Hub {
 
     fn poll_is_due(&self, now: i64) -> bool {
         let around = [Phase::Prepare, Phase::Check].iter().any(|&p| self.phase_counts[p as usize].get() > 0);
-        let (resumes, time) = (self.resumes_since_poll.get(), now - self.polled_at.get());
-        let is_late = time >= POLL_EVERY_NS && resumes >= self.ready_at_poll.get();
-        (self.poller().linked() > 0 || around) && (resumes >= POLL_EVERY || is_late)
+        let (linked, resumes) = (self.poller().linked(), self.resumes_since_poll.get());
+        // Watchers are called by the loop, and wait behind nobody.
+        let only_greenlets = !around && linked == self.poller().waiting();
+        let is_behind = only_greenlets && (resumes as usize) < self.ready_at_poll.get();
+        let (most, longest) = if is_behind { (u32::MAX, POLL_BEHIND_NS) } else { (POLL_EVERY, POLL_EVERY_NS) };
+        (linked > 0 || around) && (resumes >= most || now - self.polled_at.get() >= longest)
     }
 
-    fn has_polled(&self, now: i64) {
+    /// The poller has just been asked.
+    fn polled(&self, now: i64) {
         self.polled_at.set(now);
         self.poller().polled(now);
         self.resumes_since_poll.set(0);
-        self.ready_at_poll.set(self.ready.len() as u32);
+        self.ready_at_poll.set(self.ready.len());
     }
 
     fn poll_now(&self, now: i64) {
@@ -777,7 +783,7 @@ impl Hub {
             poller.sweep(now);
         }
         let _ = self.ask(Some(0));
-        self.has_polled(now);
+        self.polled(now);
         self.phase(Phase::Check);
     }
 
@@ -844,7 +850,7 @@ impl Hub {
         }
         let now = sys::monotonic_ns();
         self.now.set(now);
-        self.has_polled(now);
+        self.polled(now);
         self.fire_timers(now);
         self.phase(Phase::Check);
         if self.ready.is_empty() && self.callbacks().is_empty() {
