@@ -63,15 +63,16 @@ const WAKER: Token = Token(usize::MAX);
 const BATCH: usize = 256;
 /// So many descriptors are swept in one turn.
 const SWEEP_STEP: usize = 128;
-/// So many waits are verified in a turn when the poller does not sleep.
-const VERIFY_STEP: usize = 4;
-/// So long an event may take that proves a registration for nothing. In a dialogue it comes
-/// sooner, and each wait is spared the two system calls of a verification.
-const MOMENT_NS: i64 = 1_000_000;
-/// As long, for those who try for themselves when they are woken: that can be for nothing.
-/// A hundred connections that are served in turn wait for many milliseconds each. In a
-/// program that has closed a descriptor behind our back it is a moment from then on.
-const PATIENCE_NS: i64 = 100_000_000;
+/// So many waits are verified at a time, and so often, when the poller does not sleep.
+const VERIFY_STEP: usize = 8;
+const VERIFY_EVERY_NS: i64 = 500_000;
+/// So long an event may take that proves a registration for nothing, for those who must
+/// not be woken for nothing, and for those who try for themselves. In a dialogue it comes
+/// sooner, and each wait is spared the two system calls of a verification; a hundred
+/// connections that are served in turn wait for many milliseconds each.
+const TRUST_NS: [i64; 2] = [1_000_000, 100_000_000];
+/// The same in a program that has closed a descriptor behind our back.
+const MISTRUST_NS: [i64; 2] = [1_000_000, 20_000_000];
 const SWEEP_EVERY_NS: i64 = 1_000_000_000;
 /// How soon to try again when there is no descriptor for an epoll.
 const NAP_NS: i64 = 1_000_000;
@@ -327,7 +328,10 @@ pub struct Poller {
     sweep_from: Cell<usize>,
     active_since_sweep: Cell<bool>,
     no_pwait2: Cell<bool>,
-    patience: Cell<i64>,
+    /// When some may be verified again.
+    verify_at: Cell<i64>,
+    /// `TRUST_NS`, or `MISTRUST_NS`.
+    patience: Cell<[i64; 2]>,
     /// Greenlets are ready that have not run yet.
     others_run: Cell<bool>,
 }
@@ -393,7 +397,8 @@ impl Poller {
             sweep_from: Cell::new(0),
             active_since_sweep: Cell::new(false),
             no_pwait2: Cell::new(false),
-            patience: Cell::new(PATIENCE_NS),
+            verify_at: Cell::new(0),
+            patience: Cell::new(TRUST_NS),
             others_run: Cell::new(false),
         })
     }
@@ -619,7 +624,7 @@ impl Poller {
                 Err(Error::NOMEM) => return Err(Error::NOMEM), // and all is as it was
                 // Closed, or another description; with EPERM one that epoll refuses.
                 Err(_) => {
-                    self.patience.set(MOMENT_NS);
+                    self.patience.set(MISTRUST_NS);
                     self.tell_gone(fd);
                 }
             }
@@ -814,8 +819,8 @@ impl Poller {
     #[inline]
     pub fn patience(&self) -> Option<i64> {
         match (self.unverified(false).is_empty(), self.unverified(true).is_empty()) {
-            (false, _) => Some(MOMENT_NS),
-            (true, false) => Some(self.patience.get()),
+            (false, _) => Some(self.patience.get()[0]),
+            (true, false) => Some(self.patience.get()[1]),
             (true, true) => None,
         }
     }
@@ -841,8 +846,18 @@ impl Poller {
 
     /// Verifies a few of those that have waited for so long, so that none is left for
     /// ever when the poller never sleeps.
+    #[inline]
     pub fn verify_old(&self, now: i64) {
-        for (patient, before) in [(false, now - MOMENT_NS), (true, now - self.patience.get())] {
+        if now >= self.verify_at.get() {
+            self.verify_some_old(now);
+        }
+    }
+
+    #[cold]
+    fn verify_some_old(&self, now: i64) {
+        self.verify_at.set(now + VERIFY_EVERY_NS);
+        for patient in [false, true] {
+            let before = now - self.patience.get()[usize::from(patient)];
             self.verify_some(patient, self.unverified(patient).len().min(VERIFY_STEP), before);
         }
     }
@@ -902,7 +917,7 @@ impl Poller {
         }
         let waited = |i: &usize| {
             let slot = &self.slots()[*i];
-            let is_young = slot.patient && slot.since > now - self.patience.get();
+            let is_young = slot.patient && slot.since > now - self.patience.get()[1];
             !slot.first.is_null() && !is_young
         };
         let some: Vec<usize> = (from..self.slots().len()).filter(waited).take(SWEEP_STEP).collect();
