@@ -117,7 +117,7 @@ TEST(a_thousand_lines_in_one_piece)
 {
     static char text[200000];
     int other, at = 0;
-    char expected[16];
+    char expected[24];
     weald_stream s = stream_and(&other);
 
     for (int i = 0; i < 1000; i++)
