@@ -194,7 +194,9 @@ impl Pool {
         let register = |i: usize| {
             ValgrindStackRegistration::new(slab.base.wrapping_add(i * self.stride() + self.guard), self.size)
         };
-        slab._valgrind = (0..slab.stacks).map(register).collect();
+        if sys::is_under_valgrind() {
+            slab._valgrind = (0..slab.stacks).map(register).collect();
+        }
         slab.is_prepared = true;
         Ok(())
     }

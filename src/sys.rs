@@ -253,6 +253,17 @@ pub fn has_guard_markers() -> bool {
     })
 }
 
+/// Whether valgrind runs this process, and wants to know of stacks: it preloads a library.
+pub fn is_under_valgrind() -> bool {
+    static IS: Answer = Answer::new();
+    IS.get(|| {
+        // SAFETY: a NUL-terminated name; what comes back is NULL or NUL-terminated.
+        let preloaded = unsafe { libc::getenv(c"LD_PRELOAD".as_ptr()) };
+        // SAFETY: as above.
+        !preloaded.is_null() && unsafe { CStr::from_ptr(preloaded) }.to_bytes().windows(9).any(|w| w == b"vgpreload")
+    })
+}
+
 /// Gives free pages of the heap back, after a burst of greenlets has ended: their
 /// records were allocated in a row, and malloc keeps what it can not cut off the end.
 pub fn trim_heap() {
