@@ -6,6 +6,8 @@ INCLUDEDIR ?= $(PREFIX)/include
 MANDIR     ?= $(PREFIX)/share/man
 DESTDIR    ?=
 
+SOAK_SECONDS ?= 600
+
 CARGO      ?= cargo
 PYTHON     ?= python3
 CC         ?= cc
@@ -26,7 +28,7 @@ CPP     := $(wildcard bindings/cpp/weald.hpp)
 
 EXAMPLES := $(sort $(patsubst examples-c/%.c,%,$(wildcard examples-c/*.c)))
 
-.PHONY: all help header man stage install uninstall examples demo test bench lint codes asan valgrind loom clean
+.PHONY: all help header man stage install uninstall examples demo test bench lint codes asan valgrind loom soak clean
 .DELETE_ON_ERROR:
 
 all: $(SHARED)
@@ -51,6 +53,7 @@ help:
 	@echo 'make asan       the C and C++ tests under AddressSanitizer'
 	@echo 'make valgrind   the C and C++ tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
+	@echo 'make soak       everything at once for SOAK_SECONDS=$(SOAK_SECONDS): nothing lost, and memory stays flat'
 	@echo 'make clean      removes what was built'
 
 # ---- the header, and what is written from it ----
@@ -147,6 +150,10 @@ valgrind:
 
 loom:
 	$(PYTHON) tests/run.py loom
+
+# WEALD_TEST_SEED=n draws from that seed; SUITE=soak:asan runs it under AddressSanitizer.
+soak:
+	SOAK_SECONDS=$(SOAK_SECONDS) $(PYTHON) tests/run.py $(or $(filter soak:%,$(SUITE)),soak)
 
 clean:
 	$(CARGO) clean

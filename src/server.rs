@@ -406,7 +406,7 @@ impl Server {
             let (taken, end) = self.take_up_to(hub, fd, most);
             hope.learn(most, taken);
             if taken > 0 {
-                self.pause_ns.set(0);
+                self.end_pause();
             }
             match end {
                 Err(e) if is_shortage(e) => self.pause(hub, fd, e)?,
@@ -523,6 +523,13 @@ impl Server {
         match hub.wait_in(&self.pausing, Role::Taker, null_mut(), until, Waiting::Object(self.handle.get())) {
             Waited::Granted(_) | Waited::Failed(Error::TIMEDOUT) => Ok(()),
             Waited::Returned(_, e) | Waited::Failed(e) => Err(e),
+        }
+    }
+
+    /// One was taken. The spare descriptor may have been lost while they were short.
+    fn end_pause(&self) {
+        if self.pause_ns.replace(0) > 0 && self.spare.borrow().is_none() {
+            self.spare.replace(sys::spare().ok());
         }
     }
 

@@ -5,6 +5,7 @@
     tests/run.py c                  one suite
     tests/run.py c:queue rust:timer some of its cases: those whose name contains the word
     tests/run.py codes asan valgrind the slower ones, which .ci/run runs as well
+    tests/run.py soak               everything at once for SOAK_SECONDS (600); soak:asan under AddressSanitizer
 
 It builds and stages the library first, installs what it needs where it may (as root, with apt-get), counts as skipped
 what it cannot run, and ends with one line: N passed, N failed, N skipped. Exit status 1 if anything failed.
@@ -17,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import build, codes, ctests, docs, examples, faults, headers, install, loom, noise, rust  # noqa: E402
+from harness import build, codes, ctests, docs, examples, faults, headers, install, loom, noise, rust, soak  # noqa: E402
 from harness.report import Report, indent, say, stop  # noqa: E402
 
 SUITES = {
@@ -34,8 +35,9 @@ SUITES = {
     "asan": ctests.run_asan,
     "valgrind": ctests.run_valgrind,
     "loom": loom.run,
+    "soak": soak.run,
 }
-SLOW = ("codes", "asan", "valgrind", "loom")
+SLOW = ("codes", "asan", "valgrind", "loom", "soak")
 NEED_NO_STAGE = ("rust", "loom")
 
 

@@ -285,7 +285,8 @@ fn without_sigpipe(call: impl FnOnce() -> Result<usize>) -> Result<usize> {
     // SAFETY: both are sets.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut before) };
     let result = call();
-    if result == Err(Error::PIPE) && !was_pending {
+    // The signal also comes with a count, when the reader has left in the middle of it.
+    if matches!(result, Ok(_) | Err(Error::PIPE)) && !was_pending {
         let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: a set and a time; nobody wants to know more of the signal.
         unsafe { libc::sigtimedwait(&pipe, std::ptr::null_mut(), &at_once) };

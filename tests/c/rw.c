@@ -1,7 +1,9 @@
 /* Reading and writing descriptors of every kind. */
 #include "transfers.h"
 #include <pthread.h>
+#include <poll.h>
 #include <pty.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -710,6 +712,71 @@ TEST(a_sendfile_cut_short_tells_by_the_offset_what_it_sent)
         got += n;
     CHECK_EQ(got, at);
 }
+
+/* ---- a reader that leaves in the middle of one system call ---- */
+
+static int left_fd;
+static atomic_int to_leave;
+
+static void *leave_in_the_middle(void *unused)
+{
+    static char some[300000];
+    struct pollfd p = {.events = POLLIN};
+
+    for (;;) {
+        while (atomic_load(&to_leave) == 0)
+            ;
+        if (atomic_load(&to_leave) < 0)
+            return unused;
+        p.fd = left_fd;
+        poll(&p, 1, 1000);
+        CHECK_GE(read(left_fd, some, sizeof some), 0);
+        close(left_fd);
+        atomic_store(&to_leave, 0);
+    }
+}
+
+/* The system says how much went, and raises SIGPIPE all the same, which would end the process. */
+static void write_to_who_leaves(int (*make)(int *ends), int64_t (*give)(int fd))
+{
+    pthread_t thread;
+    int64_t code;
+    int ends[2];
+
+    CHECK_EQ(pthread_create(&thread, NULL, leave_in_the_middle, NULL), 0);
+    for (long i = test_rounds(2000); i > 0; i--) {
+        CHECK_EQ(make(ends), 0);
+        left_fd = ends[0];
+        atomic_store(&to_leave, 1);
+        while ((code = give(ends[1])) >= 0)
+            ;
+        CHECK(code == WEALD_EPIPE || code == WEALD_ECONNRESET);
+        while (atomic_load(&to_leave))
+            ;
+        CHECK_EQ(weald_close_fd(ends[1]), 0);
+    }
+    atomic_store(&to_leave, -1);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
+static int long_file;
+static char many_bytes[1 << 20];
+static int make_unix(int *ends) { return weald_socketpair(AF_UNIX, SOCK_STREAM, 0, ends); }
+static int64_t give_file(int fd)
+{
+    int64_t at = 0;
+    return weald_sendfile(fd, long_file, &at, sizeof many_bytes, WEALD_FOREVER);
+}
+static int64_t give_bytes(int fd) { return weald_write(fd, many_bytes, sizeof many_bytes, WEALD_FOREVER); }
+
+TEST(who_leaves_in_the_middle_of_a_sendfile_raises_no_signal)
+{
+    long_file = file_of("");
+    CHECK_EQ(ftruncate(long_file, sizeof many_bytes), 0);
+    write_to_who_leaves(make_unix, give_file);
+}
+
+TEST(who_leaves_in_the_middle_of_a_write_raises_no_signal) { write_to_who_leaves(weald_pipe, give_bytes); }
 
 TEST(a_pipe_is_sent_where_sendfile_can_not)
 {

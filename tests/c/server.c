@@ -658,6 +658,32 @@ TEST(when_it_takes_long_those_who_wait_are_hung_up_on)
     close(fds[0]);
 }
 
+TEST(a_spare_descriptor_that_was_lost_comes_back)
+{
+    struct rlimit none;
+    int client, before;
+
+    if (strcmp(test_under(), "valgrind") == 0)
+        SKIP("valgrind gives out descriptors that there are not");
+    CHECK_EQ(weald_set_error_handler(note_failure, NULL), 0);
+    serve(echo, NULL);
+    client = net_plain(port);
+    before = test_fds();
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &net_limit_before), 0);
+    none = net_limit_before;
+    none.rlim_cur = 3; /* to give one up makes no room below that */
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(2500)), 0);
+    net_fds_again();
+    CHECK_EQ(test_fds(), before - 1);
+    net_echoed(client, "after all");
+    close(client);
+    wait_for_count(0);
+    CHECK_EQ(test_fds(), before - 1); /* less the client, and with the spare one */
+    CHECK_EQ(weald_server_stop(server, WEALD_NOW), 0);
+    CHECK_EQ(test_fds(), before - 3); /* it and the listener */
+}
+
 /* ---- Unix ---- */
 
 TEST(a_socket_file_goes_with_its_server)
@@ -919,6 +945,88 @@ TEST_WITH_LIMIT(twenty_thousand_connections_come_and_go_and_memory_stays, 180)
     CHECK_LE(test_mappings(), mappings + 2);
     if (!*test_under())
         CHECK_LE(test_rss() - before, 512 << 10);
+}
+
+enum { IDLE = 10000, IDLE_BYTES = 4096 + 1500 }; /* a page of stack, and records */
+
+static weald_event all_are_there;
+
+static int wait_with_a_stream(int fd, const struct sockaddr *peer, socklen_t peer_len, void *user)
+{
+    weald_stream_options how = {.size = sizeof how, .flags = WEALD_STREAM_BORROWS};
+    weald_stream s = weald_stream_new(fd, &how);
+    const char *line;
+
+    (void)peer, (void)peer_len, (void)user;
+    CHECK_GT(s, 0);
+    if (++running == IDLE)
+        CHECK_EQ(weald_event_set(all_are_there), 0);
+    while (weald_stream_line(s, &line, NULL, 100, WEALD_FOREVER) == 1) {
+        CHECK_STR(line, "still there?");
+        CHECK_EQ(weald_stream_write(s, "yes\n", 4, NULL, WEALD_FOREVER), 0);
+        CHECK_EQ(weald_stream_flush(s, WEALD_FOREVER), 0);
+        ended++;
+    }
+    CHECK_EQ(weald_close(s), 0);
+    running--;
+    return 0;
+}
+
+/* Another process has the other ends: descriptors are counted for each. A byte from `told` lets it ask. */
+static pid_t ten_thousand_clients(int told)
+{
+    pid_t pid = fork();
+    static int fds[IDLE];
+    char byte;
+
+    CHECK_GE(pid, 0);
+    if (pid > 0)
+        return pid;
+    for (int i = 0; i < IDLE; i++)
+        fds[i] = net_plain(port);
+    CHECK_EQ(read(told, &byte, 1), 1);
+    for (int i = 0; i < IDLE; i++)
+        CHECK_EQ(write(fds[i], "still there?\n", 13), 13);
+    for (int i = 0; i < IDLE; i++) {
+        CHECK_EQ(recv(fds[i], &(char[4]){0}, 4, MSG_WAITALL), 4);
+        CHECK_EQ(close(fds[i]), 0);
+    }
+    test_leave(0);
+}
+
+TEST_WITH_LIMIT(ten_thousand_idle_connections_take_a_page_each_and_answer, 180)
+{
+    struct rlimit limit;
+    int ends[2], listener, status;
+    long before, each;
+    pid_t clients;
+
+    if (*test_under())
+        SKIP("a checker has memory of its own for each");
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_max < IDLE + 100)
+        SKIP("the hard limit of descriptors (ulimit -Hn) is below 10,100");
+    limit.rlim_cur = limit.rlim_max;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK_EQ(pipe(ends), 0);
+    CHECK_GE(listener = weald_tcp_listen("127.0.0.1:0", 4096, 0), 0);
+    port = net_port(listener);
+    clients = ten_thousand_clients(ends[0]);
+    CHECK_GT(all_are_there = weald_event_new(0), 0);
+    CHECK_GT(server = weald_server_from_fd(listener, wait_with_a_stream, NULL, NULL), 0);
+    before = test_rss();
+    CHECK_EQ(weald_server_start(server), 0);
+    CHECK_EQ(weald_event_wait(all_are_there, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_yield(), 0);
+    each = (test_rss() - before) / IDLE;
+    printf("%ld bytes each\n", each);
+    CHECK_LE(each, IDLE_BYTES);
+    CHECK_EQ(write(ends[1], "x", 1), 1);
+    while (ended < IDLE || running > 0)
+        CHECK_EQ(weald_sleep(WEALD_MS(10)), 0);
+    CHECK_EQ(waitpid(clients, &status, 0), clients);
+    CHECK_EQ(status, 0);
+    CHECK_EQ(weald_server_count(server), 0);
 }
 
 /* ---- every code ---- */

@@ -520,6 +520,77 @@ TEST(a_hundred_clients_are_served)
         CHECK_EQ(weald_close(gs[i]), 0);
 }
 
+/* ---- how connections end ---- */
+
+TEST(a_half_closed_connection_is_drained_and_answered_and_then_ends)
+{
+    static char sent[200000], got[sizeof sent + 1];
+    int s[2];
+    size_t done = 0;
+    weald_greenlet g;
+
+    tcp_pair(s);
+    for (size_t i = 0; i < sizeof sent; i++)
+        sent[i] = (char)(i * 7 % 251);
+    g = spawned(echo_until_end, FD(s[1]));
+    for (size_t at = 0; at < sizeof sent; at += 20000) { /* more than the socket holds, in steps that it does */
+        CHECK_EQ(weald_write_all(s[0], sent + at, 20000, NULL, WEALD_FOREVER), 0);
+        CHECK_EQ(weald_yield(), 0);
+    }
+    CHECK_EQ(weald_shutdown(s[0], SHUT_WR), 0);
+    CHECK_EQ(weald_read_exact(s[0], got, sizeof got, &done, WEALD_FOREVER), WEALD_EPIPE);
+    CHECK_EQ(done, sizeof sent);
+    CHECK_EQ(memcmp(sent, got, sizeof sent), 0);
+    CHECK_EQ(weald_read(s[0], got, 1, WEALD_FOREVER), 0); /* and again */
+    CHECK_EQ(weald_write(s[0], "x", 1, WEALD_FOREVER), WEALD_EPIPE);
+    CHECK_EQ(outcome(g), 0);
+    CHECK_EQ(weald_close_fd(s[0]), 0);
+}
+
+static void *read_to_the_end(void *fd)
+{
+    char bytes[100];
+    int64_t n;
+
+    while ((n = weald_read(NUMBER(fd), bytes, sizeof bytes, WEALD_FOREVER)) > 0)
+        ;
+    return FD(n);
+}
+
+static void *write_to_the_end(void *fd)
+{
+    static char bytes[1 << 20];
+    size_t done;
+    int code;
+
+    while ((code = weald_write_all(NUMBER(fd), bytes, sizeof bytes, &done, WEALD_FOREVER)) == 0)
+        ;
+    return FD(code);
+}
+
+TEST(a_reset_in_the_middle_ends_reader_and_writer_and_later_writes_are_epipe)
+{
+    int s[2];
+    weald_greenlet reader, writer;
+    intptr_t read, written;
+
+    tcp_pair(s);
+    reader = spawned(read_to_the_end, FD(s[0]));
+    writer = spawned(write_to_the_end, FD(s[0]));
+    CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+    CHECK_EQ(weald_state(reader), WEALD_STATE_PARKED);
+    CHECK_EQ(weald_state(writer), WEALD_STATE_PARKED);
+    CHECK_EQ(weald_set_option(s[1], WEALD_OPTION_LINGER, 0), 0);
+    CHECK_EQ(weald_close_fd(s[1]), 0);
+    read = outcome(reader), written = outcome(writer);
+    /* The system tells one of them, whoever asks first. */
+    CHECK((read == WEALD_ECONNRESET && written == WEALD_EPIPE) || (read == 0 && written == WEALD_ECONNRESET));
+    CHECK_EQ(weald_read(s[0], &(char){0}, 1, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_write(s[0], "x", 1, WEALD_FOREVER), WEALD_EPIPE);
+    CHECK_EQ(weald_send(s[0], "x", 1, 0, WEALD_FOREVER), WEALD_EPIPE);
+    CHECK_EQ(weald_close_fd(s[0]), 0);
+}
+
 static void *never_reads(void *fd)
 {
     weald_wait_fd(NUMBER(fd), WEALD_READ, weald_after(WEALD_SEC(1000)));

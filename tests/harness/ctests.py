@@ -10,6 +10,12 @@ CPP_FOLDER = build.ROOT / "tests" / "cpp"
 CPP_STANDARDS = ("c++17", "c++20")
 CHECK_FAILED, TIME_IS_UP = 1, 124  # exit statuses of test.h and process.py
 SUPPRESSIONS = build.ROOT / "tests" / "valgrind.supp"
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+# Overflow tests want their own SIGSEGV; handlers of ASan's would come first. Locals stay on the greenlets' stacks,
+# where the tests look for them. Leaks are for valgrind: ASan does not look into stacks that it did not make.
+SANITIZED = {"ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0:handle_segv=0:allow_user_segv_handler=1:"
+                             "use_sigaltstack=0:allocator_may_return_null=1:exitcode=66",
+             "UBSAN_OPTIONS": "print_stacktrace=1", "WEALD_TEST_UNDER": "asan"}
 # An older valgrind says at length which new system calls it answers with ENOSYS. That is welcome: the library then
 # takes the path of an older kernel.
 ABOUT_SYSTEM_CALLS = re.compile(r"^--\d+-- .*\n", re.M)
@@ -46,16 +52,10 @@ def run_cpp(report, options):
 
 def run_asan(report, options):
     """The test code instrumented; the library as it is, but for switches that tell ASan about the stacks."""
-    libdir = _sanitizer_library(report)
+    libdir = sanitizer_library(report)
     if libdir is None:
         return
-    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
-    # Overflow tests want their own SIGSEGV; handlers of ASan's would come first. Locals stay on the greenlets' stacks,
-    # where the tests look for them. Leaks are for valgrind: ASan does not look into stacks that it did not make.
-    env = {"ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0:handle_segv=0:allow_user_segv_handler=1:"
-                           "use_sigaltstack=0:allocator_may_return_null=1:exitcode=66",
-           "UBSAN_OPTIONS": "print_stacktrace=1", "WEALD_TEST_UNDER": "asan"}
-    _run(report, options, "asan", all_sources(), build.BUILT / "asan", flags, libdir, env, slower=4)
+    _run(report, options, "asan", all_sources(), build.BUILT / "asan", SANITIZE, libdir, SANITIZED, slower=4)
 
 
 def run_valgrind(report, options):
@@ -124,7 +124,7 @@ def _leaks(done):
     return bool(re.search(rf"^=={done.pid}==.* definitely lost", done.output, re.M))
 
 
-def _sanitizer_library(report):
+def sanitizer_library(report):
     """A build in its own folder; without link-time optimisation, which is what takes the time."""
     target = build.TARGET / "asan"
     features = ["--features", "sanitizer"] if build.has_feature("sanitizer") else []
