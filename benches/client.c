@@ -376,6 +376,7 @@ int main(int argc, char **argv)
     raise_fd_limit();
     server_words = argv + dash + 1;
     memset(request, 'w', SIZE);
+    request[SIZE - 1] = '\n'; /* for those who read lines */
     start_server();
     int code = run_row(dash, argv, rows);
     end_server();

@@ -2,6 +2,7 @@
  * inside the measured part: that is what a user would pay.
  */
 #include "bench.h"
+#include <netdb.h>
 #include <weald.h>
 
 static int64_t ok(int64_t code, const char *call)
@@ -378,15 +379,40 @@ static void *serve(void *arg)
     return NULL;
 }
 
-static void echo_server(const long *n)
+/* The same by lines, through a stream: it has no buffer while it waits. */
+static void *serve_lines(void *arg)
 {
-    (void)n;
+    weald_stream s = OK(weald_stream_new((int)(intptr_t)arg, NULL));
+    const char *line;
+    size_t len;
+    while (weald_stream_line(s, &line, &len, REQUEST_MAX, WEALD_FOREVER) == 1)
+        if (weald_stream_write(s, line, len, NULL, WEALD_FOREVER) ||
+            weald_stream_write(s, "\n", 1, NULL, WEALD_FOREVER) || weald_stream_flush(s, WEALD_FOREVER))
+            break;
+    OK(weald_close(s));
+    return NULL;
+}
+
+static void accept_all(weald_fn handler)
+{
     int listener = listen_tcp();
     for (;;) {
         int fd = (int)OK(weald_accept(listener, NULL, NULL, WEALD_FOREVER));
         OK(weald_set_option(fd, WEALD_OPTION_NODELAY, 1));
-        OK(weald_go(serve, (void *)(intptr_t)fd));
+        OK(weald_go(handler, (void *)(intptr_t)fd));
     }
+}
+
+static void echo_server(const long *n)
+{
+    (void)n;
+    accept_all(serve);
+}
+
+static void line_server(const long *n)
+{
+    (void)n;
+    accept_all(serve_lines);
 }
 
 static void file_server(const long *n)
@@ -413,6 +439,45 @@ static void connects(const long *n)
     report_ns("ns", t0, n[0]);
 }
 
+/* ---- processes, names ---- */
+
+static void run_true(void)
+{
+    static const char *const argv[] = {TRUE_PROGRAM, NULL};
+    int status;
+    weald_process p = OK(weald_process_spawn(argv, NULL));
+    OK(weald_process_wait(p, &status, WEALD_FOREVER));
+    OK(weald_close(p));
+    if (status)
+        fail(TRUE_PROGRAM);
+}
+
+static void process(const long *n)
+{
+    run_true(); /* what the first one loads is nobody's */
+    struct usage t0 = usage_now();
+    for (long i = 0; i < n[0]; i++)
+        run_true();
+    report_usage(t0, n[0]);
+}
+
+static void look_up(int64_t deadline)
+{
+    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *list;
+    OK(weald_getaddrinfo(LOCAL_NAME, "80", &hints, &list, deadline));
+    weald_freeaddrinfo(list);
+}
+
+static void name(const long *n)
+{
+    OK(weald_dns_set_ttl(WEALD_MS(3600 * 1000), 0));
+    look_up(WEALD_FOREVER);
+    double t0 = cpu_ns();
+    for (long i = 0; i < n[0]; i++)
+        look_up(WEALD_NOW); /* fails if it is not in the cache */
+    report_ns("ns", t0, n[0]);
+}
+
 static void idle(const long *n)
 {
     (void)n;
@@ -429,8 +494,9 @@ static const struct row rows[] = {
     {"spawn", spawn},         {"park", park},          {"sleep", sleeps},
     {"rendezvous", rendezvous}, {"queue", queue},      {"semaphore", semaphore},
     {"mutex", mutex},         {"pingpong", pingpong},  {"ring", ring},
-    {"idle", idle},           {"echo", echo_server},
-    {"file", file_server},    {"connect", connects},   {NULL, NULL},
+    {"idle", idle},           {"echo", echo_server},   {"lines", line_server},
+    {"file", file_server},    {"connect", connects},   {"process", process},
+    {"name", name},           {NULL, NULL},
 };
 
 int main(int argc, char **argv)

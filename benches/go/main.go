@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -381,6 +382,23 @@ func connects(n []int) {
 	reportNs("ns", t0, n[0])
 }
 
+func childrenNs() float64 {
+	var r syscall.Rusage
+	must(syscall.Getrusage(syscall.RUSAGE_CHILDREN, &r))
+	return float64(r.Utime.Nano() + r.Stime.Nano())
+}
+
+func process(n []int) {
+	must(exec.Command("/bin/true").Run())
+	own, children := cpuNs(), childrenNs()
+	for i := 0; i < n[0]; i++ {
+		must(exec.Command("/bin/true").Run())
+	}
+	own, children = cpuNs()-own, childrenNs()-children
+	report("own", own/float64(n[0]))
+	report("both", (own+children)/float64(n[0]))
+}
+
 func idle([]int) {
 	near, _ := openPair()
 	fmt.Println("ready")
@@ -391,6 +409,7 @@ var rows = map[string]func([]int){
 	"yield": yield, "spawn": spawn, "park": park, "sleep": sleeps,
 	"rendezvous": rendezvous, "queue": queue, "semaphore": semaphore, "mutex": mutex,
 	"pingpong": pingpong, "ring": ring, "idle": idle, "echo": echo, "file": file, "connect": connects,
+	"process": process,
 }
 
 func main() {

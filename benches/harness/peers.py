@@ -47,6 +47,7 @@ LIBUV = Program("libuv", "c", "peers/libuv.c", ("uv",), "uv.h", ("libuv1-dev",))
 LIBEV = Program("libev", "c", "peers/libev.c", ("ev",), "ev.h", ("libev-dev",))
 LIBEVENT = Program("libevent", "c", "peers/libevent.c", ("event",), "event2/event.h", ("libevent-dev",))
 EPOLL = Program("epoll", "c", "peers/epoll.c")
+LIBC = Program("libc", "c", "peers/libc.c")
 FIBER = Program("fiber", "c++", "peers/fiber.cpp", ("boost_fiber", "boost_context"),
                 "boost/fiber/all.hpp", ("libboost-fiber-dev", "libboost-context-dev"))
 SWITCH = Program("switch", "c++", "peers/switch.cpp", ("boost_context",),
@@ -58,11 +59,11 @@ MAY = Program("may_bench", "rust")
 COROSENSEI = Program("corosensei_bench", "rust")
 
 PEERS = (
-    Peer(OURS, WEALD, EVERYTHING + ("switch", "switch-two", "file")),
+    Peer(OURS, WEALD, EVERYTHING + ("switch", "switch-two", "file", "process", "connected-streams", "name")),
     # Debian's State Threads waits with select(): no more than 1024 descriptors.
     Peer("st", ST, YIELDS + SYNC + ECHO + BURST + MILLION + ("spawn", "pingpong", "idle")),
     Peer("fiber", FIBER, YIELDS + SYNC + BURST + ("spawn", "idle")),
-    Peer("go", GO, EVERYTHING + ("file",), env={"GOMAXPROCS": "1"}),
+    Peer("go", GO, EVERYTHING + ("file", "process"), env={"GOMAXPROCS": "1"}),
     Peer("tokio", TOKIO, EVERYTHING),
     # Not packaged by Debian. With its guard pages it stops at about 32,000, as may does.
     Peer("libdill", DILL, YIELDS[:2] + FDS + SERVER + ("spawn", "rendezvous", "idle")),
@@ -70,10 +71,11 @@ PEERS = (
     Peer("may", MAY, YIELDS[:2] + SYNC + SERVER + ("spawn", "pingpong", "idle")),
     # Pth has no channel, and its time grows with the number of those that wait.
     Peer("pth", PTH, YIELDS[:2] + ("spawn", "semaphore", "mutex", "pingpong", "idle"), scale=40),
-    Peer("libuv", LIBUV, FDS + SERVER + ("sleep-100000", "sleep-1000000", "idle"), LOOP),
+    Peer("libuv", LIBUV, FDS + SERVER + ("sleep-100000", "sleep-1000000", "idle", "process"), LOOP),
     Peer("libev", LIBEV, FDS + SERVER + ("sleep-100000", "sleep-1000000", "idle"), LOOP),
     Peer("libevent", LIBEVENT, FDS + SERVER + ("sleep-100000", "sleep-1000000", "idle"), LOOP),
     Peer("epoll", EPOLL, FDS + SERVER + ("file", "connect") + ("idle",), FLOOR),
+    Peer("libc", LIBC, ("process", "name"), FLOOR),
     Peer("corosensei", COROSENSEI, ("switch", "switch-two"), FLOOR),
     Peer("fcontext", SWITCH, ("switch", "switch-two"),
          words={"switch": "fcontext", "switch-two": "fcontext2"}),

@@ -116,6 +116,16 @@ CONNECTED = (
     Row("10,000 idle connections: RSS each, after one request", "rss_used", "B", (at_most(8.4 * 1024),)),
 )
 
+STREAMS = (
+    Row("10,000 idle streams: RSS each, new", "rss_new", "B", (at_most(4.6 * 1024),)),
+    Row("10,000 idle streams: RSS each, after one line", "rss_used", "B", (at_most(8.4 * 1024),)),
+)
+
+PROCESS = (
+    Row("spawn and wait of /bin/true: own CPU", "own", "ns", (ahead_of("libuv"), ahead_of("go"))),
+    Row("spawn and wait of /bin/true: CPU, the child's included", "both", "ns", (ratio(1.1, "libc"),)),
+)
+
 IDLE = (
     Row("idle: wake-ups in a second", "wakeups", "", (at_most(0),)),
     Row("idle: CPU in a second", "cpu", "us", (at_most(0),)),
@@ -155,6 +165,7 @@ JOBS = (
     called(1, 4000, 3.05),
     called(100, 20_000, 2.1),
     Job("connected", "echo", (10_000,), (200,), CONNECTED, client="idle", best_of=(GREEN,)),
+    Job("connected-streams", "lines", (10_000,), (200,), STREAMS, client="idle", best_of=(GREEN,)),
     Job("accept", "echo", (4000,), (200,),
         (Row("accept, one request, reset: server CPU", "cpu", "ns", (ratio(1.1, "epoll"),)),),
         client="accept", best_of=ALL),
@@ -162,6 +173,9 @@ JOBS = (
         (Row("file to a socket: server CPU per MiB", "cpu", "ns", (ratio(1.1, "epoll"),)),),
         client="file", best_of=ALL),
     simple("connect", "connect", (4000,), (100,), "connect to a listener", ratio(1.1, "epoll"), best_of=ALL),
+    Job("process", "process", (1000,), (20,), PROCESS, best_of=ALL),
+    simple("name", "name", (2_000_000,), (20_000,), "a name of the cache, against /etc/hosts",
+           ahead_of("libc"), best_of=ALL),
     # "Near tokio", which has no stacks to fault in, is taken as twice its time.
     simple("sleep-100000", "sleep", (100_000, 1000), (2000, 50),
            "100,000 sleeps of 1..1000 ms, CPU each", ahead_of("go"), ratio(2, "tokio")),

@@ -127,6 +127,32 @@ static void echo(const long *n)
     uv_run(loop, UV_RUN_DEFAULT);
 }
 
+static void on_exit_of_child(uv_process_t *child, int64_t status, int by_signal)
+{
+    if (status || by_signal)
+        fail(TRUE_PROGRAM);
+    uv_close((uv_handle_t *)child, NULL);
+}
+
+static void run_true(void)
+{
+    char *argv[] = {TRUE_PROGRAM, NULL};
+    uv_process_t child;
+    uv_process_options_t how = {.exit_cb = on_exit_of_child, .file = TRUE_PROGRAM, .args = argv};
+    if (uv_spawn(loop, &child, &how))
+        fail("uv_spawn");
+    uv_run(loop, UV_RUN_DEFAULT);
+}
+
+static void process(const long *n)
+{
+    run_true();
+    struct usage t0 = usage_now();
+    for (long i = 0; i < n[0]; i++)
+        run_true();
+    report_usage(t0, n[0]);
+}
+
 static void idle(const long *n)
 {
     (void)n;
@@ -139,7 +165,7 @@ static void idle(const long *n)
 
 static const struct row rows[] = {
     {"sleep", sleeps}, {"pingpong", pingpong}, {"ring", ring}, {"idle", idle}, {"echo", echo},
-    {NULL, NULL},
+    {"process", process}, {NULL, NULL},
 };
 
 int main(int argc, char **argv)
