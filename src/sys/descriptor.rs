@@ -168,7 +168,7 @@ pub unsafe fn read_nowait(fd: RawFd, iov: &[iovec], at: i64) -> Result<usize> {
 /// As `read_nowait`, for writing.
 pub fn write_nowait(fd: RawFd, iov: &[iovec], at: i64) -> Result<usize> {
     let (one, n) = fewer(iov);
-    write_quietly(|quiet| pwritev2(fd, if n == 1 { &one } else { iov }, at, libc::RWF_NOWAIT | quiet))
+    write_quietly(iov, |quiet| pwritev2(fd, if n == 1 { &one } else { iov }, at, libc::RWF_NOWAIT | quiet))
 }
 
 /// Reads, waiting if need be.
@@ -186,7 +186,7 @@ pub unsafe fn read(fd: RawFd, iov: &[iovec]) -> Result<usize> {
 pub fn write(fd: RawFd, iov: &[iovec]) -> Result<usize> {
     let (one, n) = fewer(iov);
     let iov = if n == 1 { &one } else { iov };
-    write_quietly(|quiet| match quiet {
+    write_quietly(iov, |quiet| match quiet {
         // SAFETY: the kernel checks the buffers.
         0 => unsafe { libc::writev(fd, iov.as_ptr(), iov.len() as c_int) },
         _ => pwritev2(fd, iov, HERE, quiet),
@@ -229,7 +229,7 @@ pub fn set_position(fd: RawFd, at: i64) -> Result<()> {
 pub fn sendfile(out: RawFd, file: RawFd, at: Option<&mut i64>, len: usize) -> Result<usize> {
     let at = at.map_or(std::ptr::null_mut(), std::ptr::from_mut);
     // SAFETY: `at` is NULL or a number to be read and written.
-    without_sigpipe(|| moved(|| unsafe { libc::sendfile64(out, file, at, most(len)) }))
+    without_sigpipe(len, || moved(|| unsafe { libc::sendfile64(out, file, at, most(len)) }))
 }
 
 /// Moves bytes between two descriptors, one of which is a pipe.
@@ -238,19 +238,19 @@ pub fn splice(from: RawFd, from_at: Option<&mut i64>, to: RawFd, to_at: Option<&
     let to_at = to_at.map_or(std::ptr::null_mut(), std::ptr::from_mut);
     let flags = libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE;
     // SAFETY: both places are NULL or numbers to be read and written.
-    without_sigpipe(|| moved(|| unsafe { libc::splice(from, from_at, to, to_at, most(len), flags) }))
+    without_sigpipe(len, || moved(|| unsafe { libc::splice(from, from_at, to, to_at, most(len), flags) }))
 }
 
 /// Makes a write without SIGPIPE: the kernel is told, or the signal is held back and
 /// taken away. `call` gets the flag that tells the kernel, or 0.
-fn write_quietly(call: impl Fn(c_int) -> isize) -> Result<usize> {
+fn write_quietly(iov: &[iovec], call: impl Fn(c_int) -> isize) -> Result<usize> {
     if knows_nosignal() {
         match moved(|| call(RWF_NOSIGNAL)) {
             Err(Error::OPNOTSUPP) => {} // this file takes no flags at all
             done => return done,
         }
     }
-    without_sigpipe(|| moved(|| call(0)))
+    without_sigpipe(iov.iter().map(|one| one.iov_len).sum(), || moved(|| call(0)))
 }
 
 /// Whether the kernel has RWF_NOSIGNAL (asked once).
@@ -270,7 +270,8 @@ fn knows_nosignal() -> bool {
     })
 }
 
-fn without_sigpipe(call: impl FnOnce() -> Result<usize>) -> Result<usize> {
+/// `len`: how much would be all of it.
+fn without_sigpipe(len: usize, call: impl FnOnce() -> Result<usize>) -> Result<usize> {
     // SAFETY: all-zero sets are valid values.
     let (mut pipe, mut pending): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
     // SAFETY: both sets are writable.
@@ -285,8 +286,9 @@ fn without_sigpipe(call: impl FnOnce() -> Result<usize>) -> Result<usize> {
     // SAFETY: both are sets.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut before) };
     let result = call();
-    // The signal also comes with a count, when the reader has left in the middle of it.
-    if matches!(result, Ok(_) | Err(Error::PIPE)) && !was_pending {
+    // The signal also comes with a count, when the reader has left in the middle.
+    let may_be_there = result.map_or_else(|e| e == Error::PIPE, |n| n < len);
+    if may_be_there && !was_pending {
         let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: a set and a time; nobody wants to know more of the signal.
         unsafe { libc::sigtimedwait(&pipe, std::ptr::null_mut(), &at_once) };
