@@ -20,9 +20,12 @@ use crate::poller::{FdNode, NotifyFn};
 use crate::stack::{Class, Stack};
 use crate::timer::{FireFn, TimerNode};
 use crate::waitlist::{WaitList, WaitNode};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CString, c_void};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 use std::rc::Rc;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,7 +124,8 @@ pub struct Extra {
     pub many: Option<Box<dyn Any>>,
 }
 
-#[repr(C, align(64))]
+/// In cache lines of its own, see `Record`.
+#[repr(C)]
 pub struct Greenlet {
     // The first cache line: what every switch and every hand-over touches.
     pub fiber: Fiber,
@@ -169,14 +173,87 @@ pub struct Greenlet {
     pub fd_node: FdNode,
 }
 
-impl Greenlet {
-    /// A record, in the box that it stays in: its node knows where that is.
-    pub fn boxed(id: i64, class: Class, fire: FireFn, notify: NotifyFn) -> Box<Greenlet> {
-        let g = Box::new(Greenlet::new(id, class, fire, notify));
-        g.node.owner.set(std::ptr::from_ref(&*g).cast());
-        g
+/// A record's owner, as a box is. It begins at a cache line, and sees to that itself: malloc
+/// leaves more than a hundred bytes between blocks that it is to align, and a type's size is
+/// rounded up to its alignment.
+pub struct Record(NonNull<Placed>);
+
+#[repr(C)]
+struct Placed {
+    greenlet: Greenlet,
+    /// How far behind the beginning of its memory.
+    shift: usize,
+}
+
+impl Record {
+    const LINE: usize = 64;
+    /// What malloc aligns to by itself.
+    const USUAL: usize = 16;
+    const LAYOUT: Layout =
+        match Layout::from_size_align(size_of::<Placed>() + Record::LINE - Record::USUAL, Record::USUAL) {
+            Ok(layout) => layout,
+            Err(_) => unreachable!(),
+        };
+
+    /// A record, in the place that it stays in: its node knows where that is.
+    pub fn new(id: i64, class: Class, fire: FireFn, notify: NotifyFn) -> Record {
+        // SAFETY: a record has a size.
+        let memory = unsafe { alloc(Record::LAYOUT) };
+        if memory.is_null() {
+            handle_alloc_error(Record::LAYOUT);
+        }
+        let shift = memory.align_offset(Record::LINE);
+        // SAFETY: the layout has room for as much as a line less what is aligned anyway.
+        let at = unsafe { NonNull::new_unchecked(memory.add(shift)) }.cast::<Placed>();
+        // SAFETY: room for it, and aligned.
+        unsafe { at.write(Placed { greenlet: Greenlet::new(id, class, fire, notify), shift }) };
+        let record = Record(at);
+        record.node.owner.set(at.as_ptr().cast_const().cast());
+        record
     }
 
+    /// Leaves it to the caller, for `from_raw`.
+    pub fn into_raw(self) -> *const Greenlet {
+        std::mem::ManuallyDrop::new(self).0.as_ptr().cast()
+    }
+
+    /// # Safety
+    /// It came from `into_raw`, and nobody else owns it.
+    pub unsafe fn from_raw(g: *const Greenlet) -> Record {
+        // SAFETY: by contract not null.
+        Record(unsafe { NonNull::new_unchecked(g.cast_mut().cast()) })
+    }
+}
+
+impl Deref for Record {
+    type Target = Greenlet;
+    #[inline(always)]
+    fn deref(&self) -> &Greenlet {
+        // SAFETY: alive as long as its owner.
+        unsafe { &self.0.as_ref().greenlet }
+    }
+}
+
+impl DerefMut for Record {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Greenlet {
+        // SAFETY: as above.
+        unsafe { &mut self.0.as_mut().greenlet }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`, and nobody uses it any more.
+        unsafe {
+            let shift = self.0.as_ref().shift;
+            self.0.drop_in_place();
+            dealloc(self.0.as_ptr().byte_sub(shift).cast(), Record::LAYOUT);
+        }
+    }
+}
+
+impl Greenlet {
     fn new(id: i64, class: Class, fire: FireFn, notify: NotifyFn) -> Greenlet {
         Greenlet {
             fiber: Fiber::default(),

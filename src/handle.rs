@@ -17,6 +17,7 @@
 
 use crate::error::{Error, Result};
 use crate::sys;
+use std::alloc::{Layout, alloc_zeroed};
 use std::cell::{Cell, UnsafeCell};
 
 const INDEX_BITS: u32 = 22;
@@ -88,16 +89,18 @@ pub unsafe trait Object {
 
 type CloseFn = unsafe fn(*const ());
 
+/// All zero as long as it has not been used, so that the memory of a table which has just
+/// doubled is not touched.
 struct Slot {
-    /// The handle given out last; negative when the slot is free or retired.
+    /// The handle given out last; negative when the slot is free or retired, 0 when there was none.
     handle: i64,
     object: *const (),
     close: Option<CloseFn>,
     refs: u32,
+    /// How far behind the next slot the next free one is, modulo 2^32.
     next_free: u32,
 }
 
-const NO_SLOT: u32 = u32::MAX;
 const FREE: i64 = i64::MIN;
 
 pub struct Table {
@@ -106,6 +109,7 @@ pub struct Table {
     /// The first slot, and the number of slots less one: `slots` for looking up.
     base: Cell<*mut Slot>,
     mask: Cell<usize>,
+    /// The number of slots when none is free.
     first_free: Cell<u32>,
     hub: usize,
     first_generation: u32,
@@ -125,7 +129,7 @@ impl Table {
             slots: UnsafeCell::new(Vec::new()),
             base: Cell::new(std::ptr::null_mut()),
             mask: Cell::new(0),
-            first_free: Cell::new(NO_SLOT),
+            first_free: Cell::new(0),
             hub,
             first_generation,
             live: Cell::new(0),
@@ -151,14 +155,18 @@ impl Table {
             return Err(Error::NOMEM);
         }
         sys::may_fail(sys::Call::Alloc)?;
-        slots.try_reserve_exact(new - old).map_err(|_| Error::NOMEM)?;
-        // Lowest index first, so that handles are dense and deterministic.
-        for i in old..new {
-            let next = if i + 1 < new { i as u32 + 1 } else { self.first_free.get() };
-            let handle = FREE | ((self.first_generation.saturating_sub(1) as i64) << GENERATION_SHIFT);
-            slots.push(Slot { handle, object: std::ptr::null(), close: None, refs: 0, next_free: next });
+        let layout = Layout::array::<Slot>(new).map_err(|_| Error::NOMEM)?;
+        // SAFETY: it has a size.
+        let memory = unsafe { alloc_zeroed(layout) }.cast::<Slot>();
+        if memory.is_null() {
+            return Err(Error::NOMEM);
         }
-        self.first_free.set(old as u32);
+        // SAFETY: memory for so many slots, which may be zero; the old ones move there and are
+        // not dropped (there is nothing to drop).
+        unsafe {
+            std::ptr::copy_nonoverlapping(slots.as_ptr(), memory, old);
+            *slots = Vec::from_raw_parts(memory, new, new);
+        }
         self.base.set(slots.as_mut_ptr());
         self.mask.set(new - 1);
         Ok(())
@@ -167,17 +175,18 @@ impl Table {
     /// Gives `object` a handle with one reference.
     #[inline]
     pub fn insert<T: Object>(&self, object: *const T) -> Result<i64> {
-        if self.first_free.get() == NO_SLOT {
+        let index = self.first_free.get();
+        if index as usize > self.mask.get() {
             self.grow()?;
         }
-        let index = self.first_free.get();
         let slot = &mut self.slots()[index as usize];
-        let generation = generation_of(slot.handle) + 1;
+        let generation = (generation_of(slot.handle) + 1).max(self.first_generation);
         let handle = ((T::KIND as i64) << KIND_SHIFT)
             | ((self.hub as i64) << HUB_SHIFT)
             | ((generation as i64) << GENERATION_SHIFT)
             | index as i64;
-        self.first_free.set(slot.next_free);
+        // Lowest index first, so that handles are dense and deterministic.
+        self.first_free.set((index + 1).wrapping_add(slot.next_free));
         slot.handle = handle;
         slot.object = object.cast();
         slot.close = Some(close_erased::<T>);
@@ -233,7 +242,7 @@ impl Table {
         let slot = &mut self.slots()[index];
         slot.object = std::ptr::null();
         if may_be_renewed(resting) {
-            slot.next_free = self.first_free.get();
+            slot.next_free = self.first_free.get().wrapping_sub(index as u32 + 1);
             self.first_free.set(index as u32);
         }
     }
@@ -318,7 +327,7 @@ impl Table {
     /// One above the highest generation given out: where the next hub of this
     /// number starts.
     pub fn next_generation(&self) -> u32 {
-        self.slots().iter().map(|s| generation_of(s.handle)).max().unwrap_or(0) + 1
+        self.slots().iter().map(|s| generation_of(s.handle) + 1).fold(self.first_generation, u32::max)
     }
 }
 

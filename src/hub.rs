@@ -25,7 +25,7 @@ mod child;
 use crate::error::{Error, Result};
 use crate::fence;
 use crate::fiber::{Fiber, Root};
-use crate::greenlet::{Greenlet, LOOPING, LinkFn, State, Waiting};
+use crate::greenlet::{Greenlet, LOOPING, LinkFn, Record, State, Waiting};
 use crate::handle::Table;
 use crate::hooks::Hooks;
 use crate::poller::{self, FdNode, Poller};
@@ -91,9 +91,9 @@ pub struct Hub {
     all_hooks: UnsafeCell<Vec<*const Hooks>>,
     /// Whom to resume next, past the ready queue (raw switch).
     pub next: Cell<*const Greenlet>,
-    pub main: Box<Greenlet>,
+    pub main: Record,
     /// Stands for the loop while callbacks run.
-    pub looper: Box<Greenlet>,
+    pub looper: Record,
     pub table: Table,
     pub stacks: Stacks,
     pub timers: Timers,
@@ -133,9 +133,8 @@ pub struct Hub {
     pub main_is_gone: Cell<bool>,
     pub next_id: Cell<i64>,
     pub next_link: Cell<i64>,
-    /// Spare records, in the boxes in which they will be used again.
-    #[allow(clippy::vec_box)]
-    pub records: UnsafeCell<Vec<Box<Greenlet>>>,
+    /// Spare records.
+    pub records: UnsafeCell<Vec<Record>>,
     /// Records given back to malloc since it was last told to give memory back.
     pub records_freed: Cell<usize>,
     /// State of higher layers that lives as long as the hub, one value a type.
@@ -239,7 +238,7 @@ impl Hub {
         let remote = Arc::new(Remote { number: number.number, mailbox, exposed: AtomicUsize::new(0) });
         let stacks = Stacks::new();
         let class = stacks.class(0)?;
-        let record = |id| Greenlet::boxed(id, class, Hub::greenlet_timer, Hub::greenlet_fd);
+        let record = |id| Record::new(id, class, Hub::greenlet_timer, Hub::greenlet_fd);
         let hub = Box::new(Hub {
             current: Cell::new(std::ptr::null()),
             ready: Ring::default(),

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::fence;
 use crate::fiber::Fiber;
 use crate::greenlet::{
-    Body, DestroyFn, Greenlet, INTERRUPTED, KILLED, Link, LinkFn, LinkWhen, OnEnd, SCOPED, State, Waiting,
+    Body, DestroyFn, Greenlet, INTERRUPTED, KILLED, Link, LinkFn, LinkWhen, OnEnd, Record, SCOPED, State, Waiting,
 };
 use crate::handle::{Kind, Object, may_be_renewed};
 use crate::hooks::Hooks;
@@ -66,7 +66,7 @@ impl Hub {
         }
         let record = match self.records().pop() {
             Some(record) => {
-                let g: *const Greenlet = Box::into_raw(record);
+                let g: *const Greenlet = record.into_raw();
                 // SAFETY: nobody else has it.
                 let g = unsafe { &*g };
                 g.handle.set(self.table.renew(g.handle.get()));
@@ -96,10 +96,9 @@ impl Hub {
         Ok(g)
     }
 
-    // Boxed because a record in use must not move; it stays in its box when it is spare.
-    #[allow(clippy::mut_from_ref, clippy::vec_box)]
+    #[allow(clippy::mut_from_ref)]
     #[inline(always)]
-    fn records(&self) -> &mut Vec<Box<Greenlet>> {
+    fn records(&self) -> &mut Vec<Record> {
         // SAFETY: one thread; the reference ends with the statement that uses it.
         unsafe { &mut *self.records.get() }
     }
@@ -110,9 +109,9 @@ impl Hub {
     #[inline(never)]
     fn make_record(&self, class: Class) -> Result<&Greenlet> {
         sys::may_fail(sys::Call::Alloc)?;
-        let record = Greenlet::boxed(0, class, Hub::greenlet_timer, Hub::greenlet_fd);
+        let record = Record::new(0, class, Hub::greenlet_timer, Hub::greenlet_fd);
         record.handle.set(self.table.insert(&raw const *record)?);
-        let g: *const Greenlet = Box::into_raw(record);
+        let g: *const Greenlet = record.into_raw();
         // SAFETY: just made.
         Ok(unsafe { &*g })
     }
@@ -373,8 +372,8 @@ impl Hub {
 
     #[inline(never)]
     fn put_away(&self, g: &Greenlet) {
-        // SAFETY: made by Box::into_raw, and nobody refers to it any more.
-        let mut record = unsafe { Box::from_raw(std::ptr::from_ref(g).cast_mut()) };
+        // SAFETY: left by Record::into_raw, and nobody refers to it any more.
+        let mut record = unsafe { Record::from_raw(g) };
         let handle = record.handle.get();
         if self.records().len() >= SPARE_RECORDS || !may_be_renewed(handle) {
             self.records_freed.set(self.records_freed.get() + 1);

@@ -477,7 +477,8 @@ impl Poller {
             if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
                 return Err(Error::BADF);
             }
-            let len = (index + 1).next_power_of_two().max(64);
+            // The memory doubles, and what lies behind the slots is not touched.
+            let len = (index + 1).next_multiple_of(64);
             slots.try_reserve(len - slots.len()).map_err(|_| Error::NOMEM)?;
             slots.resize_with(len, || EMPTY);
         }

@@ -34,9 +34,10 @@ const UNMAP_STEP: usize = 4096;
 const MOST_PUT_OFF: u32 = 20;
 const FIRST_SLAB: usize = 4;
 const LARGEST_SLAB: usize = 256;
-/// Slabs from this size on belong to a burst: their first pages are faulted in
-/// with one call for all, which is cheaper than one fault each.
+/// Slabs from this size on belong to a burst: the first pages of so many of their stacks
+/// are faulted in with one call, which is cheaper than one fault each.
 const POPULATE_FROM: usize = 64;
+const POPULATE_STEP: usize = 32;
 
 /// One stack, on loan from its class, in one word: a stack that is given back is often
 /// taken again at once, and what was written as one word can be read while it is still
@@ -159,8 +160,7 @@ impl Pool {
         self.total += stacks;
         // The lowest address is to be taken first.
         let stride = self.stride();
-        let is_ready = self.slabs[place].as_ref().is_some_and(|s| s.is_prepared);
-        self.free.extend((1..=stacks).rev().map(|i| Stack::new(base + i * stride, place, is_ready)));
+        self.free.extend((1..=stacks).rev().map(|i| Stack::new(base + i * stride, place, false)));
         Ok(())
     }
 
@@ -187,10 +187,6 @@ impl Pool {
         let range = |offset: usize, len| libc::iovec { iov_base: slab.base.wrapping_add(offset).cast(), iov_len: len };
         let guards: Vec<_> = (0..slab.stacks).map(|i| range(i * self.stride(), self.guard)).collect();
         sys::guard(&guards)?;
-        if slab.stacks >= POPULATE_FROM {
-            let tops: Vec<_> = (1..=slab.stacks).map(|i| range(i * self.stride() - self.page, self.page)).collect();
-            sys::populate(&tops);
-        }
         let register = |i: usize| {
             ValgrindStackRegistration::new(slab.base.wrapping_add(i * self.stride() + self.guard), self.size)
         };
@@ -238,18 +234,29 @@ impl Pool {
         self.floor = self.cold.max(self.low_water);
     }
 
-    /// Makes the slab of the next free stack ready.
+    /// Makes the next free stack ready, and some of its neighbours.
     #[cold]
     #[inline(never)]
     fn prepare_next(&mut self) -> Result<()> {
         let place = self.free.last().expect("a stack was reserved").slab();
         let mut slab = self.slabs[place].take().expect("a free stack lies in a slab");
-        let prepared = sys::keeping_errno(|| self.prepare(&mut slab));
+        let prepared = if slab.is_prepared { Ok(()) } else { sys::keeping_errno(|| self.prepare(&mut slab)) };
+        let is_large = slab.stacks >= POPULATE_FROM;
         self.slabs[place] = Some(slab);
+        prepared?;
         // None of them was taken before, so they lie together, at the end.
-        let its = self.free.iter_mut().rev().take_while(|s| prepared.is_ok() && s.slab() == place);
-        its.for_each(|s| *s = Stack::new(s.top(), place, true));
-        prepared
+        let next = self.free.iter_mut().rev().take(POPULATE_STEP).take_while(|s| s.slab() == place && !s.is_ready());
+        let mut tops = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: self.page }; POPULATE_STEP];
+        let mut n = 0;
+        for stack in next {
+            *stack = Stack::new(stack.top(), place, true);
+            tops[n].iov_base = (stack.top() - self.page) as *mut _;
+            n += 1;
+        }
+        if is_large {
+            sys::keeping_errno(|| sys::populate(&tops[..n]));
+        }
+        Ok(())
     }
 
     /// Free stacks that were not needed since the last trim and still hold memory.

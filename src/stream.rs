@@ -37,9 +37,12 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Bytes that leave at the front and come at the back.
+/// Bytes that leave at the front and come at the back. Where there are none it is one word.
 #[derive(Default)]
-struct Buffer {
+struct Buffer(Option<Box<Held>>);
+
+#[derive(Default)]
+struct Held {
     bytes: Vec<u8>,
     from: usize,
     /// So many at the front have been handed out, and go with the next call.
@@ -48,35 +51,46 @@ struct Buffer {
 
 impl Buffer {
     fn get(&self) -> &[u8] {
-        &self.bytes[self.from + self.lent..]
+        self.0.as_ref().map_or(&[], |held| &held.bytes[held.from + held.lent..])
     }
 
     fn len(&self) -> usize {
-        self.bytes.len() - self.from - self.lent
+        self.get().len()
+    }
+
+    fn held(&mut self) -> &mut Held {
+        self.0.get_or_insert_default()
     }
 
     /// Drops what was handed out, and the memory with the last of it.
     fn settle(&mut self) {
-        let lent = std::mem::take(&mut self.lent);
+        let lent = self.0.as_mut().map_or(0, |held| std::mem::take(&mut held.lent));
         self.drop_front(lent);
     }
 
     fn drop_front(&mut self, n: usize) {
-        self.from += n;
-        if self.from >= self.bytes.len() {
-            *self = Buffer::default();
+        if let Some(held) = &mut self.0 {
+            held.from += n;
+            if held.from >= held.bytes.len() {
+                self.0 = None;
+            }
         }
     }
 
     /// Makes room for `more` bytes at the back.
     fn reserve(&mut self, more: usize) -> Result<()> {
-        if self.bytes.capacity() - self.bytes.len() >= more {
+        let held = self.held();
+        if held.bytes.capacity() - held.bytes.len() >= more {
             return Ok(());
         }
-        if self.from > 0 && self.lent == 0 {
-            self.bytes.drain(..std::mem::take(&mut self.from));
+        if held.from > 0 && held.lent == 0 {
+            held.bytes.drain(..std::mem::take(&mut held.from));
         }
-        self.bytes.try_reserve(more).map_err(|_| Error::NOMEM)
+        held.bytes.try_reserve(more).map_err(|_| Error::NOMEM)
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.held().bytes.extend_from_slice(bytes);
     }
 }
 
@@ -88,9 +102,9 @@ pub struct Stream {
     read_max: usize,
     write_size: usize,
     closed: Cell<bool>,
-    /// `fork::generation()` while somebody reads or writes: in a child nobody does.
-    reader: Cell<Option<u64>>,
-    writer: Cell<Option<u64>>,
+    /// One above `fork::generation()` while somebody reads or writes, else 0: in a child nobody does.
+    reader: Cell<u64>,
+    writer: Cell<u64>,
     /// Whoever has made himself `reader`, and `writer`, is alone with these.
     input: UnsafeCell<Buffer>,
     output: UnsafeCell<Buffer>,
@@ -99,22 +113,22 @@ pub struct Stream {
 crate::hub_object!(Stream, Kind::Stream);
 
 /// Holds a direction of a stream while a call uses it.
-struct Turn<'a>(&'a Cell<Option<u64>>);
+struct Turn<'a>(&'a Cell<u64>);
 
 impl<'a> Turn<'a> {
-    fn take(of: &'a Cell<Option<u64>>) -> Result<Turn<'a>> {
-        let now = fork::generation();
-        if of.get() == Some(now) {
+    fn take(of: &'a Cell<u64>) -> Result<Turn<'a>> {
+        let now = fork::generation() + 1;
+        if of.get() == now {
             return Err(Error::BUSY);
         }
-        of.set(Some(now));
+        of.set(now);
         Ok(Turn(of))
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.set(None);
+        self.0.set(0);
     }
 }
 
@@ -140,8 +154,8 @@ impl Stream {
                 read_max: or(read_max, READ_MAX),
                 write_size: or(write_size, WRITE_SIZE),
                 closed: Cell::new(false),
-                reader: Cell::new(None),
-                writer: Cell::new(None),
+                reader: Cell::new(0),
+                writer: Cell::new(0),
                 input: UnsafeCell::default(),
                 output: UnsafeCell::default(),
             },
@@ -154,7 +168,7 @@ impl Stream {
         if self.owns && is_open {
             let _ = rw::close(self.fd);
         } else if is_open {
-            let used = |turn: &Cell<Option<u64>>, direction| if turn.get().is_some() { direction } else { 0 };
+            let used = |turn: &Cell<u64>, direction| if turn.get() != 0 { direction } else { 0 };
             hub.poller().end_waits(self.fd, used(&self.reader, READ) | used(&self.writer, WRITE));
         }
     }
@@ -229,10 +243,10 @@ impl Stream {
         if input.len() == 0 {
             *input = Buffer::default();
             if scratch.len() > SCRATCH / 4 || input.reserve(scratch.len()).is_err() {
-                return std::mem::swap(&mut input.bytes, scratch);
+                return std::mem::swap(&mut input.held().bytes, scratch);
             }
         }
-        input.bytes.extend_from_slice(scratch);
+        input.push(scratch);
     }
 
     /// Has at least `n` bytes in the input, unless the end comes first; how many there are.
@@ -367,9 +381,9 @@ impl Stream {
             return Err(Error::MSGSIZE);
         }
         if found.is_none() {
-            this.input().bytes.push(0);
+            this.input().push(&[0]);
         }
-        let input = this.input();
+        let input = this.input().held();
         let end = input.from + len;
         input.bytes[end] = 0;
         Ok(Some(self.lend(len, whole + 1)))
@@ -377,7 +391,7 @@ impl Stream {
 
     /// Hands out the first `len` bytes of the input; `taken` go with the next call.
     fn lend(&self, len: usize, taken: usize) -> &[u8] {
-        let input = self.input();
+        let input = self.input().held();
         let from = input.from;
         input.lent = taken;
         &input.bytes[from..from + len]
@@ -461,7 +475,7 @@ impl Stream {
         let rest = &data[done..];
         match this.output().reserve(rest.len()) {
             Ok(()) => {
-                this.output().bytes.extend_from_slice(rest);
+                this.output().push(rest);
                 (data.len(), Ok(()))
             }
             Err(e) => (done, Err(e)),
