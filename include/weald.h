@@ -559,11 +559,12 @@ int weald_wake(weald_greenlet to, void *value);
  * no coroutine; it would return to itself in the end). */
 int weald_coro_set_parent(weald_greenlet c, weald_greenlet parent);
 
-/* Ends a greenlet or coroutine that is in the middle without running it ever again: its stack is
- * given back as it is. For bindings whose runtime has no use for it any more; everybody else kills.
- * Its locals are destroyed, its argument is not; whoever waits for it is told, and the code is
- * WEALD_ECANCELED. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM (also for main),
- * WEALD_EALREADY (it has ended), WEALD_EBUSY (it runs). */
+/* Ends a greenlet or coroutine that waits in weald_switch or weald_park without running it ever
+ * again: its stack is given back as it is. For bindings whose runtime has no use for it any more;
+ * everybody else kills. Its locals are destroyed, its argument is not; whoever waits for it is
+ * told, and the code is WEALD_ECANCELED. One that has not begun is ended as by a kill. Does not
+ * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM (also for main), WEALD_EALREADY (it has
+ * ended), WEALD_EBUSY (it runs, is ready to run, or waits for something else). */
 int weald_abandon(weald_greenlet g);
 
 /* The greenlet or coroutine that runs; the same as weald_self. Borrowed. 0 in a loop callback. Does

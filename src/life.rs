@@ -611,18 +611,15 @@ impl Hub {
         abandoned
     }
 
-    /// Ends one that is in the middle, without running it ever again: what lies on its
-    /// stack is forgotten. EBUSY for the one that runs.
+    /// Ends one that waits for a switch, without running it ever again: what lies on its
+    /// stack is forgotten. EBUSY for those who wait for anything else: what they wait for
+    /// counts on them, and would hand over to nobody.
     pub fn forget(&self, g: &Greenlet) -> Result<()> {
         match g.state.get() {
             State::Done => return Err(Error::ALREADY),
             _ if self.is_main(g) => return Err(Error::PERM),
-            State::Running => return Err(Error::BUSY),
             State::New => self.end_unstarted(g, Error::CANCELED),
-            state => {
-                if state == State::Ready {
-                    self.ready.retain(|other| !std::ptr::eq(other, g));
-                }
+            State::Switched => {
                 self.take_away(g);
                 g.error.set(Error::CANCELED.code());
                 g.value.set(std::ptr::null_mut());
@@ -631,6 +628,7 @@ impl Hub {
                 }
                 self.end(g);
             }
+            _ => return Err(Error::BUSY),
         }
         Ok(())
     }

@@ -137,11 +137,12 @@ pub extern "C" fn weald_coro_set_parent(c: weald_greenlet, parent: weald_greenle
     fence(|hub| hub.set_parent(hub.greenlet(c)?, hub.greenlet(parent)?))
 }
 
-/// Ends a greenlet or coroutine that is in the middle without running it ever again: its stack is
-/// given back as it is. For bindings whose runtime has no use for it any more; everybody else
-/// kills. Its locals are destroyed, its argument is not; whoever waits for it is told, and the code
-/// is WEALD_ECANCELED. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM (also for
-/// main), WEALD_EALREADY (it has ended), WEALD_EBUSY (it runs).
+/// Ends a greenlet or coroutine that waits in weald_switch or weald_park without running it ever
+/// again: its stack is given back as it is. For bindings whose runtime has no use for it any more;
+/// everybody else kills. Its locals are destroyed, its argument is not; whoever waits for it is
+/// told, and the code is WEALD_ECANCELED. One that has not begun is ended as by a kill. Does not
+/// switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM (also for main), WEALD_EALREADY (it has
+/// ended), WEALD_EBUSY (it runs, is ready to run, or waits for something else).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_abandon(g: weald_greenlet) -> c_int {
     fence(|hub| hub.forget(hub.greenlet(g)?))

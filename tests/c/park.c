@@ -250,17 +250,23 @@ static void count(void *arg)
 
 static weald_local key;
 
-static void *wait_for_event(void *event)
+static void *park_with_a_local(void *arg)
 {
     CHECK_EQ(weald_local_set(key, words), 0);
-    CHECK_EQ(weald_event_wait(*(weald_handle *)event, weald_after(WEALD_SEC(60))), 0);
-    return event;
+    CHECK_EQ(weald_park(NULL, weald_after(WEALD_SEC(60))), 0);
+    return arg;
+}
+
+static void *get_an_item(void *queue)
+{
+    CHECK_EQ(weald_queue_get(*(weald_queue *)queue, &got_value, WEALD_FOREVER), 0);
+    return queue;
 }
 
 TEST(one_that_is_abandoned_never_goes_on_and_everybody_is_told)
 {
     weald_spawn_options o = {.size = sizeof o, .destroy = count};
-    weald_handle event = weald_event_new(0), group = weald_group_new();
+    weald_handle group = weald_group_new();
     weald_stats before = {.size = sizeof before}, after = {.size = sizeof after};
     weald_greenlet g;
 
@@ -268,7 +274,7 @@ TEST(one_that_is_abandoned_never_goes_on_and_everybody_is_told)
     CHECK_GT(key = weald_local_new(count), 0);
     CHECK_EQ(weald_stats_get(&before), 0);
     o.group = group;
-    CHECK_GT(g = weald_spawn_with(wait_for_event, &event, &o), 0);
+    CHECK_GT(g = weald_spawn_with(park_with_a_local, NULL, &o), 0);
     CHECK_EQ(weald_yield(), 0);
     CHECK_EQ(weald_abandon(g), 0);
     CHECK_EQ(freed, 1); /* the local, not the argument */
@@ -277,8 +283,7 @@ TEST(one_that_is_abandoned_never_goes_on_and_everybody_is_told)
     CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
     CHECK_EQ(weald_abandon(g), WEALD_EALREADY);
     CHECK_EQ(weald_group_join(group, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_event_set(event), 0);
-    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(weald_run(WEALD_FOREVER), 0);
     CHECK_EQ(weald_close(g), 0);
     CHECK_EQ(weald_abandon(g), WEALD_EBADF);
     CHECK_EQ(weald_stats_get(&after), 0);
@@ -286,7 +291,6 @@ TEST(one_that_is_abandoned_never_goes_on_and_everybody_is_told)
     CHECK_EQ(after.alive, before.alive);
     CHECK_EQ(after.timers, before.timers);
     CHECK_EQ(weald_close(group), 0);
-    CHECK_EQ(weald_close(event), 0);
     CHECK_EQ(weald_close(key), 0);
 }
 
@@ -296,22 +300,36 @@ static void *never(void *arg)
     return arg;
 }
 
-TEST(one_that_is_ready_or_new_is_abandoned_as_well)
+/* What it waits for would hand over to nobody. */
+TEST(one_that_waits_for_anything_else_is_not_abandoned)
+{
+    for (int flags = 0; flags <= WEALD_SHARED; flags += WEALD_SHARED) {
+        weald_queue queue = weald_queue_new(WEALD_FIFO | flags, 1, NULL);
+        weald_greenlet g = weald_spawn(get_an_item, &queue);
+
+        CHECK_EQ(weald_abandon(g), WEALD_EBUSY); /* ready */
+        CHECK_EQ(weald_yield(), 0);
+        CHECK_EQ(weald_abandon(g), WEALD_EBUSY);
+        CHECK_EQ(weald_queue_put(queue, words, WEALD_NOW), 0);
+        CHECK_EQ(weald_abandon(g), WEALD_EBUSY);
+        CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
+        CHECK_PTR(got_value, words);
+        CHECK_EQ(weald_close(g), 0);
+        CHECK_EQ(weald_close(queue), 0);
+    }
+}
+
+TEST(one_that_has_not_begun_is_abandoned_as_by_a_kill)
 {
     weald_spawn_options o = {.size = sizeof o, .destroy = count};
-    weald_greenlet parked_one = parked(NULL), ready = weald_spawn(never, NULL), unbegun;
+    weald_greenlet unbegun;
 
-    CHECK_EQ(weald_abandon(ready), 0);
-    CHECK_EQ(weald_wake(parked_one, NULL), 0);
-    CHECK_EQ(weald_abandon(parked_one), 0);
     freed = 0;
     CHECK_GT(unbegun = weald_greenlet_new(never, NULL, &o), 0);
     CHECK_EQ(weald_abandon(unbegun), 0);
     CHECK_EQ(freed, 1); /* as at a kill: nothing of it has begun */
     CHECK_EQ(weald_yield(), 0);
     CHECK_EQ(weald_abandon(weald_main()), WEALD_EPERM);
-    CHECK_EQ(weald_close(ready), 0);
-    CHECK_EQ(weald_close(parked_one), 0);
     CHECK_EQ(weald_close(unbegun), 0);
 }
 
