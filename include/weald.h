@@ -2508,8 +2508,8 @@ int weald_channel_pair(weald_channel *ends, size_t limit);
 
 /* Makes a channel of descriptors: to read from and to write to, two pipes or one socket that stands
  * in both places. They are the channel's from now on, and closed with it. `limit` as above. Does
- * not switch. Fails with WEALD_EBADF, WEALD_EINVAL (a limit of 4 GiB or more), WEALD_ENOMEM; then
- * the descriptors are the caller's still. */
+ * not switch. Fails with WEALD_EBADF, WEALD_EINVAL (a regular file; a limit of 4 GiB or more),
+ * WEALD_ENOMEM; then the descriptors are the caller's still. */
 weald_channel weald_channel_open(int read_fd, int write_fd, size_t limit);
 
 /* Sends a message of `len` bytes, which may be none. What the other side has no room for waits

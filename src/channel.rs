@@ -164,9 +164,9 @@ impl Drop for Turn {
 
 impl Channel {
     /// On descriptors that are the channel's from now on, and may be one. ENOMEM, and they
-    /// are not. `limit` 0: the usual one.
+    /// are not; EINVAL for files, which have no other side. `limit` 0: the usual one.
     pub fn open(hub: &Hub, read_fd: RawFd, write_fd: RawFd, limit: usize) -> Result<i64> {
-        if limit > MOST {
+        if limit > MOST || descriptor::is_file(read_fd) || descriptor::is_file(write_fd) {
             return Err(Error::INVAL);
         }
         let channels = Channels::of(hub);

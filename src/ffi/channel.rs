@@ -48,10 +48,10 @@ pub extern "C" fn weald_channel_pair(ends: *mut weald_channel, limit: usize) -> 
     })
 }
 
-/// Makes a channel of descriptors: to read from and to write to, two pipes or one socket that stands
-/// in both places. They are the channel's from now on, and closed with it. `limit` as above. Does
-/// not switch. Fails with WEALD_EBADF, WEALD_EINVAL (a limit of 4 GiB or more), WEALD_ENOMEM; then
-/// the descriptors are the caller's still.
+/// Makes a channel of descriptors: to read from and to write to, two pipes or one socket that
+/// stands in both places. They are the channel's from now on, and closed with it. `limit` as above.
+/// Does not switch. Fails with WEALD_EBADF, WEALD_EINVAL (a regular file; a limit of 4 GiB or
+/// more), WEALD_ENOMEM; then the descriptors are the caller's still.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_channel_open(read_fd: c_int, write_fd: c_int, limit: usize) -> weald_channel {
     fence64(|hub| {

@@ -150,8 +150,11 @@ TEST(a_channel_of_two_pipes)
 
 TEST(what_can_not_be_a_channel)
 {
-    int fd = dup(STDIN_FILENO);
+    int fd = dup(STDIN_FILENO), file = open("/proc/self/exe", O_RDONLY);
 
+    CHECK_GE(file, 0);
+    CHECK_EQ(weald_channel_open(file, file, 0), WEALD_EINVAL);
+    CHECK_EQ(close(file), 0); /* it was ours still */
     CHECK_EQ(weald_channel_pair(NULL, 0), WEALD_EINVAL);
     CHECK_EQ(weald_channel_pair(ends, (size_t)1 << 32), WEALD_EINVAL);
     CHECK_EQ(weald_channel_open(fd, fd, (size_t)1 << 32), WEALD_EINVAL);
