@@ -2,7 +2,7 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=src/c");
-    cc::Build::new().files(["src/c/tls.c", "src/c/cxa.c"]).std("c11").warnings(true).compile("weald_c");
+    cc::Build::new().files(["src/c/thread.c", "src/c/cxa.c"]).std("c11").warnings(true).compile("weald_c");
     // The soname changes with the ABI version, not with every release.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libweald.so.0");
 }

@@ -35,7 +35,7 @@ use crate::stack::Stacks;
 use crate::stats::Stats;
 use crate::timer::{TimerNode, Timers};
 use crate::waitlist::WaitList;
-use crate::{fork, overflow, remote, sys, tls};
+use crate::{fork, overflow, remote, sys, thread};
 use std::any::{Any, TypeId};
 use std::cell::{Cell, UnsafeCell};
 use std::collections::{HashMap, VecDeque};
@@ -162,7 +162,7 @@ extern "C" fn end_with_thread() {
         if !hub.is_main(hub.current()) {
             // exit() called in a greenlet or a callback: we stand on a stack of the
             // hub, or in its loop. The process ends; the hub is left as it is.
-            return tls::set(SHUT_DOWN);
+            return thread::set(SHUT_DOWN);
         }
         // Running greenlets from a thread's destructors would call code whose
         // own thread-locals are gone: they are abandoned instead.
@@ -198,7 +198,7 @@ impl Hub {
     /// This thread's hub, if it has one.
     #[inline(always)]
     pub fn existing() -> Option<&'static Hub> {
-        let hub = tls::get();
+        let hub = thread::get();
         if hub as usize > SHUT_DOWN as usize {
             // SAFETY: set by `create`, reset by `free`; 'static as far as this thread
             // can tell, because only `free` ends it, at shutdown or thread exit.
@@ -229,7 +229,7 @@ impl Hub {
     }
 
     fn create() -> Result<()> {
-        if tls::get() == SHUT_DOWN {
+        if thread::get() == SHUT_DOWN {
             return Err(Error::SHUTDOWN);
         }
         let poller = Poller::new()?;
@@ -301,7 +301,7 @@ impl Hub {
         number.keep();
         Hub::watch_forks();
         overflow::install(Hub::explain_overflow);
-        tls::set(Box::into_raw(hub).cast());
+        thread::set(Box::into_raw(hub).cast());
         AT_THREAD_EXIT.with(|_| ());
         // The end of thread-locals may be over: when a destructor of pthread_key_create's
         // makes the first call.
@@ -315,14 +315,14 @@ impl Hub {
     /// Nothing on any stack uses the hub any more, but for the caller's frames that
     /// return without touching it.
     pub unsafe fn free() {
-        let hub: *mut Hub = tls::get().cast();
+        let hub: *mut Hub = thread::get().cast();
         // SAFETY: made by `create` from a Box; by contract the last use.
         let hub = unsafe { Box::from_raw(hub) };
         drop(hub.remote.mailbox.close());
         // Extensions may still look for the hub while they are dropped.
         // SAFETY: no other reference into the map.
         drop(std::mem::take(unsafe { &mut *hub.extensions.get() }));
-        tls::set(SHUT_DOWN);
+        thread::set(SHUT_DOWN);
         registry::give_number(hub.remote.number, hub.table.next_generation());
         drop(hub);
     }

@@ -5,7 +5,7 @@ from . import build, process
 
 CHECK = build.ROOT / "docs" / "check.py"
 IN_PACKAGE = {"Cargo.toml", "README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "build.rs", "src/lib.rs",
-              "src/c/tls.c", "include/weald.h"}
+              "src/c/thread.c", "include/weald.h"}
 
 
 def run(report, options):

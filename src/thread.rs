@@ -1,4 +1,4 @@
-//! This thread's hub: one pointer, read in two instructions (see c/tls.c).
+//! This thread's hub: one pointer, read in two instructions (see c/thread.c).
 
 use std::ffi::c_void;
 
@@ -12,7 +12,7 @@ unsafe extern "C" {
 #[inline(always)]
 pub fn get() -> *mut c_void {
     let hub: *mut c_void;
-    // SAFETY: reads a thread-local that c/tls.c defines with the initial-exec
+    // SAFETY: reads a thread-local that c/thread.c defines with the initial-exec
     // model: the GOT holds its offset from the thread pointer. Not `pure`: the
     // value changes over the thread's life.
     unsafe {
