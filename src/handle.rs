@@ -60,6 +60,7 @@ pub enum Kind {
     Process = 22,
     Channel = 23,
     Folder = 24,
+    TlsConfig = 28,
 }
 
 /// The kind's number in a handle, whether or not the handle is alive.

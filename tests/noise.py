@@ -50,6 +50,8 @@ KINDS = {
     "folder": 'weald_folder_read("/", WEALD_FOREVER)',
     "server": 'weald_server_new("127.0.0.1:0", noise_stub_weald_stream_handler_fn, NULL, NULL)',
     "stream": "weald_stream_new(dup(noise_pipe[0]), NULL)",
+    "tls_config": "weald_tls_client(&(weald_tls_options){.size = sizeof(weald_tls_options), "
+                  ".flags = WEALD_TLS_INSECURE})",
 }
 
 WATCHERS = [kind for kind in KINDS if kind.endswith("_watcher")]
@@ -83,6 +85,8 @@ TAKES = [
     (r"weald_folder_", ["folder"]),
     (r"weald_server_", ["server"]),
     (r"weald_stream_", ["stream"]),
+    (r"weald_tls_(add_certificate|reload)", ["tls_config"]),
+    (r"weald_tls_", ["stream"]),
 ]
 
 # Parameters that are something else than their function's first one.
@@ -90,6 +94,9 @@ TAKES_HERE = {
     ("weald_condition_wait", 1): ["lock", "rlock"],
     ("weald_spawn_options", "group"): ["group", "pool"],
     ("weald_server_options", "pool"): ["group", "pool"],
+    ("weald_server_options", "tls"): ["tls_config"],
+    ("weald_tls_connect", 1): ["tls_config"],
+    ("weald_tls_accept", 1): ["tls_config"],
     ("weald_wait_item", "object"): GREENLETS + ["event", "result", "queue", "priority_queue", "semaphore",
                                                "bounded_semaphore", "lock", "rlock", "timer_watcher"],
 }
@@ -99,7 +106,7 @@ ZERO_IS_FINE = {("weald_coro_new", "parent"), ("weald_offload", "pool"), ("weald
                 ("weald_threadpool_size", "pool")}
 
 # Functions that take handles of other threads' objects.
-ANY_THREAD = r"weald_(post|async_send|close|dup|kind|threadpool_\w+|workers_\w+|offload)$"
+ANY_THREAD = r"weald_(post|async_send|close|dup|kind|threadpool_\w+|workers_\w+|offload|tls_(add_certificate|reload|client|server))$"
 
 # Functions for which a bad handle is no error, and why.
 BAD_IS_FINE = {}
@@ -357,7 +364,8 @@ def write(header):
 NOT_MAKERS = {"weald_spawn_with", "weald_greenlet_new", "weald_group_spawn", "weald_pool_try_spawn", "weald_self",
               "weald_parent", "weald_current", "weald_main", "weald_dup", "weald_group_imap_unordered",
               "weald_group_apply_async", "weald_threadpool_submit", "weald_iwait", "weald_group_imap",
-              "weald_process_spawn", "weald_process_fork", "weald_popen", "weald_channel_open", "weald_server_from_fd",
+              "weald_process_spawn", "weald_process_fork", "weald_popen", "weald_channel_open", "weald_server_from_fd", "weald_stream_server_new",
+              "weald_stream_server_from_fd", "weald_tls_server",
               "weald_datagram_server_new", "weald_datagram_server_from_fd"}
 
 
