@@ -405,7 +405,7 @@ impl Server {
     /// A handler that waited for the end of its server would wait for its own.
     fn must_be_outside(&self, hub: &Hub) -> Result<()> {
         let me = hub.current().handle.get();
-        if me == self.acceptor.get() || self.group().contains(me) { Err(Error::DEADLK) } else { Ok(()) }
+        if (me != 0 && me == self.acceptor.get()) || self.group().contains(me) { Err(Error::DEADLK) } else { Ok(()) }
     }
 
     // ---- accepting -------------------------------------------------------------

@@ -37,9 +37,13 @@ const LARGE: usize = 4096;
 const KEPT: usize = 32;
 const KEPT_SIZE: usize = 16 << 10;
 
+// They stay boxed, as a buffer has them.
+#[allow(clippy::vec_box)]
+type Kept = Vec<Box<Held>>;
+
 thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    static EMPTY: RefCell<Vec<Box<Held>>> = const { RefCell::new(Vec::new()) };
+    static EMPTY: RefCell<Kept> = const { RefCell::new(Vec::new()) };
 }
 
 /// Bytes that leave at the front and come at the back. Where there are none it is one word.
@@ -133,10 +137,10 @@ pub struct Stream {
 crate::hub_object!(Stream, Kind::Stream);
 
 /// Holds a direction of a stream while a call uses it.
-struct Turn<'a>(&'a Cell<u64>);
+pub(crate) struct Turn<'a>(&'a Cell<u64>);
 
 impl<'a> Turn<'a> {
-    fn take(of: &'a Cell<u64>) -> Result<Turn<'a>> {
+    pub(crate) fn take(of: &'a Cell<u64>) -> Result<Turn<'a>> {
         let now = fork::generation() + 1;
         if of.get() == now {
             return Err(Error::BUSY);
