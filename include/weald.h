@@ -2310,8 +2310,7 @@ weald_server weald_http_server_from_fd(int fd, weald_http_handler_fn handler, vo
  * switch. Fails with WEALD_EINVAL (as weald_http_server_new), WEALD_EBADF (pool, or one that was
  * closed meanwhile), WEALD_EPERM (a pool of another thread), WEALD_EADDRINUSE, and what else
  * bind(2) or accept(2) fails with, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
- * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_EMFILE,
- * WEALD_ENOMEM. */
+ * WEALD_EWOULDBLOCK, WEALD_EMFILE, WEALD_ENOMEM. */
 int weald_http_serve(const char *address, weald_http_handler_fn handler, void *user,
                      const weald_http_options *how, int64_t deadline);
 
@@ -2356,8 +2355,7 @@ int64_t weald_http_body_left(weald_http_request request);
  * request. May switch. Returns how many. Fails with WEALD_EPIPE (the client has left before the
  * end), WEALD_EPROTO (the chunks are none), WEALD_EMSGSIZE (more than `max_body`), WEALD_EBADF,
  * WEALD_EINVAL (`buffer` NULL), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
- * meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
 int64_t weald_http_read(weald_http_request request, void *buffer, size_t len, int64_t deadline);
 
 /* Reads what is left of the body, up to `max` bytes: `*data` is its memory, which is the caller's,
@@ -2365,8 +2363,8 @@ int64_t weald_http_read(weald_http_request request, void *buffer, size_t len, in
  * longer some may have been read. May switch. Returns 0. Fails with WEALD_EMSGSIZE (longer than
  * `max`, or than `max_body`), WEALD_EPIPE (the client has left before the end), WEALD_EPROTO (the
  * chunks are none), WEALD_EBADF, WEALD_EINVAL (`data` NULL), WEALD_EPERM, WEALD_EBUSY,
- * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that
- * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
 int weald_http_read_all(weald_http_request request, size_t max, void **data, size_t *len,
                         int64_t deadline);
 
@@ -2374,8 +2372,7 @@ int weald_http_read_all(weald_http_request request, size_t max, void **data, siz
  * returned if it is less than 64 KiB; otherwise the connection is closed. May switch. Returns 0.
  * Fails with WEALD_EPIPE (the client has left before the end), WEALD_EPROTO (the chunks are none),
  * WEALD_EMSGSIZE (more than `max_body`), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
- * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
- * has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
 int weald_http_discard(weald_http_request request, int64_t deadline);
 
 /* Answers `request`, with all of the body at once. `type` is the Content-Type (NULL: none). Headers
@@ -2383,8 +2380,7 @@ int weald_http_discard(weald_http_request request, int64_t deadline);
  * leaves it out. May switch. Returns 0. Fails with WEALD_EALREADY (it has been answered),
  * WEALD_EINVAL (`status` below 200 or above 999, `type` no text for a header, `data` NULL),
  * WEALD_EPIPE (the client has left), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
- * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
- * has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
 int weald_http_reply(weald_http_request request, int status, const char *type, const void *data,
                      size_t len, int64_t deadline);
 
@@ -2411,8 +2407,7 @@ int weald_http_begin(weald_http_request request, int status, const char *reason,
  * them. May switch. Returns 0. Fails with WEALD_EINVAL (`data` NULL; the answer has not been
  * begun), WEALD_EALREADY (it has ended), WEALD_EMSGSIZE (more than was announced), WEALD_EPIPE (the
  * client has left), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
- * meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
 int weald_http_write(weald_http_request request, const void *data, size_t len, size_t *done,
                      int64_t deadline);
 
@@ -2422,23 +2417,21 @@ int weald_http_write(weald_http_request request, const void *data, size_t len, s
  * can not be ended any more), WEALD_EINVAL (a negative `offset` or `len`; the answer has not been
  * begun), WEALD_EALREADY (it has ended), WEALD_EMSGSIZE (more than was announced), WEALD_EBADF
  * (also `fd`), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
- * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
- * WEALD_ECONNRESET. */
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
 int64_t weald_http_sendfile(weald_http_request request, int fd, int64_t offset, int64_t len,
                             int64_t deadline);
 
 /* Sends what has been gathered: for an answer that goes on later. May switch. Returns 0. Fails with
  * WEALD_EINVAL (the answer has not been begun), WEALD_EPIPE (the client has left), WEALD_EBADF,
  * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
- * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
- * WEALD_ECONNRESET. */
+ * WEALD_ENOMEM, WEALD_ECONNRESET. */
 int weald_http_flush(weald_http_request request, int64_t deadline);
 
 /* Ends the answer, and sends what has been gathered. May switch. Returns 0. Fails with WEALD_EINVAL
  * (it has not been begun; less was written than was announced: then the connection is closed),
  * WEALD_EALREADY (it has ended), WEALD_EPIPE (the client has left), WEALD_EBADF, WEALD_EPERM,
- * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
- * a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
 int weald_http_end(weald_http_request request, int64_t deadline);
 
 /* Answers 101 with the headers that were added, and gives the connection over to `protocol`: a
@@ -2447,8 +2440,7 @@ int weald_http_end(weald_http_request request, int64_t deadline);
  * NULL or no text for a header; the request has a body that was not read, or is HTTP/1.0),
  * WEALD_EALREADY (it has been answered), WEALD_EPIPE (the client has left), WEALD_EBADF,
  * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
- * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
- * WEALD_ECONNRESET. */
+ * WEALD_ENOMEM, WEALD_ECONNRESET. */
 weald_stream weald_http_upgrade(weald_http_request request, const char *protocol, int64_t deadline);
 
 /* ----------------------------------------------------------------------------------------------

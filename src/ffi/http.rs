@@ -212,8 +212,7 @@ pub extern "C" fn weald_http_server_from_fd(
 /// main. As weald_http_server_new and weald_server_serve; the server is closed when it returns. May
 /// switch. Fails with WEALD_EINVAL (as weald_http_server_new), WEALD_EBADF (pool, or one that was closed
 /// meanwhile), WEALD_EPERM (a pool of another thread), WEALD_EADDRINUSE, and what else bind(2) or accept(2) fails
-/// with, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child
-/// that a callback has forked meanwhile), WEALD_EMFILE, WEALD_ENOMEM.
+/// with, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EMFILE, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_http_serve(
     address: *const c_char,

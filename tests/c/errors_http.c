@@ -311,6 +311,11 @@ TEST(wrong_arguments_are_einval)
     CHECK_EQ(weald_http_reply(r, 200, NULL, NULL, 0, WEALD_FOREVER), 0);
     CHECK_EQ(weald_http_reply(r, 200, "a/b", NULL, 0, WEALD_FOREVER), WEALD_EALREADY);
     CHECK_EQ(weald_http_sendfile(r, 0, 0, 1, WEALD_FOREVER), WEALD_EALREADY);
+    CHECK_EQ(weald_http_discard(r, WEALD_NOW), WEALD_EAGAIN);
+    hang_up();
+    ask(HTTP_GET("/"));
+    CHECK_EQ(weald_http_reply(r, 200, NULL, NULL, 0, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_http_upgrade(r, "x", WEALD_FOREVER), WEALD_EALREADY);
     hang_up();
     ask(HTTP_GET("/"));
     CHECK_EQ(weald_http_begin(r, 200, NULL, 5), 0);
