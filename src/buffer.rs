@@ -4,6 +4,19 @@
 //! have two and more of them each.
 
 use crate::error::{Error, Result};
+use std::cell::RefCell;
+
+/// Buffers that are empty are kept for the next who needs one: so many, and none larger.
+const KEPT: usize = 32;
+const KEPT_SIZE: usize = 16 << 10;
+
+// They stay boxed, as a buffer has them.
+#[allow(clippy::vec_box)]
+type Kept = Vec<Box<Held>>;
+
+thread_local! {
+    static EMPTY: RefCell<Kept> = const { RefCell::new(Vec::new()) };
+}
 
 /// Bytes that leave at the front and come at the back. Where there are none it is one word.
 #[derive(Default)]
@@ -35,7 +48,22 @@ impl Buffer {
     }
 
     pub fn held(&mut self) -> &mut Held {
-        self.0.get_or_insert_default()
+        self.0.get_or_insert_with(|| EMPTY.try_with(|kept| kept.borrow_mut().pop()).ok().flatten().unwrap_or_default())
+    }
+
+    /// Gives the memory to whoever needs some next.
+    pub fn empty(&mut self) {
+        let Some(mut held) = self.0.take() else { return };
+        if held.bytes.capacity() <= KEPT_SIZE {
+            let _ = EMPTY.try_with(|kept| {
+                let mut kept = kept.borrow_mut();
+                if kept.len() < KEPT {
+                    held.bytes.clear();
+                    (held.from, held.lent) = (0, 0);
+                    kept.push(held);
+                }
+            });
+        }
     }
 
     /// Drops what was handed out, and the memory with the last of it.
@@ -48,7 +76,7 @@ impl Buffer {
         if let Some(held) = &mut self.0 {
             held.from += n;
             if held.from >= held.bytes.len() {
-                self.0 = None;
+                self.empty();
             }
         }
     }

@@ -60,7 +60,10 @@ pub enum Kind {
     Process = 22,
     Channel = 23,
     Folder = 24,
-    TlsConfig = 28,
+    TlsConfig = 25,
+    HttpRequest = 28,
+    HttpClient = 29,
+    HttpResponse = 30,
 }
 
 /// The kind's number in a handle, whether or not the handle is alive.

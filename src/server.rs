@@ -71,21 +71,33 @@ pub type StreamFn = extern "C-unwind" fn(c_int, *const sockaddr, socklen_t, *mut
 pub type SessionFn = extern "C-unwind" fn(i64, *const sockaddr, socklen_t, *mut c_void) -> c_int;
 pub type DatagramFn = extern "C-unwind" fn(c_int, *const c_void, usize, *const sockaddr, socklen_t, *mut c_void);
 
-#[derive(Clone, Copy)]
+/// What serves connections within the library.
+pub trait Serve {
+    /// Serves one, in its greenlet; KEEP or 0.
+    fn serve(&self, hub: &Hub, fd: RawFd, peer: &Address) -> c_int;
+    /// The server has been shut: what only waits for more to do had better end.
+    fn shut(&self, hub: &Hub);
+    /// Where its code is.
+    fn site(&self) -> usize;
+}
+
+#[derive(Clone)]
 pub enum Handler {
     Stream(StreamFn),
     /// As a stream, of TLS perhaps.
     Session(SessionFn),
     Datagram(DatagramFn),
+    Native(Rc<dyn Serve>),
 }
 
 impl Handler {
     /// Where the handler is, which is more to the point than where it was spawned.
-    fn site(self) -> usize {
+    fn site(&self) -> usize {
         match self {
-            Handler::Stream(f) => f as usize,
-            Handler::Session(f) => f as usize,
-            Handler::Datagram(f) => f as usize,
+            Handler::Stream(f) => *f as usize,
+            Handler::Session(f) => *f as usize,
+            Handler::Datagram(f) => *f as usize,
+            Handler::Native(serve) => serve.site(),
         }
     }
 }
@@ -165,7 +177,6 @@ extern "C-unwind" fn run<T: Job>(job: *mut c_void) -> *mut c_void {
 
 struct Connection {
     server: Rc<Server>,
-    call: Handler,
     /// -1 when the handler has kept it.
     fd: Cell<RawFd>,
     /// The stream whose `fd` is, 0 if there is none.
@@ -177,7 +188,7 @@ struct Connection {
 
 impl Connection {
     /// Calls the handler with a stream, and ends that in good order.
-    fn run_session(&self, hub: &Hub, call: SessionFn) -> Result<()> {
+    fn run_session(&self, hub: &Hub, call: SessionFn) -> Result<c_int> {
         let handle = Stream::create(hub, self.fd.get(), true, 0, 0)?;
         self.stream.set(handle);
         if let Some(config) = &self.server.limits.tls {
@@ -185,24 +196,26 @@ impl Connection {
             object::get::<Stream>(hub, handle)?.secure(hub, config, None, until)?;
         }
         if call(handle, self.peer.as_ptr(), self.peer.len(), self.server.user) == KEEP {
-            self.fd.set(-1);
             self.stream.set(0);
-            return Ok(());
+            return Ok(KEEP);
         }
-        object::get::<Stream>(hub, handle)?.end(hub, Deadline::after(GOODBYE_NS))
+        object::get::<Stream>(hub, handle)?.end(hub, Deadline::after(GOODBYE_NS))?;
+        Ok(0)
     }
 }
 
 impl Job for Connection {
     fn run(&self) {
-        match (self.call, Hub::existing()) {
-            (Handler::Stream(call), _) => {
-                let done = call(self.fd.get(), self.peer.as_ptr(), self.peer.len(), self.server.user);
-                self.fd.set(if done == KEEP { -1 } else { self.fd.get() });
-            }
+        let (fd, peer) = (self.fd.get(), &self.peer);
+        let done = match &self.server.handler {
+            Handler::Stream(call) => call(fd, peer.as_ptr(), peer.len(), self.server.user),
             // Who has not shaken hands, or does not read to the end, is no failure of ours.
-            (Handler::Session(call), Some(hub)) => drop(self.run_session(hub, call)),
-            _ => {}
+            Handler::Session(call) => Hub::existing().map_or(0, |hub| self.run_session(hub, *call).unwrap_or(0)),
+            Handler::Native(serve) => Hub::existing().map_or(0, |hub| serve.serve(hub, fd, peer)),
+            Handler::Datagram(_) => 0,
+        };
+        if done == KEEP {
+            self.fd.set(-1);
         }
     }
 
@@ -365,6 +378,9 @@ impl Server {
         if let Ok(acceptor) = hub.greenlet(self.acceptor.get()) {
             hub.kill(acceptor, 0);
         }
+        if let Handler::Native(serve) = &self.handler {
+            serve.shut(hub);
+        }
         self.spare.take();
         self.fd.set(-1);
         if let Some(Listener::Own(fd, file)) = self.listener.take() {
@@ -428,7 +444,7 @@ impl Server {
     /// A handler that waited for the end of its server would wait for its own.
     fn must_be_outside(&self, hub: &Hub) -> Result<()> {
         let me = hub.current().handle.get();
-        if me == self.acceptor.get() || self.group().contains(me) { Err(Error::DEADLK) } else { Ok(()) }
+        if (me != 0 && me == self.acceptor.get()) || self.group().contains(me) { Err(Error::DEADLK) } else { Ok(()) }
     }
 
     // ---- accepting -------------------------------------------------------------
@@ -464,7 +480,7 @@ impl Server {
         while taken < most && self.has_room(hub) {
             let one = match self.handler {
                 Handler::Datagram(call) => self.take_datagram(hub, fd, call),
-                call => self.take_connection(hub, fd, call),
+                _ => self.take_connection(hub, fd),
             };
             match one {
                 Ok(()) => taken += 1,
@@ -477,17 +493,14 @@ impl Server {
         (taken, Ok(()))
     }
 
-    fn take_connection(&self, hub: &Hub, listener: RawFd, call: Handler) -> Result<()> {
+    fn take_connection(&self, hub: &Hub, listener: RawFd) -> Result<()> {
         // SAFETY: `filled` gives room and its size.
         let (fd, peer) = Address::filled(|at, len| unsafe { sys::accept(listener, at, len) })?;
         let fd = fd.into_raw_fd();
         hub.poller().is_new(fd);
         self.accepted.set(self.accepted.get() + 1);
         let life = hub.poller().life(fd);
-        self.spawn(
-            hub,
-            Rc::new(Connection { server: keep(self), call, fd: Cell::new(fd), stream: Cell::new(0), life, peer }),
-        )
+        self.spawn(hub, Rc::new(Connection { server: keep(self), fd: Cell::new(fd), stream: Cell::new(0), life, peer }))
     }
 
     fn take_datagram(&self, hub: &Hub, fd: RawFd, call: DatagramFn) -> Result<()> {

@@ -64,10 +64,10 @@ pub struct Stream {
 crate::hub_object!(Stream, Kind::Stream);
 
 /// Holds a direction of a stream while a call uses it.
-struct Turn<'a>(&'a Cell<u64>);
+pub(crate) struct Turn<'a>(&'a Cell<u64>);
 
 impl<'a> Turn<'a> {
-    fn take(of: &'a Cell<u64>) -> Result<Turn<'a>> {
+    pub(crate) fn take(of: &'a Cell<u64>) -> Result<Turn<'a>> {
         let now = fork::generation() + 1;
         if of.get() == now {
             return Err(Error::BUSY);
@@ -208,7 +208,7 @@ impl Stream {
     fn take_in(&self, scratch: &mut Vec<u8>) {
         let input = self.input();
         if input.is_empty() {
-            *input = Buffer::default();
+            input.empty();
             if scratch.len() > SCRATCH / 4 || input.reserve(scratch.len()).is_err() {
                 return std::mem::swap(&mut input.held().bytes, scratch);
             }
@@ -417,8 +417,9 @@ impl Stream {
             self.check(hub)?;
             let one = |bytes: &[u8]| iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
             let both = [one(self.output().get()), one(data)];
-            match kept {
-                0 => rw::try_writev(hub, self.fd, &both[1..], known, deadline),
+            match (kept, data.len()) {
+                (0, len) => rw::try_write(hub, self.fd, data.as_ptr(), len, known, deadline),
+                (_, 0) => rw::try_write(hub, self.fd, both[0].iov_base.cast(), kept, known, deadline),
                 _ => rw::try_writev(hub, self.fd, &both, known, deadline),
             }
         })?;
@@ -454,6 +455,30 @@ impl Stream {
             }
             Err(e) => (done, Err(e)),
         }
+    }
+
+    /// Writes what was there before and all of `data`, which is not copied: how much of it,
+    /// and why no more.
+    pub fn send(&self, hub: &Hub, data: &[u8], deadline: Deadline) -> (usize, Result<()>) {
+        let this = keep(self);
+        let _turn = match this.begin_write(hub, deadline) {
+            Ok(turn) => turn,
+            Err(e) => return (0, Err(e)),
+        };
+        let mut done = 0;
+        while done < data.len() || this.unsent() > 0 {
+            match this.put_out(hub, &data[done..], deadline) {
+                Ok(n) => done += n,
+                Err(e) => return (done, Err(e)),
+            }
+        }
+        (done, Ok(()))
+    }
+
+    /// The descriptor, if what is written to it is what the other end reads: so the kernel may
+    /// write there as well, when all has been flushed.
+    pub fn plain_fd(&self) -> Option<RawFd> {
+        self.tls().is_none().then_some(self.fd)
     }
 
     /// Writes all of the output.

@@ -52,6 +52,7 @@ KINDS = {
     "stream": "weald_stream_new(dup(noise_pipe[0]), NULL)",
     "tls_config": "weald_tls_client(&(weald_tls_options){.size = sizeof(weald_tls_options), "
                   ".flags = WEALD_TLS_INSECURE})",
+    "http_request": "noise_http_request()",
 }
 
 WATCHERS = [kind for kind in KINDS if kind.endswith("_watcher")]
@@ -87,6 +88,7 @@ TAKES = [
     (r"weald_stream_", ["stream"]),
     (r"weald_tls_(add_certificate|reload)", ["tls_config"]),
     (r"weald_tls_", ["stream"]),
+    (r"weald_http_", ["http_request"]),
 ]
 
 # Parameters that are something else than their function's first one.
@@ -324,6 +326,29 @@ HELPERS = {
     return code < 0 ? code : ends[0];
 }
 """,
+    "http_request": """static __thread long long noise_asked;
+static void noise_http_handler(weald_http_request r, void *user)
+{
+    (void)user;
+    noise_asked = r;
+    weald_sleep(WEALD_SEC(3600));
+}
+static long long noise_http_request(void)
+{
+    weald_server server = weald_http_server_new("127.0.0.1:0", noise_http_handler, NULL, NULL);
+    char address[40];
+    int fd;
+
+    noise_asked = 0;
+    snprintf(address, sizeof address, "127.0.0.1:%d", weald_server_port(server));
+    weald_server_start(server);
+    fd = weald_tcp_connect(address, WEALD_FOREVER);
+    weald_write_all(fd, "GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n", 27, NULL, WEALD_FOREVER);
+    while (noise_asked == 0)
+        weald_sleep(WEALD_MS(1));
+    return noise_asked;
+}
+""",
     "iwait": """static long long noise_iwait(void)
 {
     weald_greenlet g = weald_spawn(noise_body, NULL);
@@ -364,9 +389,10 @@ def write(header):
 NOT_MAKERS = {"weald_spawn_with", "weald_greenlet_new", "weald_group_spawn", "weald_pool_try_spawn", "weald_self",
               "weald_parent", "weald_current", "weald_main", "weald_dup", "weald_group_imap_unordered",
               "weald_group_apply_async", "weald_threadpool_submit", "weald_iwait", "weald_group_imap",
-              "weald_process_spawn", "weald_process_fork", "weald_popen", "weald_channel_open", "weald_server_from_fd", "weald_stream_server_new",
-              "weald_stream_server_from_fd", "weald_tls_server",
-              "weald_datagram_server_new", "weald_datagram_server_from_fd"}
+              "weald_process_spawn", "weald_process_fork", "weald_popen", "weald_channel_open", "weald_server_from_fd",
+              "weald_datagram_server_new", "weald_datagram_server_from_fd", "weald_http_server_new",
+              "weald_http_server_from_fd", "weald_http_upgrade", "weald_stream_server_new",
+              "weald_stream_server_from_fd", "weald_tls_server"}
 
 
 def _ask_about_makers(calls, header):

@@ -33,6 +33,8 @@ pub mod dns;
 pub mod endpoint;
 pub mod tls;
 pub mod server;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod file;
 pub mod process;
 pub mod channel;
