@@ -57,4 +57,6 @@ pub mod tls;
 pub mod wait;
 pub mod waitlist;
 pub mod watcher;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 pub mod workers;
