@@ -284,10 +284,37 @@ fn a_descriptor_for_a_foreign_loop() {
     });
 }
 
+/// The system calls that a hub can not be made without, and those that it can do without.
+const MUST: [i64; 3] = [0, 1, 4];
+const MAY: [i64; 2] = [2, 3]; // the alarm, and its place in the poll
+
+#[test]
+fn a_hub_without_an_alarm_sleeps_with_time_outs() {
+    let _turn = my_turn();
+    for fault in MAY {
+        thread::spawn(move || {
+            fault::fail_at(fault);
+            assert!(weald_self() > 0);
+            assert!(fault::disarm());
+            let mut ends = [0; 2];
+            // SAFETY: room for two.
+            assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+            // The second wait relies on what the first has registered, and is verified.
+            for _ in 0..2 {
+                assert_eq!(weald_wait_read(ends[0], weald_after(5_000_000)), WEALD_ETIMEDOUT);
+            }
+            // SAFETY: this test's own.
+            unsafe { ends.map(|fd| libc::close(fd)) };
+        })
+        .join()
+        .unwrap();
+    }
+}
+
 #[test]
 fn hubs_that_could_not_be_made_use_up_nothing() {
     let _turn = my_turn();
-    for fault in 0..=2 {
+    for fault in MUST {
         thread::spawn(move || {
             // More often than there can be hubs.
             for _ in 0..1500 {
