@@ -202,6 +202,7 @@ extern "C" {
 #define WEALD_KIND_PROCESS 22
 #define WEALD_KIND_CHANNEL 23
 #define WEALD_KIND_FOLDER 24
+#define WEALD_KIND_HTTP_REQUEST 28
 
 /* A handle to any kind of object: positive, never used again when it is closed. */
 typedef int64_t weald_handle;
@@ -2203,6 +2204,244 @@ int weald_server_fd(weald_server s);
 /* The port that `s` listens at; 0 for a Unix socket. Does not switch. Fails with WEALD_EBADF (also
  * when a listener of the caller's was closed), WEALD_EPERM, WEALD_EPIPE (it is shut). */
 int weald_server_port(weald_server s);
+
+/* ----------------------------------------------------------------------------------------------
+ * HTTP servers.
+ *
+ * An HTTP/1.1 server is a server (weald_server_start, weald_server_stop and the others take it)
+ * whose handler gets requests. Each connection has a greenlet, which calls the handler for one
+ * request after the other, in order; a handler reads the body as it comes and writes the response
+ * as it goes, and may wait in between for whatever it likes.
+ *
+ * A request's handle is good until its handler returns, in any greenlet of the thread, and is not
+ * to be closed. So are the texts of a request, which end with a NUL. One greenlet at a time may
+ * read a request, and one answer it (WEALD_EBUSY). Besides its deadline a call has the server's
+ * limits: who sends or reads too slowly is hung up on (WEALD_ETIMEDOUT). When a handler returns
+ * without an answer the answer is 500, or what was wrong with the request's body; an answer that it
+ * has begun is ended, unless it has called weald_fail or was killed: then the connection is closed,
+ * so that half an answer does not look like a whole one.
+ *
+ * What comes in is read strictly: what two readers might understand differently is refused, and the
+ * handler does not see it. weald_http_lenient has what can be allowed.
+ * ---------------------------------------------------------------------------------------------- */
+
+/* A handle to a request and its response. */
+typedef int64_t weald_http_request;
+
+/* Answers a request. It runs in the connection's greenlet. */
+typedef void (*weald_http_handler_fn)(weald_http_request request, void *user);
+
+/* What a server takes that is not HTTP as it should be, where the field is not 0. Whoever is in
+ * front of the server should agree about it. */
+typedef struct weald_http_lenient {
+  size_t size;
+  /* Lines that end with LF alone. */
+  int bare_lf;
+  /* Headers that go on in the next line, which begins with a space. */
+  int folding;
+  /* Spaces between a header's name and the colon. */
+  int space_before_colon;
+  /* HTTP/1.1 without Host. */
+  int no_host;
+  /* Headers with an underscore in their names, which are left out otherwise: "X_Y" and "X-Y" are
+   * the same for whoever makes variables of them. */
+  int underscores;
+  /* UTF-8 in the target. */
+  int raw_target;
+} weald_http_lenient;
+
+/* Is told of each request when it has been answered: its status (0: it was not), how many bytes of
+ * a body were sent, and how long it took, in nanoseconds. Of a request that was refused unseen the
+ * method may be "". It must not wait. */
+typedef void (*weald_http_log_fn)(weald_http_request request, int status, int64_t sent,
+              int64_t took_ns, void *user);
+
+/* How an HTTP server is made; what is 0 is as usual. */
+typedef struct weald_http_options {
+  size_t size;
+  /* Those of every server; NULL: as usual. */
+  const weald_server_options *server;
+  /* NULL: nothing. */
+  const weald_http_lenient *lenient;
+  /* What Server says; NULL: there is none. */
+  const char *name;
+  /* NULL: nobody is told. It gets the handler's `user`. */
+  weald_http_log_fn log;
+  /* Bytes of a request line (414); 8 KiB. */
+  size_t max_line;
+  /* Bytes of a head (431); 64 KiB. */
+  size_t max_head;
+  /* Headers (431); 100. */
+  size_t max_headers;
+  /* Bytes of a body (413); 64 MiB. */
+  size_t max_body;
+  /* Requests of one connection, then it is closed; 10,000. */
+  size_t max_requests;
+  /* For the whole head, from its first byte on (408); 10 s. */
+  int64_t head_ns;
+  /* For a connection that waits for a request; 60 s. */
+  int64_t idle_ns;
+  /* For a body, besides what `min_rate` gives it (408); 20 s. */
+  int64_t body_ns;
+  /* For each 64 KiB of an answer; 30 s. */
+  int64_t write_ns;
+  /* Bytes a second that a body has at least, in the long run; 500. */
+  size_t min_rate;
+} weald_http_options;
+
+/* Makes an HTTP server that listens at `address` from now on, and serves when it is started:
+ * otherwise as weald_server_new. `handler` gets `user`. `how` NULL: all as usual. Close it; then it
+ * does not accept any more. When it is shut, connections end as soon as the requests that they have
+ * begun are answered. Does not switch. Fails with WEALD_EINVAL (`address` or `handler` NULL, no
+ * such text, a `size`, flags, a negative time), WEALD_EBADF (pool), WEALD_EPERM (a pool of another
+ * thread), WEALD_EADDRINUSE, and what else bind(2) fails with, WEALD_EMFILE, WEALD_ENOMEM. */
+weald_server weald_http_server_new(const char *address, weald_http_handler_fn handler, void *user,
+                                   const weald_http_options *how);
+
+/* As weald_http_server_new, for a socket that listens already, as weald_server_from_fd. Does not
+ * switch. Fails with WEALD_EINVAL (`handler` NULL; it does not listen; a `size`, a negative time),
+ * WEALD_EBADF (`fd`, pool), WEALD_ENOTSOCK, WEALD_EPERM (a pool of another thread),
+ * WEALD_ENOMEM. */
+weald_server weald_http_server_from_fd(int fd, weald_http_handler_fn handler, void *user,
+                                       const weald_http_options *how);
+
+/* Serves HTTP at `address` until this greenlet is killed or the listener fails: a program's whole
+ * main. As weald_http_server_new and weald_server_serve; the server is closed when it returns. May
+ * switch. Fails with WEALD_EINVAL (as weald_http_server_new), WEALD_EBADF (pool, or one that was
+ * closed meanwhile), WEALD_EPERM (a pool of another thread), WEALD_EADDRINUSE, and what else
+ * bind(2) or accept(2) fails with, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EMFILE, WEALD_ENOMEM. */
+int weald_http_serve(const char *address, weald_http_handler_fn handler, void *user,
+                     const weald_http_options *how, int64_t deadline);
+
+/* The method: "GET". NULL for a handle that is no request. Does not switch. */
+const char *weald_http_method(weald_http_request request);
+
+/* The target as it was sent: "/a%20path?query", for a proxy "http://host/path", or "*". NULL for a
+ * handle that is no request. Does not switch. */
+const char *weald_http_target(weald_http_request request);
+
+/* The target's path, decoded: "/a path". It may have "..", and any bytes but NUL. NULL when it can
+ * not be decoded, or for a handle that is no request. Does not switch. */
+const char *weald_http_path(weald_http_request request);
+
+/* What stands behind the "?" of the target, as it was sent; NULL when there is none. Does not
+ * switch. */
+const char *weald_http_query(weald_http_request request);
+
+/* The first header of that name, whatever its case; NULL when there is none. Does not switch. */
+const char *weald_http_header(weald_http_request request, const char *name);
+
+/* The `i`-th header, from 0 on, in the order in which they came: its name and value go to `*name`
+ * and `*value` (NULL: not wanted). Returns 1, or 0 when there are not so many. Does not switch.
+ * Fails with WEALD_EBADF, WEALD_EPERM. */
+int weald_http_header_at(weald_http_request request, size_t i, const char **name,
+                         const char **value);
+
+/* The version: 10 or 11. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
+int weald_http_version(weald_http_request request);
+
+/* Where the request comes from; `*len` (NULL: not wanted) is the address's length. Good as long as
+ * the request. NULL for a handle that is no request. Does not switch. */
+const struct sockaddr *weald_http_peer(weald_http_request request, uint32_t *len);
+
+/* How many bytes of the body are still to be read; -1 when nobody knows, since it comes in chunks:
+ * so 0 means that there are none. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
+int64_t weald_http_body_left(weald_http_request request);
+
+/* Reads what is there of the body, up to `len` bytes, and waits while that is nothing; 0 at its
+ * end. A client that waits to be asked for the body (Expect) is asked now. After WEALD_EPIPE,
+ * WEALD_EPROTO, WEALD_EMSGSIZE and the server's WEALD_ETIMEDOUT the connection ends with this
+ * request. May switch. Returns how many. Fails with WEALD_EPIPE (the client has left before the
+ * end), WEALD_EPROTO (the chunks are none), WEALD_EMSGSIZE (more than `max_body`), WEALD_EBADF,
+ * WEALD_EINVAL (`buffer` NULL), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
+int64_t weald_http_read(weald_http_request request, void *buffer, size_t len, int64_t deadline);
+
+/* Reads what is left of the body, up to `max` bytes: `*data` is its memory, which is the caller's,
+ * for weald_free, with a NUL behind its `*len` bytes (`len` NULL: not wanted). Of a body that is
+ * longer some may have been read. May switch. Returns 0. Fails with WEALD_EMSGSIZE (longer than
+ * `max`, or than `max_body`), WEALD_EPIPE (the client has left before the end), WEALD_EPROTO (the
+ * chunks are none), WEALD_EBADF, WEALD_EINVAL (`data` NULL), WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
+int weald_http_read_all(weald_http_request request, size_t max, void **data, size_t *len,
+                        int64_t deadline);
+
+/* Reads the rest of the body and drops it. What a handler leaves unread is dropped after it has
+ * returned if it is less than 64 KiB; otherwise the connection is closed. May switch. Returns 0.
+ * Fails with WEALD_EPIPE (the client has left before the end), WEALD_EPROTO (the chunks are none),
+ * WEALD_EMSGSIZE (more than `max_body`), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_http_discard(weald_http_request request, int64_t deadline);
+
+/* Answers `request`, with all of the body at once. `type` is the Content-Type (NULL: none). Headers
+ * are added before. An answer that has no body (to HEAD; 204, 304) says how long it would be, and
+ * leaves it out. May switch. Returns 0. Fails with WEALD_EALREADY (it has been answered),
+ * WEALD_EINVAL (`status` below 200 or above 999, `type` no text for a header, `data` NULL),
+ * WEALD_EPIPE (the client has left), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_http_reply(weald_http_request request, int status, const char *type, const void *data,
+                     size_t len, int64_t deadline);
+
+/* Adds a header to the answer, before it is begun. Afterwards it is a trailer, of an answer in
+ * chunks; an HTTP/1.0 client gets none. Content-Length and Transfer-Encoding are the library's;
+ * "Connection: close" ends the connection after this answer; Date is there unless it is added here.
+ * Both texts are copied. Does not switch. Returns 0. Fails with WEALD_EINVAL (NULL; no name, or a
+ * value with a line's end or another control character in it; the library's own; a trailer where
+ * there is none), WEALD_EALREADY (the answer has ended), WEALD_EPIPE (the client has left),
+ * WEALD_ETIMEDOUT (it was too slow), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_ENOMEM. */
+int weald_http_add_header(weald_http_request request, const char *name, const char *value);
+
+/* Begins the answer. `reason` is the status's phrase (NULL: the usual one). `length` is what the
+ * body will have, or -1: then it goes in chunks, or to an HTTP/1.0 client until the connection
+ * ends. Nothing is sent before the first bytes of the body, weald_http_flush or weald_http_end.
+ * Does not switch. Returns 0. Fails with WEALD_EALREADY (it has been begun), WEALD_EINVAL (`status`
+ * below 200 or above 999, `reason` no text for a header, `length` below -1), WEALD_EPIPE (the
+ * client has left), WEALD_ETIMEDOUT (it was too slow), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_ENOMEM. */
+int weald_http_begin(weald_http_request request, int status, const char *reason, int64_t length);
+
+/* Takes `len` bytes of the body over, all of them: small pieces are gathered, large ones written at
+ * once. `*done` (NULL: not wanted) says how many were taken, also when the call fails: go on behind
+ * them. May switch. Returns 0. Fails with WEALD_EINVAL (`data` NULL; the answer has not been
+ * begun), WEALD_EALREADY (it has ended), WEALD_EMSGSIZE (more than was announced), WEALD_EPIPE (the
+ * client has left), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_http_write(weald_http_request request, const void *data, size_t len, size_t *done,
+                     int64_t deadline);
+
+/* Sends `len` bytes of the file `fd` from `offset` on, as part of the body, from the kernel where
+ * that is possible. The file stays the caller's. Returns how many were sent: all of them. May
+ * switch. Fails with WEALD_EPIPE (the file has fewer, or the client has left; either way the answer
+ * can not be ended any more), WEALD_EINVAL (a negative `offset` or `len`; the answer has not been
+ * begun), WEALD_EALREADY (it has ended), WEALD_EMSGSIZE (more than was announced), WEALD_EBADF
+ * (also `fd`), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
+int64_t weald_http_sendfile(weald_http_request request, int fd, int64_t offset, int64_t len,
+                            int64_t deadline);
+
+/* Sends what has been gathered: for an answer that goes on later. May switch. Returns 0. Fails with
+ * WEALD_EINVAL (the answer has not been begun), WEALD_EPIPE (the client has left), WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_http_flush(weald_http_request request, int64_t deadline);
+
+/* Ends the answer, and sends what has been gathered. May switch. Returns 0. Fails with WEALD_EINVAL
+ * (it has not been begun; less was written than was announced: then the connection is closed),
+ * WEALD_EALREADY (it has ended), WEALD_EPIPE (the client has left), WEALD_EBADF, WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
+int weald_http_end(weald_http_request request, int64_t deadline);
+
+/* Answers 101 with the headers that were added, and gives the connection over to `protocol`: a
+ * stream, which is the request's and good as long as it, with what the client has sent already. The
+ * connection is closed when the handler returns. May switch. Fails with WEALD_EINVAL (`protocol`
+ * NULL or no text for a header; the request has a body that was not read, or is HTTP/1.0),
+ * WEALD_EALREADY (it has been answered), WEALD_EPIPE (the client has left), WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_ENOMEM, WEALD_ECONNRESET. */
+weald_stream weald_http_upgrade(weald_http_request request, const char *protocol, int64_t deadline);
 
 /* ----------------------------------------------------------------------------------------------
  * Files.

@@ -60,6 +60,9 @@ pub enum Kind {
     Process = 22,
     Channel = 23,
     Folder = 24,
+    HttpRequest = 28,
+    HttpClient = 29,
+    HttpResponse = 30,
 }
 
 /// The kind's number in a handle, whether or not the handle is alive.

@@ -18,6 +18,8 @@ pub mod group;
 pub mod handle;
 pub mod heap;
 pub mod hooks;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod hub;
 pub mod io;
 pub mod iwait;

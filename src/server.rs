@@ -65,18 +65,30 @@ pub const KEEP: c_int = 1;
 pub type StreamFn = extern "C-unwind" fn(c_int, *const sockaddr, socklen_t, *mut c_void) -> c_int;
 pub type DatagramFn = extern "C-unwind" fn(c_int, *const c_void, usize, *const sockaddr, socklen_t, *mut c_void);
 
-#[derive(Clone, Copy)]
+/// What serves connections within the library.
+pub trait Serve {
+    /// Serves one, in its greenlet; KEEP or 0.
+    fn serve(&self, hub: &Hub, fd: RawFd, peer: &Address) -> c_int;
+    /// The server has been shut: what only waits for more to do had better end.
+    fn shut(&self, hub: &Hub);
+    /// Where its code is.
+    fn site(&self) -> usize;
+}
+
+#[derive(Clone)]
 pub enum Handler {
     Stream(StreamFn),
     Datagram(DatagramFn),
+    Native(Rc<dyn Serve>),
 }
 
 impl Handler {
     /// Where the handler is, which is more to the point than where it was spawned.
-    fn site(self) -> usize {
+    fn site(&self) -> usize {
         match self {
-            Handler::Stream(f) => f as usize,
-            Handler::Datagram(f) => f as usize,
+            Handler::Stream(f) => *f as usize,
+            Handler::Datagram(f) => *f as usize,
+            Handler::Native(serve) => serve.site(),
         }
     }
 }
@@ -152,7 +164,6 @@ extern "C-unwind" fn run<T: Job>(job: *mut c_void) -> *mut c_void {
 
 struct Connection {
     server: Rc<Server>,
-    call: StreamFn,
     /// -1 when the handler has kept it.
     fd: Cell<RawFd>,
     /// See `Poller::life`: by it we know whether the handler has closed it.
@@ -162,7 +173,12 @@ struct Connection {
 
 impl Job for Connection {
     fn run(&self) {
-        let done = (self.call)(self.fd.get(), self.peer.as_ptr(), self.peer.len(), self.server.user);
+        let (fd, peer) = (self.fd.get(), &self.peer);
+        let done = match &self.server.handler {
+            Handler::Stream(call) => call(fd, peer.as_ptr(), peer.len(), self.server.user),
+            Handler::Native(serve) => Hub::existing().map_or(0, |hub| serve.serve(hub, fd, peer)),
+            Handler::Datagram(_) => 0,
+        };
         if done == KEEP {
             self.fd.set(-1);
         }
@@ -214,7 +230,7 @@ impl Server {
             Listener::Own(fd, _) => fd.as_raw_fd(),
             Listener::Theirs(fd) => *fd,
         };
-        let is_stream = matches!(handler, Handler::Stream(_));
+        let is_stream = !matches!(handler, Handler::Datagram(_));
         let listens = sys::get_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? != 0;
         if is_stream != listens {
             return Err(Error::INVAL);
@@ -323,6 +339,9 @@ impl Server {
         if let Ok(acceptor) = hub.greenlet(self.acceptor.get()) {
             hub.kill(acceptor, 0);
         }
+        if let Handler::Native(serve) = &self.handler {
+            serve.shut(hub);
+        }
         self.spare.take();
         self.fd.set(-1);
         if let Some(Listener::Own(fd, file)) = self.listener.take() {
@@ -386,7 +405,7 @@ impl Server {
     /// A handler that waited for the end of its server would wait for its own.
     fn must_be_outside(&self, hub: &Hub) -> Result<()> {
         let me = hub.current().handle.get();
-        if me == self.acceptor.get() || self.group().contains(me) { Err(Error::DEADLK) } else { Ok(()) }
+        if (me != 0 && me == self.acceptor.get()) || self.group().contains(me) { Err(Error::DEADLK) } else { Ok(()) }
     }
 
     // ---- accepting -------------------------------------------------------------
@@ -421,8 +440,8 @@ impl Server {
         let mut taken = 0;
         while taken < most && self.has_room(hub) {
             let one = match self.handler {
-                Handler::Stream(call) => self.take_connection(hub, fd, call),
                 Handler::Datagram(call) => self.take_datagram(hub, fd, call),
+                _ => self.take_connection(hub, fd),
             };
             match one {
                 Ok(()) => taken += 1,
@@ -435,14 +454,14 @@ impl Server {
         (taken, Ok(()))
     }
 
-    fn take_connection(&self, hub: &Hub, listener: RawFd, call: StreamFn) -> Result<()> {
+    fn take_connection(&self, hub: &Hub, listener: RawFd) -> Result<()> {
         // SAFETY: `filled` gives room and its size.
         let (fd, peer) = Address::filled(|at, len| unsafe { sys::accept(listener, at, len) })?;
         let fd = fd.into_raw_fd();
         hub.poller().is_new(fd);
         self.accepted.set(self.accepted.get() + 1);
         let life = hub.poller().life(fd);
-        self.spawn(hub, Rc::new(Connection { server: keep(self), call, fd: Cell::new(fd), life, peer }))
+        self.spawn(hub, Rc::new(Connection { server: keep(self), fd: Cell::new(fd), life, peer }))
     }
 
     fn take_datagram(&self, hub: &Hub, fd: RawFd, call: DatagramFn) -> Result<()> {
@@ -535,7 +554,7 @@ impl Server {
 
     /// Hangs up on those who wait in the kernel's queue, with the spare descriptor.
     fn shed(&self, fd: RawFd) {
-        if !matches!(self.handler, Handler::Stream(_)) || self.spare.take().is_none() {
+        if matches!(self.handler, Handler::Datagram(_)) || self.spare.take().is_none() {
             return;
         }
         for _ in 0..SHED {

@@ -23,7 +23,7 @@ use crate::rw::{self, Known};
 use crate::sys::descriptor as sys;
 use crate::time::Deadline;
 use libc::iovec;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::os::fd::RawFd;
 
 /// How much is read at a time.
@@ -33,8 +33,17 @@ pub const WRITE_SIZE: usize = 16 << 10;
 /// Reads of so much go to their buffer directly.
 const LARGE: usize = 4096;
 
+/// Buffers that are empty are kept for the next who needs one: so many, and none larger.
+const KEPT: usize = 32;
+const KEPT_SIZE: usize = 16 << 10;
+
+// They stay boxed, as a buffer has them.
+#[allow(clippy::vec_box)]
+type Kept = Vec<Box<Held>>;
+
 thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static EMPTY: RefCell<Kept> = const { RefCell::new(Vec::new()) };
 }
 
 /// Bytes that leave at the front and come at the back. Where there are none it is one word.
@@ -59,7 +68,22 @@ impl Buffer {
     }
 
     fn held(&mut self) -> &mut Held {
-        self.0.get_or_insert_default()
+        self.0.get_or_insert_with(|| EMPTY.try_with(|kept| kept.borrow_mut().pop()).ok().flatten().unwrap_or_default())
+    }
+
+    /// Gives the memory to whoever needs some next.
+    fn empty(&mut self) {
+        let Some(mut held) = self.0.take() else { return };
+        if held.bytes.capacity() <= KEPT_SIZE {
+            let _ = EMPTY.try_with(|kept| {
+                let mut kept = kept.borrow_mut();
+                if kept.len() < KEPT {
+                    held.bytes.clear();
+                    (held.from, held.lent) = (0, 0);
+                    kept.push(held);
+                }
+            });
+        }
     }
 
     /// Drops what was handed out, and the memory with the last of it.
@@ -72,7 +96,7 @@ impl Buffer {
         if let Some(held) = &mut self.0 {
             held.from += n;
             if held.from >= held.bytes.len() {
-                self.0 = None;
+                self.empty();
             }
         }
     }
@@ -113,10 +137,10 @@ pub struct Stream {
 crate::hub_object!(Stream, Kind::Stream);
 
 /// Holds a direction of a stream while a call uses it.
-struct Turn<'a>(&'a Cell<u64>);
+pub(crate) struct Turn<'a>(&'a Cell<u64>);
 
 impl<'a> Turn<'a> {
-    fn take(of: &'a Cell<u64>) -> Result<Turn<'a>> {
+    pub(crate) fn take(of: &'a Cell<u64>) -> Result<Turn<'a>> {
         let now = fork::generation() + 1;
         if of.get() == now {
             return Err(Error::BUSY);
@@ -241,7 +265,7 @@ impl Stream {
     fn take_in(&self, scratch: &mut Vec<u8>) {
         let input = self.input();
         if input.len() == 0 {
-            *input = Buffer::default();
+            input.empty();
             if scratch.len() > SCRATCH / 4 || input.reserve(scratch.len()).is_err() {
                 return std::mem::swap(&mut input.held().bytes, scratch);
             }
@@ -443,8 +467,9 @@ impl Stream {
             self.check(hub)?;
             let one = |bytes: &[u8]| iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
             let both = [one(self.output().get()), one(data)];
-            match kept {
-                0 => rw::try_writev(hub, self.fd, &both[1..], known, deadline),
+            match (kept, data.len()) {
+                (0, len) => rw::try_write(hub, self.fd, data.as_ptr(), len, known, deadline),
+                (_, 0) => rw::try_write(hub, self.fd, both[0].iov_base.cast(), kept, known, deadline),
                 _ => rw::try_writev(hub, self.fd, &both, known, deadline),
             }
         })?;
@@ -480,6 +505,30 @@ impl Stream {
             }
             Err(e) => (done, Err(e)),
         }
+    }
+
+    /// Writes what was there before and all of `data`, which is not copied: how much of it,
+    /// and why no more.
+    pub fn send(&self, hub: &Hub, data: &[u8], deadline: Deadline) -> (usize, Result<()>) {
+        let this = keep(self);
+        let _turn = match this.begin_write(hub, deadline) {
+            Ok(turn) => turn,
+            Err(e) => return (0, Err(e)),
+        };
+        let mut done = 0;
+        while done < data.len() || this.output().len() > 0 {
+            match this.put_out(hub, &data[done..], deadline) {
+                Ok(n) => done += n,
+                Err(e) => return (done, Err(e)),
+            }
+        }
+        (done, Ok(()))
+    }
+
+    /// The descriptor, if what is written to it is what the other end reads: so the kernel may
+    /// write there as well, when all has been flushed.
+    pub fn plain_fd(&self) -> Option<RawFd> {
+        Some(self.fd)
     }
 
     /// Writes all of the output.

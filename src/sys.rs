@@ -114,6 +114,14 @@ pub fn monotonic_ns() -> i64 {
     t.tv_sec * 1_000_000_000 + t.tv_nsec
 }
 
+/// Seconds since 1970, by the wall's clock, as of its last tick.
+pub fn wall_seconds() -> i64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `t` is a valid timespec to write to.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &mut t) };
+    t.tv_sec
+}
+
 /// Has `f` run at the end of this thread, behind the destructors of its thread-locals. For
 /// one function alone. Where there is no key to be had, nobody is called.
 pub fn at_late_thread_end(f: extern "C" fn()) {

@@ -50,6 +50,7 @@ KINDS = {
     "folder": 'weald_folder_read("/", WEALD_FOREVER)',
     "server": 'weald_server_new("127.0.0.1:0", noise_stub_weald_stream_handler_fn, NULL, NULL)',
     "stream": "weald_stream_new(dup(noise_pipe[0]), NULL)",
+    "http_request": "noise_http_request()",
 }
 
 WATCHERS = [kind for kind in KINDS if kind.endswith("_watcher")]
@@ -83,6 +84,7 @@ TAKES = [
     (r"weald_folder_", ["folder"]),
     (r"weald_server_", ["server"]),
     (r"weald_stream_", ["stream"]),
+    (r"weald_http_", ["http_request"]),
 ]
 
 # Parameters that are something else than their function's first one.
@@ -317,6 +319,29 @@ HELPERS = {
     return code < 0 ? code : ends[0];
 }
 """,
+    "http_request": """static __thread long long noise_asked;
+static void noise_http_handler(weald_http_request r, void *user)
+{
+    (void)user;
+    noise_asked = r;
+    weald_sleep(WEALD_SEC(3600));
+}
+static long long noise_http_request(void)
+{
+    weald_server server = weald_http_server_new("127.0.0.1:0", noise_http_handler, NULL, NULL);
+    char address[40];
+    int fd;
+
+    noise_asked = 0;
+    snprintf(address, sizeof address, "127.0.0.1:%d", weald_server_port(server));
+    weald_server_start(server);
+    fd = weald_tcp_connect(address, WEALD_FOREVER);
+    weald_write_all(fd, "GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n", 27, NULL, WEALD_FOREVER);
+    while (noise_asked == 0)
+        weald_sleep(WEALD_MS(1));
+    return noise_asked;
+}
+""",
     "iwait": """static long long noise_iwait(void)
 {
     weald_greenlet g = weald_spawn(noise_body, NULL);
@@ -358,7 +383,8 @@ NOT_MAKERS = {"weald_spawn_with", "weald_greenlet_new", "weald_group_spawn", "we
               "weald_parent", "weald_current", "weald_main", "weald_dup", "weald_group_imap_unordered",
               "weald_group_apply_async", "weald_threadpool_submit", "weald_iwait", "weald_group_imap",
               "weald_process_spawn", "weald_process_fork", "weald_popen", "weald_channel_open", "weald_server_from_fd",
-              "weald_datagram_server_new", "weald_datagram_server_from_fd"}
+              "weald_datagram_server_new", "weald_datagram_server_from_fd", "weald_http_server_new",
+              "weald_http_server_from_fd", "weald_http_upgrade"}
 
 
 def _ask_about_makers(calls, header):

@@ -124,6 +124,7 @@ pub const WEALD_KIND_SERVER: c_int = 20;
 pub const WEALD_KIND_PROCESS: c_int = 22;
 pub const WEALD_KIND_CHANNEL: c_int = 23;
 pub const WEALD_KIND_FOLDER: c_int = 24;
+pub const WEALD_KIND_HTTP_REQUEST: c_int = 28;
 
 /// The text of a code, for people: "the deadline has passed". A positive number is taken as an
 /// errno. Never NULL, never freed. From any thread; does not switch.

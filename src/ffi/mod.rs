@@ -32,6 +32,8 @@ pub mod stream;
 pub mod dns;
 pub mod endpoint;
 pub mod server;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod file;
 pub mod process;
 pub mod channel;

@@ -63,7 +63,7 @@ pub struct weald_server_options {
     pub stack_size: usize,
 }
 
-fn limits(given: &weald_server_options) -> Limits {
+pub(super) fn limits(given: &weald_server_options) -> Limits {
     Limits {
         connections: given.max_connections,
         pool: given.pool,
@@ -75,7 +75,7 @@ fn limits(given: &weald_server_options) -> Limits {
     }
 }
 
-fn at_address(address: *const c_char, is_stream: bool, how: &weald_server_options) -> Result<Listener> {
+pub(super) fn at_address(address: *const c_char, is_stream: bool, how: &weald_server_options) -> Result<Listener> {
     // SAFETY: NULL or NUL-terminated, by the caller.
     let address = unsafe { text(address) }?.ok_or(Error::INVAL)?;
     if !is_stream {

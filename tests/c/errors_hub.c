@@ -33,6 +33,7 @@ static int child(weald_channel c, void *unused)
     (void)c, (void)unused;
     return 0;
 }
+static void answer_request(weald_http_request r, void *unused) { (void)r, (void)unused; }
 static int serve(int fd, const struct sockaddr *peer, socklen_t peer_len, void *unused)
 {
     (void)fd, (void)peer, (void)peer_len, (void)unused;
@@ -69,6 +70,7 @@ static void call_all(void)
     struct stat status;
     size_t size = 0;
     const void *data;
+    void *memory;
 
 #define IS(call) CHECK_EQ(call, expected)
     IS(weald_close(0));
@@ -285,6 +287,23 @@ static void call_all(void)
     IS(weald_server_from_fd(0, serve, NULL, NULL));
     IS(weald_datagram_server_new("127.0.0.1:0", answer, NULL, NULL));
     IS(weald_datagram_server_from_fd(0, answer, NULL, NULL));
+    IS(weald_http_server_new("127.0.0.1:0", answer_request, NULL, NULL));
+    IS(weald_http_server_from_fd(0, answer_request, NULL, NULL));
+    IS(weald_http_serve("127.0.0.1:0", answer_request, NULL, NULL, WEALD_FOREVER));
+    IS(weald_http_header_at(0, 0, NULL, NULL));
+    IS(weald_http_version(0));
+    IS(weald_http_body_left(0));
+    IS(weald_http_read(0, bytes, 1, WEALD_FOREVER));
+    IS(weald_http_read_all(0, 1, &memory, NULL, WEALD_FOREVER));
+    IS(weald_http_discard(0, WEALD_FOREVER));
+    IS(weald_http_reply(0, 200, NULL, NULL, 0, WEALD_FOREVER));
+    IS(weald_http_add_header(0, "A", "b"));
+    IS(weald_http_begin(0, 200, NULL, 0));
+    IS(weald_http_write(0, bytes, 1, NULL, WEALD_FOREVER));
+    IS(weald_http_sendfile(0, 0, 0, 0, WEALD_FOREVER));
+    IS(weald_http_flush(0, WEALD_FOREVER));
+    IS(weald_http_end(0, WEALD_FOREVER));
+    IS(weald_http_upgrade(0, "x", WEALD_FOREVER));
     IS(weald_server_start(0));
     IS(weald_server_serve(0, WEALD_FOREVER));
     IS(weald_server_shut(0));

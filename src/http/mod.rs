@@ -1,0 +1,21 @@
+//! HTTP/1.1: messages over streams.
+//!
+//! ```text
+//!  stream --> head --> exchange <--> handler        server: one exchange for each connection, used again
+//!                 \--> body (chunk)                         for each of its requests
+//!  stream <-- response <--/                         client: the same from the other side
+//! ```
+//!
+//! What is read is strict: what another reader of the same bytes might understand otherwise is refused,
+//! unless the user allows it by name (`Lenient`).
+
+pub mod body;
+pub mod chunk;
+pub mod config;
+pub mod date;
+pub mod exchange;
+pub mod field;
+pub mod head;
+pub mod response;
+pub mod server;
+pub mod status;

@@ -1,0 +1,332 @@
+//! The server's side of a connection: request after request, in order, until one of both sides has enough.
+//!
+//! ```text
+//!  idle --a byte--> head --all of it--> handler --> finish --> idle
+//!   |                |  too slow: 408     |            |  the body's rest dropped, the handle rests
+//!   v                v  wrong: 4xx        v killed     v
+//!  end <---------- linger <--------------end <-- said "close"
+//! ```
+//!
+//! After a refusal nothing that follows is read as a request. The connection lingers: we say that we are
+//! done, and read on for a moment, since a close with unread bytes would make the kernel take back the
+//! response as well.
+
+use super::config::{Lenient, Limits};
+use super::exchange::{DISCARD, Exchange};
+use super::head::{Framing, Refused, Scan};
+use super::response::{Context, State};
+use super::status;
+use crate::error::{Error, Result};
+use crate::hub::Hub;
+use crate::net::address::Address;
+use crate::object::{self, keep};
+use crate::server::{Listener, Serve};
+use crate::stream::Stream;
+use crate::sys::descriptor as sys;
+use crate::time::{Deadline, now};
+use libc::c_int;
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+
+pub type HandlerFn = extern "C-unwind" fn(i64, *mut c_void);
+/// Called with the request, its status, the bytes of the body sent and the nanoseconds it took.
+pub type LogFn = extern "C-unwind" fn(i64, c_int, i64, i64, *mut c_void);
+
+/// In whose name a record holds an exchange: no handle.
+const HOLDER: i64 = -3;
+const LINGER_NS: i64 = 2_000_000_000;
+const LINGER: usize = 256 << 10;
+
+pub struct HttpServer {
+    pub handler: HandlerFn,
+    pub user: *mut c_void,
+    pub limits: Limits,
+    pub lenient: Lenient,
+    pub log: Option<LogFn>,
+    /// The Server header's value.
+    pub name: Box<[u8]>,
+    pub is_shut: Cell<bool>,
+    /// Those of all connections.
+    pub exchanges: RefCell<Vec<*const Exchange>>,
+}
+
+/// The share that a greenlet's record has in its exchange.
+struct Record(Rc<Exchange>);
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let mut all = self.0.server.exchanges.borrow_mut();
+        let place = self.0.place.get();
+        all.swap_remove(place);
+        if let Some(&moved) = all.get(place) {
+            // SAFETY: each is there as long as its record.
+            unsafe { &*moved }.place.set(place);
+        }
+    }
+}
+
+/// `HttpServer` behind an `Rc`, for the server to call.
+pub struct Service(pub Rc<HttpServer>);
+
+impl Serve for Service {
+    fn serve(&self, hub: &Hub, fd: RawFd, peer: &Address) -> c_int {
+        if let Ok(exchange) = self.connect(hub, fd, peer) {
+            exchange.run(hub);
+            exchange.leave(hub);
+        }
+        0
+    }
+
+    fn shut(&self, hub: &Hub) {
+        self.0.is_shut.set(true);
+        for &exchange in self.0.exchanges.borrow().iter() {
+            // SAFETY: each is there as long as its record.
+            let exchange = unsafe { &*exchange };
+            if exchange.is_idle.get() {
+                hub.poller().end_waits(exchange.fd, crate::poller::READ);
+            }
+        }
+    }
+
+    fn site(&self) -> usize {
+        self.0.handler as usize
+    }
+}
+
+impl Service {
+    /// An exchange for a new connection, which the current greenlet's record holds.
+    fn connect<'a>(&self, hub: &Hub, fd: RawFd, peer: &Address) -> Result<&'a Rc<Exchange>> {
+        let read_max = (self.0.limits.head + 4).max(crate::stream::READ_MAX);
+        let stream = Stream::create(hub, fd, false, read_max, 0)?;
+        let shared = keep(object::get::<Stream>(hub, stream)?);
+        let exchange = Rc::new(Exchange::new(self.0.clone(), shared, stream, fd, *peer));
+        let mut all = self.0.exchanges.borrow_mut();
+        exchange.place.set(all.len());
+        all.push(Rc::as_ptr(&exchange));
+        drop(all);
+        let record = Box::new(Record(exchange));
+        // SAFETY: boxed, and dropped at the end of this greenlet, which is past every use of this.
+        let exchange = unsafe { &*std::ptr::from_ref(&record.0) };
+        hub.on_end(hub.current(), HOLDER, move |_| drop(record));
+        Ok(exchange)
+    }
+}
+
+impl HttpServer {
+    pub fn new(
+        handler: HandlerFn,
+        user: *mut c_void,
+        limits: Limits,
+        lenient: Lenient,
+        log: Option<LogFn>,
+        name: &[u8],
+    ) -> Rc<HttpServer> {
+        let (is_shut, exchanges) = Default::default();
+        Rc::new(HttpServer { handler, user, limits, lenient, log, name: name.into(), is_shut, exchanges })
+    }
+
+    /// Connections inherit this from their listener; one that is no TCP has nothing to set.
+    pub fn prepare(listener: &Listener) {
+        let fd = match listener {
+            Listener::Own(fd, _) => fd.as_raw_fd(),
+            Listener::Theirs(fd) => *fd,
+        };
+        let _ = sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, &1);
+    }
+
+    /// Whether a connection ends after its `n`-th request.
+    pub fn ends_after(&self, n: usize) -> bool {
+        self.is_shut.get() || n >= self.limits.requests
+    }
+}
+
+/// Why there is no next request.
+enum Over {
+    Refused(Refused),
+    /// The other end has nothing more to say, or does not say it.
+    End,
+}
+
+impl From<Refused> for Over {
+    fn from(refused: Refused) -> Over {
+        Over::Refused(refused)
+    }
+}
+
+impl From<Error> for Over {
+    fn from(_: Error) -> Over {
+        Over::End
+    }
+}
+
+impl Exchange {
+    fn run(self: &Rc<Exchange>, hub: &Hub) {
+        loop {
+            match self.next(hub) {
+                Ok(()) => {}
+                Err(Over::End) => return,
+                Err(Over::Refused(refused)) => return self.refuse(hub, refused),
+            }
+            let Ok(handle) = self.enlist(hub) else { return };
+            let begun = self.server.log.map(|_| now());
+            (self.server.handler)(handle, self.server.user);
+            let goes_on = self.finish(hub);
+            if let (Some(log), Some(begun)) = (self.server.log, begun) {
+                self.log(log, handle, begun);
+            }
+            self.delist(hub);
+            if !goes_on || !self.pass_body(hub) {
+                if self.response.status() != 101 && self.has_leftovers(hub) {
+                    self.linger(hub);
+                }
+                return;
+            }
+        }
+    }
+
+    fn log(&self, log: LogFn, handle: i64, begun: i64) {
+        let (status, sent) = (self.response.status(), self.response.sent());
+        log(handle, c_int::from(status), sent as i64, now() - begun, self.server.user);
+    }
+
+    // ---- the next request --------------------------------------------------------------
+
+    /// Reads the head of the next request.
+    fn next(&self, hub: &Hub) -> std::result::Result<(), Over> {
+        let (limits, lenient) = (&self.server.limits, &self.server.lenient);
+        let mut scan = Scan::default();
+        let mut until = None;
+        loop {
+            let bytes = self.stream.peek(hub)?;
+            if !bytes.is_empty()
+                && let Some((from, to)) = scan.go_on(bytes, limits, lenient)?
+            {
+                // SAFETY: no request is under way.
+                unsafe { self.head_mut() }.read_request(&bytes[from..to], &scan, lenient)?;
+                self.stream.skip(hub, to)?;
+                self.open();
+                return self.check_length();
+            }
+            let there = bytes.len();
+            self.response.flush(hub, &self.stream, limits, Deadline::NEVER)?;
+            if there == 0 {
+                self.wait_idle(hub)?;
+                continue;
+            }
+            let until = *until.get_or_insert_with(|| Deadline::after(limits.head_ns));
+            match self.stream.fill(hub, there + 1, until) {
+                Ok(now_there) if now_there > there => {}
+                Err(Error::TIMEDOUT) => return Err(Refused(408).into()),
+                _ => return Err(Over::End),
+            }
+        }
+    }
+
+    fn wait_idle(&self, hub: &Hub) -> std::result::Result<(), Over> {
+        if self.server.is_shut.get() {
+            return Err(Over::End);
+        }
+        // SAFETY: no request is under way.
+        unsafe { self.head_mut() }.clear();
+        self.response.rest();
+        self.is_idle.set(true);
+        let filled = self.stream.fill(hub, 1, Deadline::after(self.server.limits.idle_ns));
+        self.is_idle.set(false);
+        if filled? == 0 { Err(Over::End) } else { Ok(()) }
+    }
+
+    fn check_length(&self) -> std::result::Result<(), Over> {
+        match self.head().framing {
+            Framing::Length(n) if n > self.server.limits.body => Err(Refused(413).into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says what was wrong, and ends.
+    fn refuse(self: &Rc<Exchange>, hub: &Hub, Refused(code): Refused) {
+        let begun = self.server.log.map(|_| now());
+        // SAFETY: no request is under way.
+        unsafe { self.head_mut() }.keep_line_only();
+        let handle = self.enlist(hub);
+        self.response.open();
+        let how = Context { minor: 1, is_head: false, closes: true, server: &self.server.name };
+        let phrase = status::phrase(code);
+        let limits = &self.server.limits;
+        let (kind, text) = (Some(&b"text/plain"[..]), phrase.as_bytes());
+        let _ = self.response.reply(hub, &self.stream, limits, &how, code, kind, text, Deadline::NEVER);
+        if let (Some(log), Some(begun), Ok(handle)) = (self.server.log, begun, handle) {
+            self.log(log, handle, begun);
+        }
+        self.delist(hub);
+        self.linger(hub);
+    }
+
+    // ---- after the handler -------------------------------------------------------------
+
+    /// Brings the response to its end; whether the connection goes on.
+    fn finish(&self, hub: &Hub) -> bool {
+        if hub.check().is_err() || self.is_in_use() {
+            return false;
+        }
+        let has_failed = hub.current().error.get() != 0;
+        let limits = &self.server.limits;
+        let _ = match self.response.state() {
+            State::Open if has_failed => self.reply(hub, 500, None, b"", Deadline::NEVER),
+            State::Open => self.reply(hub, self.fallback(), None, b"", Deadline::NEVER),
+            // Half of a response must not look like all of it.
+            State::Begun if has_failed || self.body.is_broken() => Err(Error::PIPE),
+            State::Begun => self.end(hub, Deadline::NEVER),
+            State::Ended if self.response.closes() => self.response.flush(hub, &self.stream, limits, Deadline::NEVER),
+            _ => Ok(()),
+        };
+        !has_failed && !self.response.closes()
+    }
+
+    /// What is answered when the handler has not answered.
+    fn fallback(&self) -> u16 {
+        match self.body.failure() {
+            Some(Error::TIMEDOUT) => 408,
+            Some(Error::MSGSIZE) => 413,
+            Some(_) => 400,
+            None => 500,
+        }
+    }
+
+    /// Drops what the handler has not read of the body; whether the next request can be read.
+    fn pass_body(&self, hub: &Hub) -> bool {
+        if self.body.is_done() {
+            return true;
+        }
+        if self.stream.peek(hub).is_ok_and(|there| there.is_empty()) {
+            let _ = self.response.flush(hub, &self.stream, &self.server.limits, Deadline::NEVER);
+        }
+        self.body.discard(hub, &self.stream, &self.server.limits, DISCARD, Deadline::NEVER).is_ok()
+    }
+
+    /// Whether something may come that nobody reads.
+    fn has_leftovers(&self, hub: &Hub) -> bool {
+        !self.body.is_done() || self.stream.peek(hub).is_ok_and(|there| !there.is_empty())
+    }
+
+    /// Before a close: has the other end read what was written, although it has sent what we do not read.
+    fn linger(&self, hub: &Hub) {
+        if hub.check().is_err() || sys::shutdown(self.fd, libc::SHUT_WR).is_err() {
+            return;
+        }
+        let until = Deadline::after(LINGER_NS);
+        let mut dropped = 0;
+        while dropped < LINGER {
+            let Ok(there) = self.stream.peek(hub).map(<[u8]>::len) else { return };
+            if self.stream.skip(hub, there).is_err() {
+                return;
+            }
+            dropped += there;
+            match self.stream.fill(hub, 1, until) {
+                Ok(n) if n > 0 => {}
+                _ => return,
+            }
+        }
+    }
+}
