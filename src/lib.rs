@@ -4,6 +4,7 @@
 //! poller / greenlet, hub, wait / sync, group, ... / ffi.
 
 pub mod alarm;
+pub mod buffer;
 pub mod channel;
 pub mod disk;
 pub mod dns;
@@ -53,6 +54,7 @@ pub mod ticket;
 pub mod time;
 pub mod timeout;
 pub mod timer;
+pub mod tls;
 pub mod wait;
 pub mod waitlist;
 pub mod watcher;

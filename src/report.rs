@@ -19,7 +19,7 @@ pub fn duration(ns: i64) -> String {
 }
 
 fn kind_name(handle: i64) -> &'static str {
-    const NAMES: [(Kind, &str); 24] = [
+    const NAMES: [(Kind, &str); 25] = [
         (Kind::Greenlet, "greenlet"),
         (Kind::Hub, "hub"),
         (Kind::Watcher, "watcher"),
@@ -44,6 +44,7 @@ fn kind_name(handle: i64) -> &'static str {
         (Kind::Channel, "channel"),
         (Kind::Folder, "folder"),
         (Kind::HttpRequest, "HTTP request"),
+        (Kind::TlsConfig, "TLS config"),
     ];
     let kind = handle::kind_of(handle);
     NAMES.iter().find(|(k, _)| *k as u8 == kind).map_or("object", |(_, name)| name)

@@ -167,7 +167,9 @@ fn make(
     let listener = listener(&server)?;
     HttpServer::prepare(&listener);
     let service = HttpServer::new(handler, user, limits, lenient(&relaxed), how.log, name);
-    Server::create(hub, listener, Handler::Native(Rc::new(Service(service))), user, server_limits(&server))
+    let handler = Handler::Native(Rc::new(Service(service)));
+    let limits = server_limits(&server, &handler)?;
+    Server::create(hub, listener, handler, user, limits)
 }
 
 /// The bytes of a C string.

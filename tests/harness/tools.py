@@ -13,6 +13,8 @@ PACKAGES = {
     "nm": "binutils",
     "readelf": "binutils",
     "groff": "groff-base",
+    "openssl": "openssl",
+    "curl": "curl",
 }
 
 _updated = False
