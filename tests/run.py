@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import build, codes, ctests, docs, examples, faults, headers, install, loom, noise, rust, soak  # noqa: E402
+from harness import build, codes, ctests, docs, examples, faults, headers, http, install, loom, noise, rust, soak  # noqa: E402
 from harness.report import Report, indent, say, stop  # noqa: E402
 
 SUITES = {
@@ -31,6 +31,7 @@ SUITES = {
     "examples": examples.run,
     "noise": noise.run,
     "fault": faults.run,
+    "http": http.run,
     "codes": codes.run,
     "asan": ctests.run_asan,
     "valgrind": ctests.run_valgrind,
