@@ -137,6 +137,9 @@ extern "C" {
 /* Not an address of this machine. */
 #define WEALD_EADDRNOTAVAIL (-99)
 
+/* The connection has ended, and over TLS nobody has said so: what has come may be cut short. */
+#define WEALD_ECONNABORTED (-103)
+
 /* The other end has reset the connection. */
 #define WEALD_ECONNRESET (-104)
 
@@ -171,6 +174,9 @@ extern "C" {
 /* A panic was caught at the library's edge: in a callback written in Rust, or a defect of ours. */
 #define WEALD_EPANIC (-2002)
 
+/* The other side's certificate was not accepted; weald_error_message(weald_self()) says why. */
+#define WEALD_ECERTIFICATE (-2010)
+
 /* A deadline that never passes. */
 #define WEALD_FOREVER (-1)
 
@@ -202,6 +208,7 @@ extern "C" {
 #define WEALD_KIND_PROCESS 22
 #define WEALD_KIND_CHANNEL 23
 #define WEALD_KIND_FOLDER 24
+#define WEALD_KIND_TLS_CONFIG 25
 #define WEALD_KIND_HTTP_REQUEST 28
 
 /* A handle to any kind of object: positive, never used again when it is closed. */
@@ -1772,6 +1779,10 @@ int weald_address_text(const struct sockaddr *address, uint32_t len, char *buf, 
  * finds. Pointers into the stream (weald_stream_line, weald_stream_read_until, weald_stream_peek)
  * are good until the next call that reads from it or closes it. One greenlet at a time may read a
  * stream, and one write it (WEALD_EBUSY).
+ *
+ * A stream over which TLS is spoken, see weald_tls_connect, is read and written like any other. Its
+ * calls can also fail with WEALD_EPROTO, WEALD_ECERTIFICATE and WEALD_ECONNABORTED, as
+ * weald_tls_connect does.
  * ---------------------------------------------------------------------------------------------- */
 
 /* The descriptor stays the caller's: weald_close does not close it. */
@@ -1865,6 +1876,14 @@ int weald_stream_write(weald_stream s, const void *data, size_t len, size_t *don
  * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
  * meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
 int weald_stream_flush(weald_stream s, int64_t deadline);
+
+/* Writes what has been gathered and says that no more will come: the other side reads the end when
+ * it has read the rest. Reading goes on. May switch. Returns 0. Fails with WEALD_EPIPE (nobody
+ * reads it any more), WEALD_ENOTSOCK (what is no socket can only be closed), WEALD_EBADF (also when
+ * it or its descriptor is closed meanwhile), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_stream_end(weald_stream s, int64_t deadline);
 
 /* How many bytes have been gathered and not flushed. Does not switch. Fails with WEALD_EBADF,
  * WEALD_EPERM. */
@@ -2085,6 +2104,146 @@ int weald_inherited_count(void);
 int weald_inherited_fd(const char *name);
 
 /* ----------------------------------------------------------------------------------------------
+ * TLS.
+ *
+ * A config says what one side knows: its certificate, whom it trusts. weald_tls_connect or
+ * weald_tls_accept shakes hands over a stream, which then is read and written as before, encrypted.
+ * TLS 1.3 and 1.2 are spoken; older versions, and ciphers that are known to be weak, are not
+ * there.
+ *
+ * When a call fails because of TLS, weald_error_message(weald_self()) says in a sentence what was
+ * wrong and what to do. The end of a stream is 0 only if the other side has said that it ends
+ * (close_notify): without that it is WEALD_ECONNABORTED, since anybody on the way can cut a
+ * connection. weald_stream_end says it for this side, and so does weald_close when all has been
+ * flushed.
+ *
+ * A session belongs to the process that has shaken hands: fork first, and shake hands in the
+ * child.
+ *
+ * What the code of TLS itself needs of memory, some kilobytes for a handshake, it must get: without
+ * that the process ends. A handshake takes up to 24 KiB of its greenlet's stack.
+ *
+ * A library that was built without TLS has these functions all the same; those that make a config
+ * fail there, with ENOSYS.
+ * ---------------------------------------------------------------------------------------------- */
+
+/* A server asks for a client's certificate, and does without. Those of `roots` may have signed
+ * it. */
+#define WEALD_TLS_PEER_OPTIONAL 1
+
+/* A server refuses clients that show no certificate. */
+#define WEALD_TLS_PEER_REQUIRED 2
+
+/* A client takes every server, whoever it is: an attacker too. For tests. */
+#define WEALD_TLS_INSECURE 4
+
+/* No tickets: each connection is a whole handshake. */
+#define WEALD_TLS_NO_TICKETS 8
+
+/* No version below 1.3. */
+#define WEALD_TLS_ONLY_1_3 16
+
+/* A handle to what one side of TLS knows, for any number of streams in any thread. */
+typedef int64_t weald_tls_config;
+
+/* What one side knows; begin with `{.size = sizeof options}`. A text that has "-----BEGIN" in it is
+ * PEM itself; any other is the name of a file with PEM. */
+typedef struct weald_tls_options {
+  size_t size;
+  /* WEALD_TLS_PEER_OPTIONAL and the others. */
+  int flags;
+  /* One's own certificate, first, and those that vouch for it. A server must have one. */
+  const char *certificate;
+  /* Its private key, not encrypted. NULL: it is where the certificate is. */
+  const char *key;
+  /* Certificates of those whom one trusts. NULL: the system's, also from SSL_CERT_FILE and
+   * SSL_CERT_DIR. A server needs them for WEALD_TLS_PEER_ flags alone. */
+  const char *roots;
+  /* Protocols (ALPN), the best one first, with commas: "h2,http/1.1". NULL: none. A server refuses
+   * who offers some and none of these. */
+  const char *alpn;
+} weald_tls_options;
+
+/* What a handshake has come to; begin with `{.size = sizeof info}`. The pointers are good until the
+ * stream is closed. */
+typedef struct weald_tls_info {
+  size_t size;
+  /* Whether it went on with an earlier session. */
+  int resumed;
+  /* "TLSv1.3", "TLSv1.2". */
+  const char *protocol;
+  /* "TLS_AES_128_GCM_SHA256". */
+  const char *cipher;
+  /* The protocol that was chosen (ALPN), no NUL behind it. */
+  const char *alpn;
+  size_t alpn_len;
+  /* Of a server: the name that the client has asked for (SNI), no NUL behind it. */
+  const char *server_name;
+  size_t server_name_len;
+  /* The other side's certificate, as DER. */
+  const void *certificate;
+  size_t certificate_len;
+} weald_tls_info;
+
+/* Makes what a client knows: `how` NULL: the system's roots. Reads files. From any thread; does not
+ * switch. Fails with WEALD_EINVAL (`size`; other flags, a server's among them; what is no PEM, or
+ * not what it should be; a key that does not belong to its certificate; `alpn`), WEALD_ENOENT (no
+ * such file; the system has no roots) or another code with which a file can not be read. The
+ * message says which. */
+weald_tls_config weald_tls_client(const weald_tls_options *how);
+
+/* Makes what a server knows; it must have a certificate. Reads files. From any thread; does not
+ * switch. Fails with WEALD_EINVAL (`size`; other flags, a client's among them; no certificate; what
+ * is no PEM, or not what it should be; a key that does not belong to its certificate; `alpn`),
+ * WEALD_ENOENT (no such file) or another code with which a file can not be read. The message says
+ * which. */
+weald_tls_config weald_tls_server(const weald_tls_options *how);
+
+/* Gives a server one certificate more, for clients that ask for a name that is in it (SNI). Who
+ * asks for a name that is in none, or for none, is shown the first. Texts as in the options; `key`
+ * NULL: it is where the certificate is. For handshakes from then on. Reads files. From any thread;
+ * does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EINVAL (a client's config;
+ * `certificate` NULL; what is no PEM, or not what it should be; a key that does not belong to it),
+ * WEALD_ENOENT (no such file) or another code with which a file can not be read; then nothing has
+ * changed. */
+int weald_tls_add_certificate(weald_tls_config config, const char *certificate, const char *key);
+
+/* Reads all files of a config again: certificates and keys that were renewed, roots. Handshakes
+ * from then on use what is there now; whoever is connected stays so. From any thread; does not
+ * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EINVAL (what is no PEM, or not what it should
+ * be; a key that does not belong to its certificate), WEALD_ENOENT (no such file) or another code
+ * with which a file can not be read; then all is as it was. */
+int weald_tls_reload(weald_tls_config config);
+
+/* Shakes hands over `s` as the client of the server `name`, which its certificate must be for: a
+ * host's name or an address. From then on `s` is encrypted. What has been gathered before goes
+ * first, as it is (STARTTLS). A handshake that a deadline or a kill has cut short goes on with
+ * another call, or with the first that reads or flushes. May switch. Returns 0. Fails with
+ * WEALD_ECERTIFICATE (the server's certificate was not accepted), WEALD_EPROTO (what came is not
+ * TLS, or there is nothing in common, or the server has given up), WEALD_ECONNABORTED (it has hung
+ * up), WEALD_EBADF (also when it or its descriptor is closed meanwhile), WEALD_EINVAL (`name` NULL
+ * or none; a server's config), WEALD_EALREADY (`s` is encrypted), WEALD_EPERM (also in a forked
+ * child of whoever began), WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
+ * WEALD_EPIPE, WEALD_ECONNRESET. After the first three, and the last two, close it. */
+int weald_tls_connect(weald_stream s, weald_tls_config config, const char *name, int64_t deadline);
+
+/* As weald_tls_connect, as the server. May switch. Returns 0. Fails with WEALD_ECERTIFICATE (the
+ * client's certificate was not accepted, or it has none), WEALD_EPROTO (what came is not TLS, or
+ * there is nothing in common, or the client has given up), WEALD_ECONNABORTED (it has hung up),
+ * WEALD_EBADF (also when it or its descriptor is closed meanwhile), WEALD_EINVAL (a client's
+ * config), WEALD_EALREADY (`s` is encrypted), WEALD_EPERM (also in a forked child of whoever
+ * began), WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_EPIPE,
+ * WEALD_ECONNRESET. After the first three, and the last two, close it. */
+int weald_tls_accept(weald_stream s, weald_tls_config config, int64_t deadline);
+
+/* Fills in `info`, as far as its `size` goes; what there is not is NULL and 0. Does not switch.
+ * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`info` NULL, `size`; a stream
+ * without TLS), WEALD_EAGAIN (the handshake has not ended). */
+int weald_tls_info_get(weald_stream s, weald_tls_info *info);
+
+/* ----------------------------------------------------------------------------------------------
  * Servers.
  *
  * A server accepts connections in a greenlet of its own, and calls a handler for each in another.
@@ -2121,7 +2280,18 @@ typedef struct weald_server_options {
   size_t max_accept;
   /* Of the greenlets; 0: the usual one. */
   size_t stack_size;
+  /* Of servers of streams and of HTTP: TLS is spoken, and the handler called after the handshake;
+   * 0: not. From weald_tls_server. It may be closed before the server. */
+  weald_tls_config tls;
+  /* How long a handshake may take; 0: ten seconds. Who has not finished it then is hung up on. */
+  int64_t handshake_ns;
 } weald_server_options;
+
+/* Serves a connection as a stream, in a greenlet of its own. `peer` is good until the handler
+ * returns. Returns 0, and the library writes what has been gathered, ends the stream and closes it,
+ * or WEALD_KEEP: then the handler has, or will. */
+typedef int (*weald_session_handler_fn)(weald_stream s, const struct sockaddr *peer,
+             uint32_t peer_len, void *user);
 
 /* Serves a datagram, in a greenlet of its own. `fd` is the server's socket, to answer with; it
  * stays the server's. `data` and `peer` are good until the handler returns. */
@@ -2145,6 +2315,21 @@ weald_server weald_server_new(const char *address, weald_stream_handler_fn handl
  * pool of another thread), WEALD_ENOMEM. */
 weald_server weald_server_from_fd(int fd, weald_stream_handler_fn handler, void *user,
                                   const weald_server_options *options);
+
+/* As weald_server_new, with connections as streams, and TLS on them if `options` say so. When a
+ * handshake fails the connection is closed and no handler called. Does not switch. Fails with
+ * WEALD_EINVAL (`address` or `handler` NULL, no such text, `size`, flags, `stack_size`; a config of
+ * weald_tls_client), WEALD_EBADF (pool, config), WEALD_EPERM (a pool of another thread),
+ * WEALD_EADDRINUSE, and what else bind(2) fails with, WEALD_EMFILE, WEALD_ENOMEM. */
+weald_server weald_stream_server_new(const char *address, weald_session_handler_fn handler,
+                                     void *user, const weald_server_options *options);
+
+/* As weald_server_from_fd, with connections as streams. Does not switch. Fails with WEALD_EINVAL
+ * (`handler` NULL; it does not listen; `size`, `stack_size`; a config of weald_tls_client),
+ * WEALD_EBADF (`fd`, pool, config), WEALD_ENOTSOCK, WEALD_EPERM (a pool of another thread),
+ * WEALD_ENOMEM. */
+weald_server weald_stream_server_from_fd(int fd, weald_session_handler_fn handler, void *user,
+                                         const weald_server_options *options);
 
 /* Makes a server for the UDP datagrams that come to `address`, as for weald_udp_bind. Otherwise as
  * weald_server_new; a datagram is what a connection is there. Does not switch. Fails with

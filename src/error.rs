@@ -38,6 +38,7 @@ impl Error {
     pub const MSGSIZE: Error = Error(-libc::EMSGSIZE);
     pub const INPROGRESS: Error = Error(-libc::EINPROGRESS);
     pub const ADDRINUSE: Error = Error(-libc::EADDRINUSE);
+    pub const CONNABORTED: Error = Error(-libc::ECONNABORTED);
     pub const CONNREFUSED: Error = Error(-libc::ECONNREFUSED);
     pub const OVERFLOW: Error = Error(-libc::EOVERFLOW);
     pub const PROTO: Error = Error(-libc::EPROTO);
@@ -51,6 +52,9 @@ impl Error {
     pub const WOULDBLOCK: Error = Error(-(OWN_BASE + 1));
     /// A panic was caught at the fence: a defect of ours or of a callback.
     pub const PANIC: Error = Error(-(OWN_BASE + 2));
+
+    /// The other side has not shown who it is.
+    pub const CERTIFICATE: Error = Error(-(OWN_BASE + 10));
 
     // Answers of a resolver, which have no errno.
     pub const EAI_BADFLAGS: Error = Error(-(EAI_BASE + 1));
@@ -190,6 +194,7 @@ table! {
     -libc::ECANCELED, c"ECANCELED", c"cancelled: the greenlet was killed or the wait called off";
     Error::WOULDBLOCK.0, c"EWOULDBLOCK", c"would block: a loop callback must not wait; spawn a greenlet instead";
     Error::PANIC.0, c"EPANIC", c"a panic was caught at the library's edge; see the error report";
+    Error::CERTIFICATE.0, c"ECERTIFICATE", c"the other side's certificate was not accepted; weald_error_message says why";
     Error::EAI_BADFLAGS.0, c"EAI_BADFLAGS", c"bad flags for a lookup";
     Error::EAI_NONAME.0, c"EAI_NONAME", c"no such name or service";
     Error::EAI_AGAIN.0, c"EAI_AGAIN", c"the name server did not answer: try again later";

@@ -60,6 +60,7 @@ pub enum Kind {
     Process = 22,
     Channel = 23,
     Folder = 24,
+    TlsConfig = 25,
     HttpRequest = 28,
     HttpClient = 29,
     HttpResponse = 30,

@@ -3,6 +3,7 @@
 //! Layers, only downward: error, time, trace / handle, timer, sys / stack, fiber,
 //! poller / greenlet, hub, wait / sync, group, ... / ffi.
 
+pub mod buffer;
 pub mod channel;
 pub mod disk;
 pub mod dns;
@@ -52,6 +53,7 @@ pub mod ticket;
 pub mod time;
 pub mod timeout;
 pub mod timer;
+pub mod tls;
 pub mod wait;
 pub mod waitlist;
 pub mod watcher;

@@ -19,7 +19,7 @@ pub fn duration(ns: i64) -> String {
 }
 
 fn kind_name(handle: i64) -> &'static str {
-    const NAMES: [(Kind, &str); 24] = [
+    const NAMES: [(Kind, &str); 25] = [
         (Kind::Greenlet, "greenlet"),
         (Kind::Hub, "hub"),
         (Kind::Watcher, "watcher"),
@@ -43,6 +43,7 @@ fn kind_name(handle: i64) -> &'static str {
         (Kind::Process, "process"),
         (Kind::Channel, "channel"),
         (Kind::Folder, "folder"),
+        (Kind::TlsConfig, "TLS config"),
         (Kind::HttpRequest, "HTTP request"),
     ];
     let kind = handle::kind_of(handle);

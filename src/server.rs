@@ -33,8 +33,10 @@ use crate::net::socket;
 use crate::object::{self, insert, keep};
 use crate::poller::READ;
 use crate::rw;
+use crate::stream::Stream;
 use crate::sys::descriptor as sys;
 use crate::time::{Deadline, now};
+use crate::tls::config::Config;
 use crate::wait::Waited;
 use crate::waitlist::{Role, WaitList};
 use libc::{c_int, sockaddr, socklen_t};
@@ -43,6 +45,7 @@ use std::ffi::c_void;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::null_mut;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Connections taken in a row, before others have a turn.
 pub const MAX_ACCEPT: u32 = 64;
@@ -56,6 +59,8 @@ const SHED: usize = 256;
 const MOST_SKIPPED: u32 = 64;
 /// What a datagram may have at most.
 const MOST_DATAGRAM: usize = 64 << 10;
+/// How long the last bytes of a stream may take to go.
+const GOODBYE_NS: i64 = 10_000_000_000;
 /// In whose name a record holds a connection: no handle.
 const HOLDER: i64 = -2;
 
@@ -63,6 +68,7 @@ const HOLDER: i64 = -2;
 pub const KEEP: c_int = 1;
 
 pub type StreamFn = extern "C-unwind" fn(c_int, *const sockaddr, socklen_t, *mut c_void) -> c_int;
+pub type SessionFn = extern "C-unwind" fn(i64, *const sockaddr, socklen_t, *mut c_void) -> c_int;
 pub type DatagramFn = extern "C-unwind" fn(c_int, *const c_void, usize, *const sockaddr, socklen_t, *mut c_void);
 
 /// What serves connections within the library.
@@ -78,6 +84,8 @@ pub trait Serve {
 #[derive(Clone)]
 pub enum Handler {
     Stream(StreamFn),
+    /// As a stream, of TLS perhaps.
+    Session(SessionFn),
     Datagram(DatagramFn),
     Native(Rc<dyn Serve>),
 }
@@ -87,6 +95,7 @@ impl Handler {
     fn site(&self) -> usize {
         match self {
             Handler::Stream(f) => *f as usize,
+            Handler::Session(f) => *f as usize,
             Handler::Datagram(f) => *f as usize,
             Handler::Native(serve) => serve.site(),
         }
@@ -107,6 +116,10 @@ pub struct Limits {
     pub pool: i64,
     pub max_accept: u32,
     pub stack_size: usize,
+    /// Of streams.
+    pub tls: Option<Arc<Config>>,
+    /// How long a handshake may take.
+    pub handshake_ns: i64,
 }
 
 pub struct Server {
@@ -166,9 +179,29 @@ struct Connection {
     server: Rc<Server>,
     /// -1 when the handler has kept it.
     fd: Cell<RawFd>,
+    /// The stream whose `fd` is, 0 if there is none.
+    stream: Cell<i64>,
     /// See `Poller::life`: by it we know whether the handler has closed it.
     life: u32,
     peer: Address,
+}
+
+impl Connection {
+    /// Calls the handler with a stream, and ends that in good order.
+    fn run_session(&self, hub: &Hub, call: SessionFn) -> Result<c_int> {
+        let handle = Stream::create(hub, self.fd.get(), true, 0, 0)?;
+        self.stream.set(handle);
+        if let Some(config) = &self.server.limits.tls {
+            let until = Deadline::after(self.server.limits.handshake_ns);
+            object::get::<Stream>(hub, handle)?.secure(hub, config, None, until)?;
+        }
+        if call(handle, self.peer.as_ptr(), self.peer.len(), self.server.user) == KEEP {
+            self.stream.set(0);
+            return Ok(KEEP);
+        }
+        object::get::<Stream>(hub, handle)?.end(hub, Deadline::after(GOODBYE_NS))?;
+        Ok(0)
+    }
 }
 
 impl Job for Connection {
@@ -176,6 +209,8 @@ impl Job for Connection {
         let (fd, peer) = (self.fd.get(), &self.peer);
         let done = match &self.server.handler {
             Handler::Stream(call) => call(fd, peer.as_ptr(), peer.len(), self.server.user),
+            // Who has not shaken hands, or does not read to the end, is no failure of ours.
+            Handler::Session(call) => Hub::existing().map_or(0, |hub| self.run_session(hub, *call).unwrap_or(0)),
             Handler::Native(serve) => Hub::existing().map_or(0, |hub| serve.serve(hub, fd, peer)),
             Handler::Datagram(_) => 0,
         };
@@ -185,8 +220,12 @@ impl Job for Connection {
     }
 
     fn end(&self, hub: &Hub) {
-        let fd = self.fd.replace(-1);
-        if fd >= 0 && hub.poller().life(fd) == self.life {
+        let (fd, stream) = (self.fd.replace(-1), self.stream.replace(0));
+        if stream != 0 {
+            if let Ok(0) = hub.table.unref(stream) {
+                let _ = hub.table.remove(stream).map(|closer| closer.close());
+            }
+        } else if fd >= 0 && hub.poller().life(fd) == self.life {
             let _ = rw::close(fd);
         }
         self.server.one_has_ended(hub);
@@ -461,7 +500,7 @@ impl Server {
         hub.poller().is_new(fd);
         self.accepted.set(self.accepted.get() + 1);
         let life = hub.poller().life(fd);
-        self.spawn(hub, Rc::new(Connection { server: keep(self), fd: Cell::new(fd), life, peer }))
+        self.spawn(hub, Rc::new(Connection { server: keep(self), fd: Cell::new(fd), stream: Cell::new(0), life, peer }))
     }
 
     fn take_datagram(&self, hub: &Hub, fd: RawFd, call: DatagramFn) -> Result<()> {

@@ -12,7 +12,12 @@
 //!
 //! A call that fails leaves what it has read in the input, so a kill or a deadline in the
 //! middle of a line loses nothing. One greenlet reads at a time, and one writes: EBUSY.
+//!
+//! With TLS a session stands between the buffers and the descriptor: `stream/secure.rs`.
 
+mod secure;
+
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::fork;
 use crate::handle::Kind;
@@ -22,8 +27,9 @@ use crate::poller::{READ, WRITE};
 use crate::rw::{self, Known};
 use crate::sys::descriptor as sys;
 use crate::time::Deadline;
+use crate::tls::session::Session;
 use libc::iovec;
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{Cell, UnsafeCell};
 use std::os::fd::RawFd;
 
 /// How much is read at a time.
@@ -33,89 +39,8 @@ pub const WRITE_SIZE: usize = 16 << 10;
 /// Reads of so much go to their buffer directly.
 const LARGE: usize = 4096;
 
-/// Buffers that are empty are kept for the next who needs one: so many, and none larger.
-const KEPT: usize = 32;
-const KEPT_SIZE: usize = 16 << 10;
-
-// They stay boxed, as a buffer has them.
-#[allow(clippy::vec_box)]
-type Kept = Vec<Box<Held>>;
-
 thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    static EMPTY: RefCell<Kept> = const { RefCell::new(Vec::new()) };
-}
-
-/// Bytes that leave at the front and come at the back. Where there are none it is one word.
-#[derive(Default)]
-struct Buffer(Option<Box<Held>>);
-
-#[derive(Default)]
-struct Held {
-    bytes: Vec<u8>,
-    from: usize,
-    /// So many at the front have been handed out, and go with the next call.
-    lent: usize,
-}
-
-impl Buffer {
-    fn get(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |held| &held.bytes[held.from + held.lent..])
-    }
-
-    fn len(&self) -> usize {
-        self.get().len()
-    }
-
-    fn held(&mut self) -> &mut Held {
-        self.0.get_or_insert_with(|| EMPTY.try_with(|kept| kept.borrow_mut().pop()).ok().flatten().unwrap_or_default())
-    }
-
-    /// Gives the memory to whoever needs some next.
-    fn empty(&mut self) {
-        let Some(mut held) = self.0.take() else { return };
-        if held.bytes.capacity() <= KEPT_SIZE {
-            let _ = EMPTY.try_with(|kept| {
-                let mut kept = kept.borrow_mut();
-                if kept.len() < KEPT {
-                    held.bytes.clear();
-                    (held.from, held.lent) = (0, 0);
-                    kept.push(held);
-                }
-            });
-        }
-    }
-
-    /// Drops what was handed out, and the memory with the last of it.
-    fn settle(&mut self) {
-        let lent = self.0.as_mut().map_or(0, |held| std::mem::take(&mut held.lent));
-        self.drop_front(lent);
-    }
-
-    fn drop_front(&mut self, n: usize) {
-        if let Some(held) = &mut self.0 {
-            held.from += n;
-            if held.from >= held.bytes.len() {
-                self.empty();
-            }
-        }
-    }
-
-    /// Makes room for `more` bytes at the back.
-    fn reserve(&mut self, more: usize) -> Result<()> {
-        let held = self.held();
-        if held.bytes.capacity() - held.bytes.len() >= more {
-            return Ok(());
-        }
-        if held.from > 0 && held.lent == 0 {
-            held.bytes.drain(..std::mem::take(&mut held.from));
-        }
-        held.bytes.try_reserve(more).map_err(|_| Error::NOMEM)
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        self.held().bytes.extend_from_slice(bytes);
-    }
 }
 
 pub struct Stream {
@@ -132,6 +57,8 @@ pub struct Stream {
     /// Whoever has made himself `reader`, and `writer`, is alone with these.
     input: UnsafeCell<Buffer>,
     output: UnsafeCell<Buffer>,
+    /// What makes it a stream of TLS. It does no I/O: whoever has it does not suspend.
+    tls: UnsafeCell<Option<Box<Session>>>,
 }
 
 crate::hub_object!(Stream, Kind::Stream);
@@ -182,12 +109,16 @@ impl Stream {
                 writer: Cell::new(0),
                 input: UnsafeCell::default(),
                 output: UnsafeCell::default(),
+                tls: UnsafeCell::default(),
             },
         )
     }
 
     fn closed(&self, hub: &Hub) {
         let is_open = self.check(hub).is_ok();
+        if is_open && self.tls().is_some() {
+            self.say_goodbye(hub);
+        }
         self.closed.set(true);
         if self.owns && is_open {
             let _ = rw::close(self.fd);
@@ -221,6 +152,14 @@ impl Stream {
         unsafe { &mut *self.output.get() }
     }
 
+    #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
+    fn tls(&self) -> Option<&mut Session> {
+        // SAFETY: one thread, and none of the session's methods suspends or calls back; the
+        // callers hold no other reference to it.
+        unsafe { &mut *self.tls.get() }.as_deref_mut()
+    }
+
     fn begin_read(&self, hub: &Hub, deadline: Deadline) -> Result<Turn<'_>> {
         if !deadline.is_now() {
             hub.check()?;
@@ -233,6 +172,10 @@ impl Stream {
 
     /// Reads what is there to the input, up to `most` bytes; 0 at the end.
     fn more(&self, hub: &Hub, most: usize, deadline: Deadline) -> Result<usize> {
+        if self.tls().is_some() {
+            // SAFETY: no room is given.
+            return unsafe { self.more_secure(hub, most, (std::ptr::null_mut(), 0), deadline) };
+        }
         let most = most.min(SCRATCH);
         hub.until_done(self.fd, READ, deadline, |known| {
             self.check(hub)?;
@@ -241,7 +184,7 @@ impl Stream {
     }
 
     fn try_more(&self, hub: &Hub, most: usize, known: Known, deadline: Deadline) -> Result<usize> {
-        if self.input().len() > 0 {
+        if !self.input().is_empty() {
             self.input().reserve(most)?;
         }
         // A file's read may suspend: others must not find our scratch taken for long.
@@ -264,7 +207,7 @@ impl Stream {
     /// Appends what was read. Where there is no memory for a copy the scratch itself is kept.
     fn take_in(&self, scratch: &mut Vec<u8>) {
         let input = self.input();
-        if input.len() == 0 {
+        if input.is_empty() {
             input.empty();
             if scratch.len() > SCRATCH / 4 || input.reserve(scratch.len()).is_err() {
                 return std::mem::swap(&mut input.held().bytes, scratch);
@@ -336,7 +279,11 @@ impl Stream {
         if len == 0 {
             return Ok(0);
         }
-        if self.input().len() == 0 {
+        if self.input().is_empty() {
+            if self.tls().is_some() {
+                // SAFETY: by contract.
+                return unsafe { self.more_secure(hub, self.read_max, (at, len), deadline) };
+            }
             if len >= LARGE {
                 return hub.until_done(self.fd, READ, deadline, |known| {
                     self.check(hub)?;
@@ -380,7 +327,7 @@ impl Stream {
         let _turn = this.begin_read(hub, deadline)?;
         match this.find(hub, delimiter, max, deadline)? {
             Some(len) => Ok(Some(self.lend(len, len + delimiter.len()))),
-            None if this.input().len() == 0 => Ok(None),
+            None if this.input().is_empty() => Ok(None),
             None => Err(Error::PIPE),
         }
     }
@@ -457,11 +404,14 @@ impl Stream {
 
     /// How many bytes have not been flushed.
     pub fn unsent(&self) -> usize {
-        self.output().len()
+        self.output().len() + self.tls().map_or(0, |tls| tls.sending().len())
     }
 
     /// Writes some of the output and of `data` behind it; how much of `data`.
     fn put_out(&self, hub: &Hub, data: &[u8], deadline: Deadline) -> Result<usize> {
+        if self.tls().is_some() {
+            return self.put_out_secure(hub, data, deadline);
+        }
         let kept = self.output().len();
         let n = hub.until_done(self.fd, WRITE, deadline, |known| {
             self.check(hub)?;
@@ -488,7 +438,7 @@ impl Stream {
             Err(e) => return (0, Err(e)),
         };
         let mut done = 0;
-        while this.output().len() + data.len() - done > this.write_size {
+        while this.unsent() + data.len() - done > this.write_size {
             match this.put_out(hub, &data[done..], deadline) {
                 Ok(n) => done += n,
                 Err(e) => return (done, Err(e)),
@@ -516,7 +466,7 @@ impl Stream {
             Err(e) => return (0, Err(e)),
         };
         let mut done = 0;
-        while done < data.len() || this.output().len() > 0 {
+        while done < data.len() || this.unsent() > 0 {
             match this.put_out(hub, &data[done..], deadline) {
                 Ok(n) => done += n,
                 Err(e) => return (done, Err(e)),
@@ -528,16 +478,35 @@ impl Stream {
     /// The descriptor, if what is written to it is what the other end reads: so the kernel may
     /// write there as well, when all has been flushed.
     pub fn plain_fd(&self) -> Option<RawFd> {
-        Some(self.fd)
+        self.tls().is_none().then_some(self.fd)
     }
 
     /// Writes all of the output.
     pub fn flush(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
         let this = keep(self);
         let _turn = this.begin_write(hub, deadline)?;
-        while this.output().len() > 0 {
-            this.put_out(hub, &[], deadline)?;
+        this.flush_all(hub, deadline)
+    }
+
+    fn flush_all(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
+        while self.unsent() > 0 {
+            self.put_out(hub, &[], deadline)?;
         }
         Ok(())
+    }
+
+    /// Writes all of the output and says that no more will come. ENOTSOCK for what can only
+    /// be closed.
+    pub fn end(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
+        let this = keep(self);
+        let _turn = this.begin_write(hub, deadline)?;
+        this.flush_all(hub, deadline)?;
+        if this.tls().is_some() {
+            this.end_secure(hub, deadline)?;
+        }
+        match sys::shutdown(this.fd, libc::SHUT_WR) {
+            Err(e) if e == Error::from_errno(libc::ENOTCONN) => Err(Error::PIPE),
+            done => done,
+        }
     }
 }

@@ -41,6 +41,7 @@ use weald::ffi::socket::*;
 use weald::ffi::stream::*;
 use weald::ffi::threadpool::*;
 use weald::ffi::timeout::*;
+use weald::ffi::tls::*;
 use weald::ffi::wait::*;
 use weald::ffi::watcher::*;
 use weald::sys::fault;
@@ -1448,6 +1449,137 @@ fn short_and_interrupted_transfers_lose_nothing() {
         assert_eq!(weald_close(s), 0);
         close_fds(&ends[1..]);
         close_fds(&pipe.map(i64::from));
+    })
+    .join()
+    .unwrap();
+}
+
+// ---- TLS ----------------------------------------------------------------------------
+
+/// A client's and a server's config, with a certificate made for them.
+fn configs() -> [i64; 2] {
+    let made = rcgen::generate_simple_self_signed(["oak.test".to_string()]).unwrap();
+    let certificate = CString::new(made.cert.pem()).unwrap();
+    let key = CString::new(made.signing_key.serialize_pem()).unwrap();
+    let size = size_of::<weald_tls_options>();
+    let client = weald_tls_options { size, roots: certificate.as_ptr(), ..weald_tls_options::default() };
+    let server = weald_tls_options {
+        size,
+        certificate: certificate.as_ptr(),
+        key: key.as_ptr(),
+        ..weald_tls_options::default()
+    };
+    [weald_tls_client(&client), weald_tls_server(&server)]
+}
+
+/// Calls again until it succeeds: a call that fails for want of something has lost nothing.
+fn insist(mut call: impl FnMut() -> c_int) {
+    let mut failures = 0;
+    loop {
+        match call() {
+            0 => return,
+            code => assert!([WEALD_ENOMEM, WEALD_EMFILE, WEALD_EAGAIN].contains(&code), "{code}"),
+        }
+        failures += 1;
+        assert!(failures < 3);
+    }
+}
+
+struct Secure {
+    stream: i64,
+    config: i64,
+}
+
+extern "C-unwind" fn echo_secure(secure: *mut c_void) -> *mut c_void {
+    // SAFETY: the test keeps it until this greenlet has ended.
+    let Secure { stream, config } = *unsafe { &*secure.cast::<Secure>() };
+    insist(|| weald_tls_accept(stream, config, WEALD_FOREVER));
+    let (mut got, mut at) = ([0u8; 5000], 0);
+    insist(|| {
+        let mut done = 0;
+        // SAFETY: what is left of the array.
+        let rest = unsafe { got.as_mut_ptr().add(at) };
+        let code = weald_stream_read_exact(stream, rest.cast(), got.len() - at, &mut done, WEALD_FOREVER);
+        at += done;
+        code
+    });
+    say(stream, &got);
+    insist(|| weald_stream_end(stream, WEALD_FOREVER));
+    null_mut()
+}
+
+fn say(stream: i64, text: &[u8]) {
+    let mut at = 0;
+    insist(|| {
+        let (rest, mut done) = (&text[at..], 0);
+        let code = weald_stream_write(stream, rest.as_ptr().cast(), rest.len(), &mut done, WEALD_FOREVER);
+        at += done;
+        code
+    });
+    insist(|| weald_stream_flush(stream, WEALD_FOREVER));
+}
+
+/// A whole connection of TLS; whether what has been said came back.
+fn talk_in_secret() {
+    let (ends, [client, server]) = (socket_pair(), configs());
+    let theirs = Secure { stream: weald_stream_new(ends[1] as c_int, null()), config: server };
+    let ours = weald_stream_new(ends[0] as c_int, null());
+    let g = weald_spawn(Some(echo_secure), (&raw const theirs).cast_mut().cast());
+    let text: Vec<u8> = (0..5000u32).map(|i| (i * 7) as u8).collect();
+    let mut got = Vec::new();
+
+    assert_eq!(weald_yield(), 0); // it has its stack
+    FAULTS_FROM_HERE.with(|from| from.get()());
+    insist(|| weald_tls_connect(ours, client, c"oak.test".as_ptr(), WEALD_FOREVER));
+    say(ours, &text);
+    loop {
+        let mut some = [0u8; 999];
+        match weald_stream_read(ours, some.as_mut_ptr().cast(), some.len(), WEALD_FOREVER) {
+            0 => break,
+            n if n > 0 => got.extend_from_slice(&some[..n as usize]),
+            code => assert_eq!(code, i64::from(WEALD_ENOMEM)),
+        }
+    }
+    assert_eq!(got, text);
+    joined(g);
+    for handle in [ours, theirs.stream, client, server] {
+        assert_eq!(weald_close(handle), 0);
+    }
+}
+
+thread_local! {
+    static FAULTS_FROM_HERE: std::cell::Cell<fn()> = const { std::cell::Cell::new(|| ()) };
+}
+
+/// What fails in a handshake or behind it is done with the next call.
+#[test]
+fn a_connection_of_tls_survives_every_fault() {
+    static N: AtomicI64 = AtomicI64::new(0);
+    let _turn = my_turn();
+    let mut met = true;
+    while met {
+        met = thread::spawn(|| {
+            FAULTS_FROM_HERE.set(|| fault::fail_at(N.load(SeqCst)));
+            talk_in_secret();
+            let met = fault::disarm();
+            assert_eq!(weald_hub_shutdown(), 0);
+            met
+        })
+        .join()
+        .unwrap();
+        assert!(N.fetch_add(1, SeqCst) < 1000, "no end of faults");
+    }
+    assert!(N.load(SeqCst) > 10);
+}
+
+/// Records come and go a byte at a time, and every third transfer is interrupted.
+#[test]
+fn a_connection_of_tls_that_moves_a_byte_at_a_time_is_one() {
+    let _turn = my_turn();
+    thread::spawn(|| {
+        FAULTS_FROM_HERE.set(|| fault::disturb(1, 3));
+        talk_in_secret();
+        fault::disturb(usize::MAX, 0);
     })
     .join()
     .unwrap();

@@ -50,6 +50,8 @@ KINDS = {
     "folder": 'weald_folder_read("/", WEALD_FOREVER)',
     "server": 'weald_server_new("127.0.0.1:0", noise_stub_weald_stream_handler_fn, NULL, NULL)',
     "stream": "weald_stream_new(dup(noise_pipe[0]), NULL)",
+    "tls_config": "weald_tls_client(&(weald_tls_options){.size = sizeof(weald_tls_options), "
+                  ".flags = WEALD_TLS_INSECURE})",
     "http_request": "noise_http_request()",
 }
 
@@ -84,6 +86,8 @@ TAKES = [
     (r"weald_folder_", ["folder"]),
     (r"weald_server_", ["server"]),
     (r"weald_stream_", ["stream"]),
+    (r"weald_tls_(add_certificate|reload)", ["tls_config"]),
+    (r"weald_tls_", ["stream"]),
     (r"weald_http_", ["http_request"]),
 ]
 
@@ -92,6 +96,9 @@ TAKES_HERE = {
     ("weald_condition_wait", 1): ["lock", "rlock"],
     ("weald_spawn_options", "group"): ["group", "pool"],
     ("weald_server_options", "pool"): ["group", "pool"],
+    ("weald_server_options", "tls"): ["tls_config"],
+    ("weald_tls_connect", 1): ["tls_config"],
+    ("weald_tls_accept", 1): ["tls_config"],
     ("weald_wait_item", "object"): GREENLETS + ["event", "result", "queue", "priority_queue", "semaphore",
                                                "bounded_semaphore", "lock", "rlock", "timer_watcher"],
 }
@@ -101,7 +108,7 @@ ZERO_IS_FINE = {("weald_coro_new", "parent"), ("weald_offload", "pool"), ("weald
                 ("weald_threadpool_size", "pool")}
 
 # Functions that take handles of other threads' objects.
-ANY_THREAD = r"weald_(post|async_send|close|dup|kind|threadpool_\w+|workers_\w+|offload)$"
+ANY_THREAD = r"weald_(post|async_send|close|dup|kind|threadpool_\w+|workers_\w+|offload|tls_(add_certificate|reload|client|server))$"
 
 # Functions for which a bad handle is no error, and why.
 BAD_IS_FINE = {}
@@ -384,7 +391,8 @@ NOT_MAKERS = {"weald_spawn_with", "weald_greenlet_new", "weald_group_spawn", "we
               "weald_group_apply_async", "weald_threadpool_submit", "weald_iwait", "weald_group_imap",
               "weald_process_spawn", "weald_process_fork", "weald_popen", "weald_channel_open", "weald_server_from_fd",
               "weald_datagram_server_new", "weald_datagram_server_from_fd", "weald_http_server_new",
-              "weald_http_server_from_fd", "weald_http_upgrade"}
+              "weald_http_server_from_fd", "weald_http_upgrade", "weald_stream_server_new",
+              "weald_stream_server_from_fd", "weald_tls_server"}
 
 
 def _ask_about_makers(calls, header):

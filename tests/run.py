@@ -18,7 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import build, codes, ctests, docs, examples, faults, headers, http, install, loom, noise, rust, soak  # noqa: E402
+from harness import (build, codes, ctests, docs, examples, faults, headers, http, install, interop, loom, noise,  # noqa: E402
+                     rust, soak)
 from harness.report import Report, indent, say, stop  # noqa: E402
 
 SUITES = {
@@ -28,6 +29,7 @@ SUITES = {
     "install": install.run,
     "c": ctests.run,
     "cpp": ctests.run_cpp,
+    "interop": interop.run,
     "examples": examples.run,
     "noise": noise.run,
     "fault": faults.run,
@@ -39,6 +41,7 @@ SUITES = {
     "soak": soak.run,
 }
 SLOW = ("codes", "asan", "valgrind", "loom", "soak")
+SHAKE_HANDS = ("c", "interop", "asan", "valgrind", "codes")
 NEED_NO_STAGE = ("rust", "loom")
 
 
@@ -70,6 +73,12 @@ def main():
         if staged.status != 0:
             say(indent(staged.output))
             stop("the library does not build")
+    if any(name in SHAKE_HANDS for name, _ in chosen):
+        trouble = build.certificates()
+        if trouble:
+            say(indent(trouble))
+            stop("the certificates for the tests of TLS can not be made")
+        os.environ["WEALD_CERTIFICATES"] = str(build.CERTIFICATES)
     report = Report()
     for name, word in chosen:
         SUITES[name](report, Options(arguments.jobs, arguments.limit, word))

@@ -67,6 +67,8 @@ pub const WEALD_EAFNOSUPPORT: c_int = -97;
 pub const WEALD_EADDRINUSE: c_int = -98;
 /// Not an address of this machine.
 pub const WEALD_EADDRNOTAVAIL: c_int = -99;
+/// The connection has ended, and over TLS nobody has said so: what has come may be cut short.
+pub const WEALD_ECONNABORTED: c_int = -103;
 /// The other end has reset the connection.
 pub const WEALD_ECONNRESET: c_int = -104;
 /// The socket is connected already.
@@ -89,6 +91,8 @@ pub const WEALD_ECANCELED: c_int = -125;
 pub const WEALD_EWOULDBLOCK: c_int = -2001;
 /// A panic was caught at the library's edge: in a callback written in Rust, or a defect of ours.
 pub const WEALD_EPANIC: c_int = -2002;
+/// The other side's certificate was not accepted; weald_error_message(weald_self()) says why.
+pub const WEALD_ECERTIFICATE: c_int = -2010;
 
 /// A deadline that never passes.
 pub const WEALD_FOREVER: i64 = -1;
@@ -124,6 +128,7 @@ pub const WEALD_KIND_SERVER: c_int = 20;
 pub const WEALD_KIND_PROCESS: c_int = 22;
 pub const WEALD_KIND_CHANNEL: c_int = 23;
 pub const WEALD_KIND_FOLDER: c_int = 24;
+pub const WEALD_KIND_TLS_CONFIG: c_int = 25;
 pub const WEALD_KIND_HTTP_REQUEST: c_int = 28;
 
 /// The text of a code, for people: "the deadline has passed". A positive number is taken as an

@@ -164,10 +164,12 @@ fn make(
         return Err(Error::INVAL);
     }
     let limits = limits(&how)?;
+    let bounds = server_limits(&server, true)?;
     let listener = listener(&server)?;
     HttpServer::prepare(&listener);
     let service = HttpServer::new(handler, user, limits, lenient(&relaxed), how.log, name);
-    Server::create(hub, listener, Handler::Native(Rc::new(Service(service))), user, server_limits(&server))
+    let tls = bounds.tls.clone().map(|config| (config, bounds.handshake_ns));
+    Server::create(hub, listener, Handler::Native(Rc::new(Service(service, tls))), user, bounds)
 }
 
 /// The bytes of a C string.

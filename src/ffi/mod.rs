@@ -31,6 +31,7 @@ pub mod socket;
 pub mod stream;
 pub mod dns;
 pub mod endpoint;
+pub mod tls;
 pub mod server;
 #[cfg(feature = "http")]
 pub mod http;

@@ -8,6 +8,8 @@
 #![allow(non_camel_case_types)]
 
 use super::group::weald_group;
+use super::stream::weald_stream;
+use super::tls::{self, weald_tls_config};
 use super::{fence, fence64, options, some, text};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
@@ -15,6 +17,7 @@ use crate::net::listener;
 use crate::object;
 use crate::server::{self, Handler, Limits, Listener, Server};
 use crate::time::Deadline;
+use crate::tls::Side;
 use libc::{sockaddr, socklen_t};
 use std::ffi::{c_char, c_int, c_void};
 
@@ -29,6 +32,13 @@ pub const WEALD_KEEP: c_int = 1;
 /// the greenlet is killed before it has begun no handler is called, and the connection is closed.
 pub type weald_stream_handler_fn =
     Option<extern "C-unwind" fn(fd: c_int, peer: *const sockaddr, peer_len: socklen_t, user: *mut c_void) -> c_int>;
+
+/// Serves a connection as a stream, in a greenlet of its own. `peer` is good until the handler
+/// returns. Returns 0, and the library writes what has been gathered, ends the stream and closes it,
+/// or WEALD_KEEP: then the handler has, or will.
+pub type weald_session_handler_fn = Option<
+    extern "C-unwind" fn(s: weald_stream, peer: *const sockaddr, peer_len: socklen_t, user: *mut c_void) -> c_int,
+>;
 
 /// Serves a datagram, in a greenlet of its own. `fd` is the server's socket, to answer with; it
 /// stays the server's. `data` and `peer` are good until the handler returns.
@@ -61,10 +71,22 @@ pub struct weald_server_options {
     pub max_accept: usize,
     /// Of the greenlets; 0: the usual one.
     pub stack_size: usize,
+    /// Of servers of streams and of HTTP: TLS is spoken, and the handler called after the handshake; 0: not.
+    /// From weald_tls_server. It may be closed before the server.
+    pub tls: weald_tls_config,
+    /// How long a handshake may take; 0: ten seconds. Who has not finished it then is hung up on.
+    pub handshake_ns: i64,
 }
 
-pub(super) fn limits(given: &weald_server_options) -> Limits {
-    Limits {
+/// For those who do not say how long a handshake may take.
+const HANDSHAKE_NS: i64 = 10_000_000_000;
+
+/// `speaks`: connections may begin with TLS.
+pub(super) fn limits(given: &weald_server_options, speaks: bool) -> Result<Limits> {
+    if given.handshake_ns < 0 || !speaks && (given.tls != 0 || given.handshake_ns != 0) {
+        return Err(Error::INVAL);
+    }
+    Ok(Limits {
         connections: given.max_connections,
         pool: given.pool,
         max_accept: match given.max_accept {
@@ -72,7 +94,9 @@ pub(super) fn limits(given: &weald_server_options) -> Limits {
             n => u32::try_from(n).unwrap_or(u32::MAX),
         },
         stack_size: given.stack_size,
-    }
+        tls: if given.tls == 0 { None } else { Some(tls::config_of(given.tls, Side::Server)?) },
+        handshake_ns: if given.handshake_ns == 0 { HANDSHAKE_NS } else { given.handshake_ns },
+    })
 }
 
 pub(super) fn at_address(address: *const c_char, is_stream: bool, how: &weald_server_options) -> Result<Listener> {
@@ -98,8 +122,9 @@ fn make(
 ) -> Result<i64> {
     // SAFETY: NULL or a struct as large as it says, by the caller.
     let how: weald_server_options = unsafe { options(how) }?;
+    let limits = limits(&how, matches!(handler, Handler::Session(_)))?;
     let listener = listener(&how)?;
-    Server::create(hub, listener, handler, user, limits(&how))
+    Server::create(hub, listener, handler, user, limits)
 }
 
 /// Makes a server that listens at `address` from now on, and accepts when it is started. `address`
@@ -135,6 +160,38 @@ pub extern "C" fn weald_server_from_fd(
     options: *const weald_server_options,
 ) -> weald_server {
     fence64(|hub| make(hub, |_| Ok(Listener::Theirs(fd)), Handler::Stream(some(handler)?), user, options))
+}
+
+/// As weald_server_new, with connections as streams, and TLS on them if `options` say so. When a
+/// handshake fails the connection is closed and no handler called. Does not switch. Fails with
+/// WEALD_EINVAL (`address` or `handler` NULL, no such text, `size`, flags, `stack_size`; a config of
+/// weald_tls_client), WEALD_EBADF (pool, config), WEALD_EPERM (a pool of another thread),
+/// WEALD_EADDRINUSE, and what else bind(2) fails with, WEALD_EMFILE, WEALD_ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_stream_server_new(
+    address: *const c_char,
+    handler: weald_session_handler_fn,
+    user: *mut c_void,
+    options: *const weald_server_options,
+) -> weald_server {
+    fence64(|hub| {
+        let handler = Handler::Session(some(handler)?);
+        make(hub, |how| at_address(address, true, how), handler, user, options)
+    })
+}
+
+/// As weald_server_from_fd, with connections as streams. Does not switch. Fails with WEALD_EINVAL
+/// (`handler` NULL; it does not listen; `size`, `stack_size`; a config of weald_tls_client),
+/// WEALD_EBADF (`fd`, pool, config), WEALD_ENOTSOCK, WEALD_EPERM (a pool of another thread),
+/// WEALD_ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_stream_server_from_fd(
+    fd: c_int,
+    handler: weald_session_handler_fn,
+    user: *mut c_void,
+    options: *const weald_server_options,
+) -> weald_server {
+    fence64(|hub| make(hub, |_| Ok(Listener::Theirs(fd)), Handler::Session(some(handler)?), user, options))
 }
 
 /// Makes a server for the UDP datagrams that come to `address`, as for weald_udp_bind. Otherwise as

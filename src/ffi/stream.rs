@@ -9,6 +9,10 @@
 //! finds. Pointers into the stream (weald_stream_line, weald_stream_read_until, weald_stream_peek)
 //! are good until the next call that reads from it or closes it. One greenlet at a time may read a
 //! stream, and one write it (WEALD_EBUSY).
+//!
+//! A stream over which TLS is spoken, see weald_tls_connect, is read and written like any other. Its
+//! calls can also fail with WEALD_EPROTO, WEALD_ECERTIFICATE and WEALD_ECONNABORTED, as
+//! weald_tls_connect does.
 
 #![allow(non_camel_case_types)]
 
@@ -233,6 +237,17 @@ pub extern "C" fn weald_stream_write(
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_stream_flush(s: weald_stream, deadline: i64) -> c_int {
     fence(|hub| with(hub, s, |s| s.flush(hub, Deadline::from_raw(deadline))))
+}
+
+/// Writes what has been gathered and says that no more will come: the other side reads the end when
+/// it has read the rest. Reading goes on. May switch. Returns 0. Fails with WEALD_EPIPE (nobody reads
+/// it any more), WEALD_ENOTSOCK (what is no socket can only be closed), WEALD_EBADF (also when it or
+/// its descriptor is closed meanwhile), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked
+/// meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_stream_end(s: weald_stream, deadline: i64) -> c_int {
+    fence(|hub| with(hub, s, |s| s.end(hub, Deadline::from_raw(deadline))))
 }
 
 /// How many bytes have been gathered and not flushed. Does not switch. Fails with WEALD_EBADF,

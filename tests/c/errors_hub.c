@@ -39,6 +39,11 @@ static int serve(int fd, const struct sockaddr *peer, socklen_t peer_len, void *
     (void)fd, (void)peer, (void)peer_len, (void)unused;
     return 0;
 }
+static int serve_stream(weald_stream s, const struct sockaddr *peer, socklen_t peer_len, void *unused)
+{
+    (void)s, (void)peer, (void)peer_len, (void)unused;
+    return 0;
+}
 static void answer(int fd, const void *data, size_t len, const struct sockaddr *peer, socklen_t peer_len, void *unused)
 {
     (void)fd, (void)data, (void)len, (void)peer, (void)peer_len, (void)unused;
@@ -53,6 +58,7 @@ static void call_all(void)
     struct pollfd fd = {.fd = 0, .events = POLLIN};
     weald_wait_item item = {.fd = 0, .events = WEALD_READ};
     weald_stats stats = {.size = sizeof stats};
+    weald_tls_info info = {.size = sizeof info};
     void *value = NULL, *items[1] = {NULL};
     int signo = SIGUSR1;
     struct sockaddr_in in = {.sin_family = AF_INET};
@@ -171,6 +177,7 @@ static void call_all(void)
     IS(weald_stream_skip(0, 1));
     IS(weald_stream_write(0, bytes, 1, NULL, WEALD_FOREVER));
     IS(weald_stream_flush(0, WEALD_FOREVER));
+    IS(weald_stream_end(0, WEALD_FOREVER));
     IS(weald_stream_unsent(0));
     IS(weald_stream_fd(0));
 
@@ -285,6 +292,11 @@ static void call_all(void)
     IS(weald_unix_connect("@weald-nobody", WEALD_FOREVER));
     IS(weald_server_new("127.0.0.1:0", serve, NULL, NULL));
     IS(weald_server_from_fd(0, serve, NULL, NULL));
+    IS(weald_tls_connect(0, 0, "oak.test", WEALD_FOREVER));
+    IS(weald_tls_accept(0, 0, WEALD_FOREVER));
+    IS(weald_tls_info_get(0, &info));
+    IS(weald_stream_server_new("127.0.0.1:0", serve_stream, NULL, NULL));
+    IS(weald_stream_server_from_fd(0, serve_stream, NULL, NULL));
     IS(weald_datagram_server_new("127.0.0.1:0", answer, NULL, NULL));
     IS(weald_datagram_server_from_fd(0, answer, NULL, NULL));
     IS(weald_http_server_new("127.0.0.1:0", answer_request, NULL, NULL));

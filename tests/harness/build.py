@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "target"
 STAGE = TARGET / "stage"
 BUILT = TARGET / "tests"
+CERTIFICATES = BUILT / "certificates"
 
 CARGO = os.environ.get("CARGO", "cargo")
 CC = os.environ.get("CC", "cc")
@@ -54,3 +55,10 @@ def has_feature(name):
         elif inside and line.split("=")[0].strip() == name:
             return True
     return False
+
+
+def certificates():
+    """A folder with the certificates that tests of TLS need, made anew; what went wrong, or ""."""
+    made = process.run([CARGO, "test", "--test", "certificates"], BUILD_LIMIT,
+                       {"CARGO_TARGET_DIR": TARGET, "WEALD_CERTIFICATES": CERTIFICATES}, ROOT)
+    return "" if made.status == 0 else f"{made.story}\n{made.output}"

@@ -16,6 +16,8 @@ PACKAGES = {
     "nginx": "nginx-light",
     "haproxy": "haproxy",
     "slowhttptest": "slowhttptest",
+    "openssl": "openssl",
+    "curl": "curl",
 }
 
 _updated = False
