@@ -2280,8 +2280,8 @@ typedef struct weald_server_options {
   size_t max_accept;
   /* Of the greenlets; 0: the usual one. */
   size_t stack_size;
-  /* Of weald_stream_server_new: TLS is spoken, and the handler called after the handshake; 0: not.
-   * From weald_tls_server. It may be closed before the server. */
+  /* Of servers of streams and of HTTP: TLS is spoken, and the handler called after the handshake;
+   * 0: not. From weald_tls_server. It may be closed before the server. */
   weald_tls_config tls;
   /* How long a handshake may take; 0: ten seconds. Who has not finished it then is hung up on. */
   int64_t handshake_ns;

@@ -43,8 +43,8 @@ fn kind_name(handle: i64) -> &'static str {
         (Kind::Process, "process"),
         (Kind::Channel, "channel"),
         (Kind::Folder, "folder"),
-        (Kind::HttpRequest, "HTTP request"),
         (Kind::TlsConfig, "TLS config"),
+        (Kind::HttpRequest, "HTTP request"),
     ];
     let kind = handle::kind_of(handle);
     NAMES.iter().find(|(k, _)| *k as u8 == kind).map_or("object", |(_, name)| name)

@@ -188,7 +188,7 @@ struct Connection {
 
 impl Connection {
     /// Calls the handler with a stream, and ends that in good order.
-    fn run_session(&self, hub: &Hub, call: SessionFn) -> Result<()> {
+    fn run_session(&self, hub: &Hub, call: SessionFn) -> Result<c_int> {
         let handle = Stream::create(hub, self.fd.get(), true, 0, 0)?;
         self.stream.set(handle);
         if let Some(config) = &self.server.limits.tls {
@@ -196,26 +196,22 @@ impl Connection {
             object::get::<Stream>(hub, handle)?.secure(hub, config, None, until)?;
         }
         if call(handle, self.peer.as_ptr(), self.peer.len(), self.server.user) == KEEP {
-            self.fd.set(-1);
             self.stream.set(0);
-            return Ok(());
+            return Ok(KEEP);
         }
-        object::get::<Stream>(hub, handle)?.end(hub, Deadline::after(GOODBYE_NS))
+        object::get::<Stream>(hub, handle)?.end(hub, Deadline::after(GOODBYE_NS))?;
+        Ok(0)
     }
 }
 
 impl Job for Connection {
     fn run(&self) {
-        let Some(hub) = Hub::existing() else { return };
         let (fd, peer) = (self.fd.get(), &self.peer);
         let done = match &self.server.handler {
             Handler::Stream(call) => call(fd, peer.as_ptr(), peer.len(), self.server.user),
-            Handler::Native(serve) => serve.serve(hub, fd, peer),
             // Who has not shaken hands, or does not read to the end, is no failure of ours.
-            Handler::Session(call) => {
-                let _ = self.run_session(hub, *call);
-                return;
-            }
+            Handler::Session(call) => Hub::existing().map_or(0, |hub| self.run_session(hub, *call).unwrap_or(0)),
+            Handler::Native(serve) => Hub::existing().map_or(0, |hub| serve.serve(hub, fd, peer)),
             Handler::Datagram(_) => 0,
         };
         if done == KEEP {
@@ -504,8 +500,7 @@ impl Server {
         hub.poller().is_new(fd);
         self.accepted.set(self.accepted.get() + 1);
         let life = hub.poller().life(fd);
-        let stream = Cell::new(0);
-        self.spawn(hub, Rc::new(Connection { server: keep(self), fd: Cell::new(fd), stream, life, peer }))
+        self.spawn(hub, Rc::new(Connection { server: keep(self), fd: Cell::new(fd), stream: Cell::new(0), life, peer }))
     }
 
     fn take_datagram(&self, hub: &Hub, fd: RawFd, call: DatagramFn) -> Result<()> {

@@ -466,7 +466,7 @@ impl Stream {
             Err(e) => return (0, Err(e)),
         };
         let mut done = 0;
-        while done < data.len() || !this.output().is_empty() {
+        while done < data.len() || this.unsent() > 0 {
             match this.put_out(hub, &data[done..], deadline) {
                 Ok(n) => done += n,
                 Err(e) => return (done, Err(e)),
@@ -478,7 +478,7 @@ impl Stream {
     /// The descriptor, if what is written to it is what the other end reads: so the kernel may
     /// write there as well, when all has been flushed.
     pub fn plain_fd(&self) -> Option<RawFd> {
-        Some(self.fd)
+        self.tls().is_none().then_some(self.fd)
     }
 
     /// Writes all of the output.

@@ -50,9 +50,9 @@ KINDS = {
     "folder": 'weald_folder_read("/", WEALD_FOREVER)',
     "server": 'weald_server_new("127.0.0.1:0", noise_stub_weald_stream_handler_fn, NULL, NULL)',
     "stream": "weald_stream_new(dup(noise_pipe[0]), NULL)",
-    "http_request": "noise_http_request()",
     "tls_config": "weald_tls_client(&(weald_tls_options){.size = sizeof(weald_tls_options), "
                   ".flags = WEALD_TLS_INSECURE})",
+    "http_request": "noise_http_request()",
 }
 
 WATCHERS = [kind for kind in KINDS if kind.endswith("_watcher")]

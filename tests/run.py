@@ -18,7 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import build, codes, ctests, docs, examples, faults, headers, install, interop, loom, noise, rust, soak  # noqa: E402
+from harness import (build, codes, ctests, docs, examples, faults, headers, http, install, interop, loom, noise,  # noqa: E402
+                     rust, soak)
 from harness.report import Report, indent, say, stop  # noqa: E402
 
 SUITES = {
@@ -32,6 +33,7 @@ SUITES = {
     "examples": examples.run,
     "noise": noise.run,
     "fault": faults.run,
+    "http": http.run,
     "codes": codes.run,
     "asan": ctests.run_asan,
     "valgrind": ctests.run_valgrind,

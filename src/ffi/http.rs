@@ -164,12 +164,12 @@ fn make(
         return Err(Error::INVAL);
     }
     let limits = limits(&how)?;
+    let bounds = server_limits(&server, true)?;
     let listener = listener(&server)?;
     HttpServer::prepare(&listener);
     let service = HttpServer::new(handler, user, limits, lenient(&relaxed), how.log, name);
-    let handler = Handler::Native(Rc::new(Service(service)));
-    let limits = server_limits(&server, &handler)?;
-    Server::create(hub, listener, handler, user, limits)
+    let tls = bounds.tls.clone().map(|config| (config, bounds.handshake_ns));
+    Server::create(hub, listener, Handler::Native(Rc::new(Service(service, tls))), user, bounds)
 }
 
 /// The bytes of a C string.

@@ -71,7 +71,7 @@ pub struct weald_server_options {
     pub max_accept: usize,
     /// Of the greenlets; 0: the usual one.
     pub stack_size: usize,
-    /// Of weald_stream_server_new: TLS is spoken, and the handler called after the handshake; 0: not.
+    /// Of servers of streams and of HTTP: TLS is spoken, and the handler called after the handshake; 0: not.
     /// From weald_tls_server. It may be closed before the server.
     pub tls: weald_tls_config,
     /// How long a handshake may take; 0: ten seconds. Who has not finished it then is hung up on.
@@ -81,9 +81,9 @@ pub struct weald_server_options {
 /// For those who do not say how long a handshake may take.
 const HANDSHAKE_NS: i64 = 10_000_000_000;
 
-pub(super) fn limits(given: &weald_server_options, handler: &Handler) -> Result<Limits> {
-    let is_session = matches!(handler, Handler::Session(_));
-    if given.handshake_ns < 0 || !is_session && (given.tls != 0 || given.handshake_ns != 0) {
+/// `speaks`: connections may begin with TLS.
+pub(super) fn limits(given: &weald_server_options, speaks: bool) -> Result<Limits> {
+    if given.handshake_ns < 0 || !speaks && (given.tls != 0 || given.handshake_ns != 0) {
         return Err(Error::INVAL);
     }
     Ok(Limits {
@@ -122,7 +122,7 @@ fn make(
 ) -> Result<i64> {
     // SAFETY: NULL or a struct as large as it says, by the caller.
     let how: weald_server_options = unsafe { options(how) }?;
-    let limits = limits(&how, &handler)?;
+    let limits = limits(&how, matches!(handler, Handler::Session(_)))?;
     let listener = listener(&how)?;
     Server::create(hub, listener, handler, user, limits)
 }

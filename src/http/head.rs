@@ -158,6 +158,7 @@ struct Seen<'a> {
     host: Option<&'a [u8]>,
     length: Option<u64>,
     is_chunked: bool,
+    has_type: bool,
     closes: bool,
     stays: bool,
 }
@@ -308,6 +309,10 @@ impl Head {
                         seen.closes |= part.eq_ignore_ascii_case(b"close");
                         seen.stays |= part.eq_ignore_ascii_case(b"keep-alive");
                     }
+                }
+                // A filter might look at one of them, and we at the other.
+                12 if name.eq_ignore_ascii_case(b"content-type") && std::mem::replace(&mut seen.has_type, true) => {
+                    return Err(BAD);
                 }
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
                     let length = field::number(value).ok_or(BAD)?;
@@ -486,7 +491,7 @@ mod tests {
         "GET / HTTP/1.1\r\nHost: oak\r\nX: a\r\nX: b\r\n\r\n",
     ];
 
-    const BAD: [(&str, u16); 92] = [
+    const BAD: [(&str, u16); 93] = [
         // Which line ends where.
         ("GET / HTTP/1.1\nHost: oak\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: oak\n\r\n", 400),
@@ -560,6 +565,7 @@ mod tests {
         ("GET / HTTP/1.1\r\nHost: oak\r\nA;b: c\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: oak\r\n\"A\": c\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: oak\r\nA\0: c\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: oak\r\nContent-Type: a/b\r\ncontent-type: a/b\r\n\r\n", 400),
         // How long the body is.
         ("POST / HTTP/1.1\r\nHost: oak\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400),

@@ -24,11 +24,13 @@ use crate::server::{Listener, Serve};
 use crate::stream::Stream;
 use crate::sys::descriptor as sys;
 use crate::time::{Deadline, now};
+use crate::tls::config::Config;
 use libc::c_int;
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub type HandlerFn = extern "C-unwind" fn(i64, *mut c_void);
 /// Called with the request, its status, the bytes of the body sent and the nanoseconds it took.
@@ -67,13 +69,18 @@ impl Drop for Record {
     }
 }
 
-/// `HttpServer` behind an `Rc`, for the server to call.
-pub struct Service(pub Rc<HttpServer>);
+/// `HttpServer` behind an `Rc`, for the server to call; and TLS, with how long a handshake may take.
+pub struct Service(pub Rc<HttpServer>, pub Option<(Arc<Config>, i64)>);
 
 impl Serve for Service {
     fn serve(&self, hub: &Hub, fd: RawFd, peer: &Address) -> c_int {
         if let Ok(exchange) = self.connect(hub, fd, peer) {
-            exchange.run(hub);
+            let shake = |(config, ns): &(Arc<Config>, i64)| {
+                exchange.stream.secure(hub, config, None, Deadline::after(*ns)).is_ok()
+            };
+            if self.1.as_ref().is_none_or(shake) {
+                exchange.run(hub);
+            }
             exchange.leave(hub);
         }
         0
@@ -312,10 +319,10 @@ impl Exchange {
 
     /// Before a close: has the other end read what was written, although it has sent what we do not read.
     fn linger(&self, hub: &Hub) {
-        if hub.check().is_err() || sys::shutdown(self.fd, libc::SHUT_WR).is_err() {
+        let until = Deadline::after(LINGER_NS);
+        if self.stream.end(hub, until).is_err() {
             return;
         }
-        let until = Deadline::after(LINGER_NS);
         let mut dropped = 0;
         while dropped < LINGER {
             let Ok(there) = self.stream.peek(hub).map(<[u8]>::len) else { return };

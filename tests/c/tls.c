@@ -905,6 +905,45 @@ TEST(a_handler_may_keep_its_stream_or_close_it_and_without_tls_it_is_plain)
     CHECK_GE(weald_close_fd(fd), 0);
 }
 
+static void answer(weald_http_request r, void *unused)
+{
+    (void)unused;
+    CHECK_EQ(weald_http_reply(r, 200, "text/plain", "leaves\n", 7, WEALD_FOREVER), 0);
+}
+
+TEST(a_server_of_http_speaks_tls_as_well)
+{
+    weald_tls_config client = tls_client(), server = tls_server("server");
+    weald_server_options below = {.size = sizeof below, .tls = server, .handshake_ns = WEALD_MS(20)};
+    weald_http_options how = {.size = sizeof how, .server = &below};
+    weald_server all = weald_http_server_new("127.0.0.1:0", answer, NULL, &how);
+    weald_stream s, silent;
+    const char *line;
+    char byte;
+
+    CHECK_GT(all, 0);
+    CHECK_EQ(weald_server_start(all), 0);
+    s = dial(weald_server_port(all));
+    silent = dial(weald_server_port(all));
+    CHECK_EQ(weald_tls_connect(s, client, "localhost", WEALD_FOREVER), 0);
+    for (int i = 0; i < 3; i++) {
+        const char *request = i < 2 ? "GET / HTTP/1.1\r\nHost: a\r\n\r\n" : "rubbish\r\n\r\n";
+        CHECK_EQ(weald_stream_write(s, request, strlen(request), NULL, WEALD_FOREVER), 0);
+        CHECK_EQ(weald_stream_flush(s, WEALD_FOREVER), 0);
+        CHECK_EQ(weald_stream_line(s, &line, NULL, 1000, WEALD_FOREVER), 1);
+        CHECK_CONTAINS(line, i < 2 ? "HTTP/1.1 200" : "HTTP/1.1 400");
+        while (i < 2 && weald_stream_line(s, &line, NULL, 1000, WEALD_FOREVER) == 1 && strcmp(line, "leaves"))
+            ;
+    }
+    while (weald_stream_line(s, &line, NULL, 1000, WEALD_FOREVER) == 1) /* and an orderly end */
+        ;
+    CHECK_EQ(weald_stream_line(s, &line, NULL, 1000, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_stream_read(silent, &byte, 1, weald_after(WEALD_SEC(5))), 0);
+    CHECK_EQ(weald_close(s), 0);
+    CHECK_EQ(weald_close(silent), 0);
+    CHECK_EQ(weald_server_stop(all, weald_after(WEALD_SEC(5))), 0);
+}
+
 static int wait_session(weald_stream s, const struct sockaddr *peer, socklen_t len, void *user)
 {
     char byte;
