@@ -5,6 +5,7 @@ closing a descriptor frees whoever waits for it.
 """
 import errno
 
+from weald import _core
 from weald.exceptions import ConcurrentObjectUseError
 from weald.hub import get_hub
 from weald.timeout import Timeout
@@ -29,6 +30,9 @@ class cancel_wait_ex(OSError):
         super().__init__(errno.EBADF, "File descriptor was closed in another greenlet")
 
 
+_core.set_cancelled(cancel_wait_ex)
+
+
 def wait(watcher, timeout=None, timeout_exc=MISSING, hub=None):
     """Waits until the watcher sees its event. After `timeout` seconds raises `timeout_exc`, by default TimeoutError."""
     if watcher.callback is not None:
@@ -49,12 +53,11 @@ def wait(watcher, timeout=None, timeout_exc=MISSING, hub=None):
 
 
 def _wait_fd(fileno, events, timeout, timeout_exc):
-    hub = get_hub()
-    watcher = hub.loop.io(fileno, events)
-    try:
-        wait(watcher, timeout, timeout_exc, hub)
-    finally:
-        watcher.close()
+    if timeout_exc is MISSING and not isinstance(timeout, Timeout):
+        _core.wait_fd(fileno, events, timeout)
+        return
+    with Timeout._start_new_or_dummy(timeout, None if timeout_exc is MISSING else timeout_exc):
+        _core.wait_fd(fileno, events, None)
 
 
 def wait_read(fileno, timeout=None, timeout_exc=MISSING):

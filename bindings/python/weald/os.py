@@ -120,6 +120,10 @@ def _hub_if_exists():
 _watched_children = {}
 
 
+def _ended_children():
+    return [what for what in _watched_children.values() if isinstance(what, tuple)]
+
+
 def _on_child_hook():
     """Called when a watched child has ended; weald.signal puts the SIGCHLD handler here."""
 
@@ -193,17 +197,31 @@ def forkpty_and_watch(callback=None, loop=None, ref=False, forkpty=forkpty_geven
     return results[0]
 
 
+def _wait_for_any(hub, children):
+    ended = Event()
+    watchers = [hub.loop.child(child.pid, False) for child in children]
+    try:
+        for watcher in watchers:
+            watcher.start(ended.set)
+        ended.wait()
+    finally:
+        for watcher in watchers:
+            watcher.stop()
+            watcher.close()
+
+
 def waitpid(pid, options):
     """os.waitpid; cooperative for children that `fork` made and for `waitpid(-1, 0)`."""
     if pid == -1:
-        ended = [what for what in _watched_children.values() if isinstance(what, tuple)]
+        ended = _ended_children()
+        if not ended and _watched_children and not options:
+            # One of ours: they are most likely all there are.
+            _wait_for_any(get_hub(), list(_watched_children.values()))
+            ended = _ended_children()
         if ended:
             pid = min(ended, key=lambda what: what[2])[0]
         elif not options:
-            hub = get_hub()
-            with hub.loop.child(0, False) as watcher:
-                hub.wait(watcher)
-                return watcher.rpid, watcher.rstatus
+            return get_hub().threadpool.apply(_waitpid, (pid, options))
     known = _watched_children.get(pid) if pid > 0 else None
     if known is None:
         return _waitpid(pid, options)

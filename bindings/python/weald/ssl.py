@@ -361,7 +361,7 @@ class SSLSocket(socket):
         if self._sslobj is not None:
             self._no_flags(flags, "sendall")
         try:
-            return socket.sendall(self, data, flags)
+            return self._sendall(data, flags)
         except TimeoutError:
             if self.timeout == 0.0:
                 raise SSLWantWriteError("The operation did not complete (write)") from None
