@@ -28,7 +28,7 @@ CPP     := $(wildcard bindings/cpp/weald.hpp)
 
 EXAMPLES := $(sort $(patsubst examples-c/%.c,%,$(wildcard examples-c/*.c)))
 
-.PHONY: all help python header man stage install uninstall examples demo test bench lint codes asan valgrind loom soak clean
+.PHONY: all help python header man stage install uninstall examples demo test bench lint codes asan valgrind loom soak gevent-tests clean
 .DELETE_ON_ERROR:
 
 all: $(SHARED)
@@ -55,6 +55,7 @@ help:
 	@echo 'make valgrind   the C and C++ tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
 	@echo 'make soak       everything at once for SOAK_SECONDS=$(SOAK_SECONDS): nothing lost, and memory stays flat'
+	@echo 'make gevent-tests  gevent'"'"'s own tests on the Python binding; MODULES="queue event" runs those'
 	@echo 'make clean      removes what was built'
 
 # ---- the header, and what is written from it ----
@@ -164,6 +165,10 @@ loom:
 # WEALD_TEST_SEED=n draws from that seed; SUITE=soak:asan runs it under AddressSanitizer.
 soak:
 	SOAK_SECONDS=$(SOAK_SECONDS) $(PYTHON) tests/run.py $(or $(filter soak:%,$(SUITE)),soak)
+
+# MODULES="queue event" runs those; without it all, which takes a while.
+gevent-tests:
+	$(PYTHON) bindings/python/tests/gevent_tests.py $(MODULES)
 
 clean:
 	$(CARGO) clean

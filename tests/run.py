@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import build, codes, ctests, docs, examples, faults, headers, install, loom, noise, rust, soak  # noqa: E402
+from harness import build, codes, ctests, docs, examples, faults, headers, install, loom, noise, python, rust, soak  # noqa: E402
 from harness.report import Report, indent, say, stop  # noqa: E402
 
 SUITES = {
@@ -30,6 +30,8 @@ SUITES = {
     "cpp": ctests.run_cpp,
     "examples": examples.run,
     "noise": noise.run,
+    "python": python.run,
+    "gevent": python.run_gevent,
     "fault": faults.run,
     "codes": codes.run,
     "asan": ctests.run_asan,
@@ -37,8 +39,8 @@ SUITES = {
     "loom": loom.run,
     "soak": soak.run,
 }
-SLOW = ("codes", "asan", "valgrind", "loom", "soak")
-NEED_NO_STAGE = ("rust", "loom")
+SLOW = ("gevent", "codes", "asan", "valgrind", "loom", "soak")
+NEED_NO_STAGE = ("rust", "loom", "python", "gevent")
 
 
 class Options:

@@ -50,3 +50,13 @@ def install_as_gevent():
     from weald._alias import install
 
     install()
+
+
+def __getattr__(name):
+    # `from gevent import name`: the import system looks here first, and then for a module of *our* name.
+    from weald._alias import module_of_gevent
+
+    module = module_of_gevent(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return module

@@ -39,7 +39,7 @@ def _target(name):
     package, _, rest = name.partition(".")
     if package != "gevent":
         return None
-    if rest.startswith("_") or rest in _GEVENT_ONLY:
+    if (rest.startswith("_") or rest in _GEVENT_ONLY) and importlib.util.find_spec("weald." + rest) is None:
         return "weald._gevent." + rest
     return "weald." + rest
 
@@ -174,6 +174,25 @@ def install():
     sys.meta_path.insert(0, _finder)
     sys.modules["gevent"] = weald
     weald.__version__ = STANDS_FOR["gevent"]
+
+
+def module_of_gevent(name):
+    """The module that `from gevent import name` means where weald has none of that name; None if there is none."""
+    if _finder is None or name.startswith("__"):
+        return None
+    if "gevent." + name not in _OF_THE_TESTS:
+        if not (name.startswith("_") or name in _GEVENT_ONLY):
+            return None
+        # Ours come first: `_config` is a module here as there.
+        for package in "weald.", "weald._gevent.":
+            if importlib.util.find_spec(package + name) is not None:
+                break
+        else:
+            return None
+    try:
+        return importlib.import_module("gevent." + name)
+    except ModuleNotFoundError:
+        return None
 
 
 def installed():

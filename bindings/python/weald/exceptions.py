@@ -1,5 +1,5 @@
 """The exceptions of weald."""
-from weald.greenlet import GreenletExit
+from weald._core import GreenletExit
 
 __all__ = ["LoopExit", "BlockingSwitchOutError", "InvalidSwitchError", "ConcurrentObjectUseError",
            "InvalidThreadUseError", "HubDestroyed"]  # fmt: skip

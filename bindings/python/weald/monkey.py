@@ -206,7 +206,7 @@ def _patch_module(name, items=None, **kwargs):
 
 def _warn(message, warnings):
     if warnings is None:
-        _show_warnings([message])
+        _process_warnings([message])
     else:
         warnings.append(message)
 
@@ -214,15 +214,12 @@ def _warn(message, warnings):
 _queue_warning = _warn
 
 
-def _show_warnings(messages):
+def _process_warnings(messages):
     if messages:
         import warnings
 
         for message in messages:
             warnings.warn(message, MonkeyPatchWarning, stacklevel=3)
-
-
-_process_warnings = _show_warnings
 
 
 # ---- module by module ----
@@ -387,7 +384,7 @@ def patch_all(socket=True, dns=True, time=True, select=True, thread=True, os=Tru
     settings = {name: value for name, value in locals().items() if name != "kwargs"}
     warnings, first, wanted = _settle(settings)
     if not wanted:
-        _show_warnings(warnings)
+        _process_warnings(warnings)
         return None
     from weald import events
 
@@ -431,7 +428,7 @@ def patch_all(socket=True, dns=True, time=True, select=True, thread=True, os=Tru
         patch_contextvars()
     _announce(events.GeventDidPatchBuiltinModulesEvent(wanted, kwargs), warnings)
     _announce(events.GeventDidPatchAllEvent(wanted, kwargs), warnings)
-    _show_warnings(warnings)
+    _process_warnings(warnings)
     return True
 
 

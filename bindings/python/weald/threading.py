@@ -79,8 +79,10 @@ class _DummyThread(__threading__._DummyThread):
     def _wait_for_tstate_lock(self, *args, **kwargs):
         pass
 
-    if (3, 11, 8) <= sys.version_info < (3, 12) or sys.version_info >= (3, 12, 2):
-        # After a fork `threading` turns a dummy into the main thread by assigning its class, which loses ours.
+    # After a fork such versions turn a dummy into the main thread by assigning its class, which loses ours.
+    _NEEDS_CLASS_FORK_FIXUP = (3, 11, 8) <= sys.version_info < (3, 12) or sys.version_info >= (3, 12, 2)
+
+    if _NEEDS_CLASS_FORK_FIXUP:
         @property
         def __class__(self):
             return type(self)
