@@ -47,10 +47,13 @@ struct node {
 typedef struct {
     node *first, *last;
     Py_ssize_t len;
+    Py_ssize_t links; /* how many of them are callables */
+    bool notified;    /* the hub will call them */
 } nodelist;
 
 static inline void list_push(nodelist *l, node *n)
 {
+    l->links += !n->is_green;
     n->next = NULL;
     n->prev = l->last;
     if (l->last)
@@ -75,6 +78,7 @@ static inline void list_push_front(nodelist *l, node *n)
 
 static inline void list_remove(nodelist *l, node *n)
 {
+    l->links -= !n->is_green;
     if (n->prev)
         n->prev->next = n->next;
     else
@@ -148,6 +152,8 @@ struct thread {
     bool released;     /* the GIL, while the loop sleeps */
     bool interrupted;  /* a signal came while it slept */
     bool hub_awake;    /* the hub runs or is ready */
+    bool hub_waits;    /* ... or has switched to somebody, and goes on when that one waits */
+    bool to_hub;       /* the running greenlet switches back to it itself */
     bool ended;
     bool in_run;       /* main is in weald_run */
     bool has_foreign;
@@ -233,9 +239,12 @@ int green_wait(thread *th, nodelist *list, int64_t deadline, const char *why, Py
 /* Ends the wait of a greenlet that is in green_park; from any thread. Never runs code. */
 void green_wake(green *g);
 
-/* Wakes who waits longest; false if nobody does. Callables are handed `source` by the hub. */
-bool list_wake_one(nodelist *l, PyObject *source);
+/* Wakes the greenlet that waits longest, or all; the hub will call the callables with `source`, one
+ * after the other, unless they are taken out meanwhile. */
+void list_wake_one(nodelist *l, PyObject *source);
 void list_wake_all(nodelist *l, PyObject *source);
+nodelist *list_of(PyObject *source); /* the list that `source` notifies */
+Py_ssize_t list_takers(PyObject *source); /* how many greenlets it may wake now */
 /* Only greenlets, and callables that are left to the hub. */
 int list_link(nodelist *l, PyObject *callable);
 void list_unlink(nodelist *l, PyObject *callable);
@@ -303,6 +312,16 @@ int hub_throw(thread *th);
 /* A deadline from a timeout: None or missing is never. -1: an exception is set; below WEALD_FOREVER
  * never happens otherwise. */
 int deadline_from(PyObject *timeout, int64_t *deadline);
+/* A Timeout may stand for the seconds: deadline_from starts it, and this takes it back at the end
+ * of the wait, whose outcome it turns into WAIT_TIMEOUT if that is what was raised. */
+int deadline_end_slowly(int outcome, PyObject *timeout);
+static inline int deadline_end(int outcome, PyObject *timeout)
+{
+    return likely(!timeout) || likely(!PyObject_TypeCheck(timeout, &timeout_type)) ? outcome
+                                                                                   : deadline_end_slowly(outcome, timeout);
+}
+int timeout_guard(PyObject *timeout);
+void timeout_release(PyObject *timeout);
 int seconds_from(PyObject *o, int64_t *ns);
 PyObject *get_hub_object(thread *th);
 

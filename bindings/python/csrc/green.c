@@ -49,6 +49,24 @@ static void on_leave(weald_greenlet handle, void *user)
     g->no_gil = state_holder() != th->ts;
     if (likely(g->loaded))
         state_save(th->ts, &g->ps);
+    if (unlikely(th->hub_waits) && g != th->hub) {
+        th->hub_waits = false;
+        if (!th->to_hub)
+            weald_wake(th->hub->handle, NULL);
+        th->to_hub = false;
+    }
+}
+
+/* Waits as weald_park does; a hub that has switched to us goes on at once. */
+static inline int park(thread *th, int64_t deadline)
+{
+    if (unlikely(th->hub_waits) && deadline == WEALD_FOREVER && th->current != th->hub) {
+        th->to_hub = true;
+        int code = weald_switch(th->hub->handle, NULL, NULL);
+        th->to_hub = false;
+        return code;
+    }
+    return weald_park(NULL, deadline);
 }
 
 static void on_enter(weald_greenlet handle, void *user)
@@ -301,7 +319,7 @@ int green_raise_pending(green *g)
 /* Has a suspended greenlet look at what was left for it. */
 static void rouse(green *g)
 {
-    if (g->life != ACTIVE || g == g->th->current)
+    if (g->life != ACTIVE)
         return;
     if (g->in_park || g->in_switch) {
         green_hold(g);
@@ -438,7 +456,7 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
     int outcome;
     for (;;) {
         me->in_park = true;
-        int code = weald_park(NULL, deadline);
+        int code = park(th, deadline);
         me->in_park = false;
         if (unlikely(th->attention) && thread_bury(th) < 0) {
             outcome = WAIT_FAILED;
@@ -511,37 +529,80 @@ static node *node_new(PyObject *callable)
     return n;
 }
 
-/* Takes out the first and tells it. */
-static void list_tell_first(nodelist *l, PyObject *source)
+static PyObject *notifier; /* calls the callables of a list */
+
+static void list_notify(nodelist *l, PyObject *source)
 {
-    node *n = l->first;
-    list_remove(l, n);
-    if (n->is_green) {
-        green *g = (green *)n->what;
-        g->in_list = false;
-        green_wake(g);
+    if (l->notified)
         return;
+    thread *th = l->first->th;
+    l->notified = true;
+    if (hub_call_one(th, notifier, source) < 0) {
+        l->notified = false;
+        PyErr_WriteUnraisable(source);
     }
-    PyObject *f = n->what;
-    thread *th = n->th;
-    PyMem_Free(n);
-    if (hub_call_one(th, f, source) < 0)
-        PyErr_WriteUnraisable(f);
-    Py_DECREF(f);
 }
 
-bool list_wake_one(nodelist *l, PyObject *source)
+static void wake_node(nodelist *l, node *n)
 {
-    if (!l->first)
-        return false;
-    list_tell_first(l, source);
-    return true;
+    green *g = (green *)n->what;
+    list_remove(l, n);
+    g->in_list = false;
+    green_wake(g);
+}
+
+/* In the hub: tells those behind the first link as well, in their order. A link may take out others,
+ * or add some. */
+static PyObject *py_notify(PyObject *self, PyObject *source)
+{
+    (void)self;
+    thread *th = this_thread;
+    nodelist *l = list_of(source);
+    Py_ssize_t greens = list_takers(source);
+    l->notified = false;
+    for (Py_ssize_t left = l->len; left > 0 && l->first && greens > 0; left--) {
+        node *n = l->first;
+        if (n->is_green) {
+            wake_node(l, n);
+            greens--;
+            continue;
+        }
+        if (n->th != th) {
+            list_notify(l, source);
+            break;
+        }
+        PyObject *f = n->what;
+        list_remove(l, n);
+        PyMem_Free(n);
+        PyObject *r = PyObject_CallOneArg(f, source);
+        if (!r) {
+            PyObject *context = PyTuple_Pack(2, f, source);
+            hub_handle_error(th, context ? context : Py_None);
+            Py_XDECREF(context);
+        }
+        Py_XDECREF(r);
+        Py_DECREF(f);
+    }
+    Py_RETURN_NONE;
+}
+
+void list_wake_one(nodelist *l, PyObject *source)
+{
+    node *n = l->first;
+    if (!n)
+        return;
+    if (likely(n->is_green))
+        wake_node(l, n);
+    else
+        list_notify(l, source);
 }
 
 void list_wake_all(nodelist *l, PyObject *source)
 {
-    for (Py_ssize_t n = l->len; n > 0 && l->first; n--)
-        list_tell_first(l, source);
+    for (Py_ssize_t n = l->len; n > 0 && l->first && l->first->is_green; n--)
+        wake_node(l, l->first);
+    if (l->links && !l->first->is_green)
+        list_notify(l, source);
 }
 
 int list_link(nodelist *l, PyObject *callable)
@@ -712,6 +773,8 @@ void green_end(thread *th, green *g)
     g->loaded = false;
     if (g->pending)
         green_unpend(g, NULL);
+    if (unlikely(th->hub_waits) && g->is_coro && weald_coro_set_parent(g->handle, th->hub->handle) == 0)
+        th->to_hub = true;
     weald_close(g->handle);
     g->handle = 0;
     green_drop(th, g);
@@ -819,7 +882,7 @@ static PyObject *received(thread *th, green *me, int code)
         me->in_switch = true;
         if (me->kind != MAIN)
             green_drop(th, me);
-        code = weald_park(NULL, WEALD_FOREVER);
+        code = park(th, WEALD_FOREVER);
     }
 }
 
@@ -839,7 +902,7 @@ PyObject *green_wait_switch(thread *th)
     me->why = "switch";
     if (me->kind != MAIN)
         green_drop(th, me);
-    return received(th, me, weald_park(NULL, WEALD_FOREVER));
+    return received(th, me, park(th, WEALD_FOREVER));
 }
 
 static PyObject *pack(PyObject *args, PyObject *keywords)
@@ -859,7 +922,16 @@ static PyObject *cross_thread(void)
     return NULL;
 }
 
-/* Has `to`, which lives, go on in its turn, and the caller, the hub, when it has run. */
+/* Has `to` go on at once, and the caller, the hub, when that one waits. */
+static PyObject *hub_runs(thread *th, green *to)
+{
+    th->hub_waits = true;
+    weald_switch(to->handle, NULL, NULL);
+    th->hub_waits = false;
+    return after_switch(th) < 0 ? NULL : Py_NewRef(empty_tuple);
+}
+
+/* As a switch to `to`, which lives, by the hub. */
 static PyObject *hub_switch(thread *th, green *to, PyObject *value)
 {
     for (int again = 0; again < 2; again++) {
@@ -870,9 +942,7 @@ static PyObject *hub_switch(thread *th, green *to, PyObject *value)
                 return NULL;
             green_hold(to);
             to->in_switch = false;
-            weald_wake(to->handle, NULL);
-            value = NULL;
-            break;
+            return hub_runs(th, to);
         }
         if (!value) {
             if (green_raise_later(to, NULL) < 0)
@@ -975,14 +1045,12 @@ PyObject *green_switch(thread *th, green *to, PyObject *args, PyObject *keywords
             return NULL;
         Py_XSETREF(to->inbox, first);
         Py_XSETREF(to->keywords, Py_XNewRef(keywords));
-        if (me->kind == HUB) {
-            if (green_start(th, to) < 0)
-                return NULL;
-            weald_yield();
-            return after_switch(th) < 0 ? NULL : Py_NewRef(empty_tuple);
-        }
         if (coro_start(th, to) < 0)
             return NULL;
+        if (me->kind == HUB) {
+            green_hold(to);
+            return hub_runs(th, to);
+        }
         th->threw = false;
     } else {
         if (exit)
@@ -1620,6 +1688,7 @@ static PyObject *py_set_exceptions(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef functions[] = {
+    {"_notify", py_notify, METH_O, NULL},
     {"_set_exceptions", py_set_exceptions, METH_VARARGS, NULL},
     {"getcurrent", py_getcurrent, METH_NOARGS, "The greenlet that runs."},
     {"settrace", py_settrace, METH_O, "Sets who is called as f(event, (origin, target)) at each switch; returns the one before."},
@@ -1651,6 +1720,8 @@ int init_green(PyObject *m)
             return -1;
     }
     if (PyType_Ready(&green_type) < 0 || PyModule_AddFunctions(m, functions) < 0)
+        return -1;
+    if (!(notifier = PyObject_GetAttrString(m, "_notify")))
         return -1;
     PyObject *d = green_type.tp_dict;
     PyObject *f;

@@ -534,11 +534,30 @@ int deadline_from(PyObject *timeout, int64_t *deadline)
     *deadline = WEALD_FOREVER;
     if (!timeout || timeout == Py_None)
         return 0;
+    if (unlikely(PyObject_TypeCheck(timeout, &timeout_type)))
+        return timeout_guard(timeout);
     int64_t ns;
     if (seconds_from(timeout, &ns) < 0)
         return -1;
     *deadline = ns <= 0 ? WEALD_NOW : weald_after(ns);
     return 0;
+}
+
+int deadline_end_slowly(int outcome, PyObject *timeout)
+{
+    PyObject *t, *v, *tb;
+    PyErr_Fetch(&t, &v, &tb);
+    if (t && !v && t == timeout)
+        v = Py_NewRef(timeout);
+    if (outcome < 0 && v == timeout) {
+        Py_CLEAR(t);
+        Py_CLEAR(v);
+        Py_CLEAR(tb);
+        outcome = WAIT_TIMEOUT;
+    }
+    timeout_release(timeout);
+    PyErr_Restore(t, v, tb);
+    return outcome;
 }
 
 static PyObject *py_sleep(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names)

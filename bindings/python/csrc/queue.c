@@ -199,6 +199,8 @@ static int not_negative(int block, PyObject *timeout, int64_t *deadline)
     *deadline = WEALD_FOREVER;
     if (!timeout || timeout == Py_None)
         return 0;
+    if (PyObject_TypeCheck(timeout, &timeout_type))
+        return block ? deadline_from(timeout, deadline) : 0;
     int64_t ns;
     if (seconds_from(timeout, &ns) < 0)
         return -1;
@@ -216,7 +218,7 @@ static void tell_getter(queue *q)
         list_wake_one(&q->l.links, (PyObject *)q);
 }
 
-static PyObject *queue_do_put(queue *q, PyObject *item, int block, PyObject *timeout)
+static PyObject *queue_try_put(queue *q, PyObject *item, int block, PyObject *timeout)
 {
     thread *th = thread_get();
     if (unlikely(!th))
@@ -259,7 +261,7 @@ static PyObject *queue_do_put(queue *q, PyObject *item, int block, PyObject *tim
     }
 }
 
-static PyObject *queue_do_get(queue *q, int block, PyObject *timeout, bool peek)
+static PyObject *queue_try_get(queue *q, int block, PyObject *timeout, bool peek)
 {
     thread *th = thread_get();
     if (unlikely(!th))
@@ -296,6 +298,22 @@ static PyObject *queue_do_get(queue *q, int block, PyObject *timeout, bool peek)
             return PyErr_Occurred() ? NULL : fail(Empty);
         again = true;
     }
+}
+
+static PyObject *queue_do_put(queue *q, PyObject *item, int block, PyObject *timeout)
+{
+    PyObject *r = queue_try_put(q, item, block, timeout);
+    if (unlikely(timeout != NULL) && PyObject_TypeCheck(timeout, &timeout_type))
+        timeout_release(timeout);
+    return r;
+}
+
+static PyObject *queue_do_get(queue *q, int block, PyObject *timeout, bool peek)
+{
+    PyObject *r = queue_try_get(q, block, timeout, peek);
+    if (unlikely(timeout != NULL) && PyObject_TypeCheck(timeout, &timeout_type))
+        timeout_release(timeout);
+    return r;
 }
 
 static PyObject *queue_put(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names)
@@ -421,6 +439,7 @@ static PyObject *queue_join(PyObject *self, PyObject *args, PyObject *keywords)
     if (q->unfinished == 0)
         Py_RETURN_TRUE;
     int outcome = linkable_wait(th, &q->l, &q->joiners, deadline, "Queue.join()", false);
+    outcome = deadline_end(outcome, timeout);
     if (outcome < 0)
         return NULL;
     return PyBool_FromLong(outcome == WAIT_WOKEN || q->unfinished == 0);

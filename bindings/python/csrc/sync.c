@@ -139,6 +139,16 @@ static int parse_timeout(const char *f, PyObject *const *args, Py_ssize_t n, PyO
 
 /* ---- the base ---- */
 
+nodelist *list_of(PyObject *source)
+{
+    return PyObject_TypeCheck(source, &linkable_type) ? &((linkable *)source)->links : task_links(source);
+}
+
+typedef struct {
+    linkable l;
+    Py_ssize_t counter, initial;
+} semaphore;
+
 static bool event_ready(PyObject *self);
 static bool result_ready(PyObject *self);
 static bool sem_ready(PyObject *self);
@@ -237,11 +247,19 @@ PyTypeObject linkable_type = {
     .tp_weaklistoffset = offsetof(linkable, weakrefs),
 };
 
+Py_ssize_t list_takers(PyObject *source)
+{
+    if (PyObject_TypeCheck(source, &semaphore_type))
+        return ((semaphore *)source)->counter;
+    return PY_SSIZE_T_MAX;
+}
+
 /* ---- Event ---- */
 
 typedef struct {
     linkable l;
     bool flag;
+    Py_ssize_t waking; /* were woken and have not run yet */
 } event;
 
 static bool event_ready(PyObject *self)
@@ -257,7 +275,9 @@ static PyObject *event_set(PyObject *self, PyObject *unused)
     if (e->l.links.first) {
         if (unlikely(this_thread != e->l.th) && thread_get())
             linkable_touch(&e->l, this_thread);
+        Py_ssize_t waiting = e->l.links.len - e->l.links.links;
         list_wake_all(&e->l.links, self);
+        e->waking += waiting - (e->l.links.len - e->l.links.links);
     }
     Py_RETURN_NONE;
 }
@@ -280,11 +300,20 @@ static PyObject *event_wait(PyObject *self, PyObject *const *args, Py_ssize_t n,
     if (!th)
         return NULL;
     linkable_touch(&e->l, th);
-    if (e->flag)
+    if (e->flag) {
+        /* Nobody overtakes those who were woken and wait for their turn. */
+        if (unlikely(e->waking > 0) && th->current->kind != HUB) {
+            if (green_may_wait(th) < 0 || green_check(th, weald_yield()) < 0)
+                return NULL;
+        }
         Py_RETURN_TRUE;
+    }
     if (timeout && deadline_from(timeout, &deadline) < 0)
         return NULL;
     int outcome = linkable_wait(th, &e->l, &e->l.links, deadline, "Event.wait()", false);
+    if (outcome == WAIT_WOKEN && e->waking > 0)
+        e->waking--;
+    outcome = deadline_end(outcome, timeout);
     if (outcome < 0)
         return NULL;
     return PyBool_FromLong(outcome == WAIT_WOKEN || e->flag);
@@ -387,10 +416,12 @@ static PyObject *result_outcome(result *r)
     if (r->exc_info) {
         PyObject *type = PyTuple_GET_ITEM(r->exc_info, 0), *value = PyTuple_GET_ITEM(r->exc_info, 1),
                  *tb = PyTuple_GET_ITEM(r->exc_info, 2);
-        if (PyTraceBack_Check(tb) && PyExceptionClass_Check(type))
+        if (PyTraceBack_Check(tb) && PyExceptionClass_Check(type)) {
             PyErr_Restore(Py_NewRef(type), Py_NewRef(value), Py_NewRef(tb));
-        else if (PyExceptionInstance_Check(value))
+        } else if (PyExceptionInstance_Check(value)) {
+            PyException_SetTraceback(value, Py_None); /* that of the last time */
             PyErr_SetObject(PyExceptionInstance_Class(value), value);
+        }
         else if (PyExceptionClass_Check(value))
             PyErr_SetNone(value);
         else
@@ -412,7 +443,7 @@ static int result_await(result *r, PyObject *timeout, const char *why)
         return 1;
     if (deadline_from(timeout, &deadline) < 0)
         return -1;
-    int outcome = linkable_wait(th, &r->l, &r->l.links, deadline, why, false);
+    int outcome = deadline_end(linkable_wait(th, &r->l, &r->l.links, deadline, why, false), timeout);
     return outcome < 0 ? -1 : result_ready((PyObject *)r);
 }
 
@@ -606,11 +637,6 @@ PyTypeObject result_type = {
 
 /* ---- Semaphore ---- */
 
-typedef struct {
-    linkable l;
-    Py_ssize_t counter, initial;
-} semaphore;
-
 static bool sem_ready(PyObject *self)
 {
     return ((semaphore *)self)->counter > 0;
@@ -631,15 +657,9 @@ static int sem_init(PyObject *self, PyObject *args, PyObject *keywords)
     return 0;
 }
 
-/* Callables look without taking anything: on to the first greenlet. */
 static void sem_tell(semaphore *s)
 {
-    while (s->l.links.first) {
-        bool was_green = s->l.links.first->is_green;
-        list_wake_one(&s->l.links, (PyObject *)s);
-        if (was_green)
-            return;
-    }
+    list_wake_one(&s->l.links, (PyObject *)s);
 }
 
 static inline void sem_give(semaphore *s)
@@ -670,10 +690,10 @@ static int sem_take(semaphore *s, int block, PyObject *timeout)
         int outcome = linkable_wait(th, &s->l, &s->l.links, deadline, "Semaphore.acquire()", again);
         if (outcome == WAIT_WOKEN && s->counter > 0) {
             s->counter--;
-            return 1;
+            return deadline_end(1, timeout);
         }
         if (outcome != WAIT_WOKEN)
-            return outcome;
+            return deadline_end(outcome, timeout);
         again = true;
     }
 }
@@ -746,7 +766,7 @@ static PyObject *sem_wait(PyObject *self, PyObject *const *args, Py_ssize_t n, P
         if (!th || deadline_from(timeout, &deadline) < 0)
             return NULL;
         linkable_touch(&s->l, th);
-        int outcome = linkable_wait(th, &s->l, &s->l.links, deadline, "Semaphore.wait()", false);
+        int outcome = deadline_end(linkable_wait(th, &s->l, &s->l.links, deadline, "Semaphore.wait()", false), timeout);
         if (outcome < 0)
             return NULL;
         if (outcome == WAIT_WOKEN && s->counter > 0 && s->l.links.first)

@@ -26,6 +26,7 @@ static inline void linkable_touch(linkable *l, thread *th)
         l->multi = true;
 }
 
+nodelist *task_links(PyObject *task);
 int linkable_traverse(PyObject *self, visitproc visit, void *arg);
 int linkable_clear(PyObject *self);
 /* What every one's dealloc begins with; it ends with tp_free. */

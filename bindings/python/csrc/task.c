@@ -444,6 +444,11 @@ static bool is_dead(task *t)
     return t->start == CANCELLED || green_is_gone(&t->g);
 }
 
+nodelist *task_links(PyObject *self)
+{
+    return &((task *)self)->links;
+}
+
 static bool is_ready(task *t)
 {
     return t->exc_info != NULL || is_dead(t);
@@ -584,12 +589,10 @@ static int wait_for(thread *th, task *t, PyObject *timeout, const char *why)
     int64_t deadline;
     if (deadline_from(timeout, &deadline) < 0)
         return WAIT_FAILED;
-    while (!is_ready(t)) {
-        int outcome = green_wait(th, &t->links, deadline, why, (PyObject *)t);
-        if (outcome != WAIT_WOKEN)
-            return outcome;
-    }
-    return WAIT_WOKEN;
+    int outcome = WAIT_WOKEN;
+    while (!is_ready(t) && outcome == WAIT_WOKEN)
+        outcome = green_wait(th, &t->links, deadline, why, (PyObject *)t);
+    return deadline_end(outcome, timeout);
 }
 
 static int one_argument(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, const char *name,
@@ -781,7 +784,11 @@ static PyObject *task_kill(PyObject *self, PyObject *args, PyObject *keywords)
     } else if (throw_args(type, value, tb) < 0 || green_raise_later(&t->g, NULL) < 0) {
         return NULL;
     }
-    if (block && wait_for(th, t, timeout, "Greenlet.kill()") < 0)
+    if (!block)
+        Py_RETURN_NONE;
+    if (!Py_IS_TYPE(self, &task_type)) /* it may have a join of its own */
+        return PyObject_CallMethod(self, "join", "O", timeout);
+    if (wait_for(th, t, timeout, "Greenlet.kill()") < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -876,6 +883,11 @@ static PyObject *py_spawn(PyObject *self, PyObject *const *args, Py_ssize_t n, P
     return task_spawn((PyObject *)&task_type, args, n, names);
 }
 
+typedef struct {
+    green g;
+    PyObject *spawner, *tree;
+} raw;
+
 /* A raw greenlet that the hub starts. */
 static PyObject *py_spawn_raw(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
@@ -892,6 +904,22 @@ static PyObject *py_spawn_raw(PyObject *self, PyObject *const *args, Py_ssize_t 
     green *g = (green *)green_new(type, NULL, NULL);
     if (!g)
         return NULL;
+    if (track_tree) {
+        green *me = th->current;
+        raw *r = (raw *)g;
+        if (!(r->spawner = PyWeakref_NewRef((PyObject *)me, NULL))) {
+            Py_DECREF(g);
+            return NULL;
+        }
+        if (me->kind == TASK) {
+            task *mine = (task *)me;
+            if (!mine->tree && !(mine->tree = PyDict_New())) {
+                Py_DECREF(g);
+                return NULL;
+            }
+            r->tree = Py_NewRef(mine->tree);
+        }
+    }
     Py_XSETREF(g->parent, Py_NewRef((PyObject *)hub));
     g->run = Py_NewRef(args[0]);
     g->inbox = n == 1 ? Py_NewRef(empty) : PyTuple_New(n - 1);
@@ -919,16 +947,58 @@ static PyObject *raw_get_loop(PyObject *self, void *c)
     return PyObject_GetAttrString((PyObject *)g->th->hub, "loop");
 }
 
-static PyGetSetDef raw_getset[] = {{"loop", raw_get_loop, NULL, "The hub's loop.", NULL}, {NULL}};
+static PyObject *raw_get_tree(PyObject *self, void *c)
+{
+    (void)c;
+    raw *r = (raw *)self;
+    if (!r->tree && !(r->tree = PyDict_New()))
+        return NULL;
+    return Py_NewRef(r->tree);
+}
+
+static int raw_clear(PyObject *self)
+{
+    Py_CLEAR(((raw *)self)->spawner);
+    Py_CLEAR(((raw *)self)->tree);
+    return green_clear(self);
+}
+
+static int raw_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(((raw *)self)->tree);
+    return green_traverse(self, visit, arg);
+}
+
+static void raw_dealloc(PyObject *self)
+{
+    if (green_dealloc_begin(self))
+        return;
+    PyObject_GC_UnTrack(self);
+    if (((green *)self)->weakrefs)
+        PyObject_ClearWeakRefs(self);
+    raw_clear(self);
+    Py_TYPE(self)->tp_free(self);
+}
+
+static PyMemberDef raw_members[] = {
+    {"spawning_greenlet", T_OBJECT, offsetof(raw, spawner), 0, "A weak reference to who made it."},
+    {NULL}};
+
+static PyGetSetDef raw_getset[] = {
+    {"loop", raw_get_loop, NULL, "The hub's loop.", NULL},
+    {"spawn_tree_locals", raw_get_tree, NULL, "A dict that all greenlets of one tree share.", NULL},
+    {NULL}};
 
 PyTypeObject raw_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "weald._core.RawGreenlet",
     .tp_base = &green_type,
-    .tp_basicsize = sizeof(green),
+    .tp_basicsize = sizeof(raw),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_doc = "What spawn_raw makes: a greenlet with a loop.",
-    .tp_traverse = green_traverse,
-    .tp_clear = green_clear,
+    .tp_dealloc = raw_dealloc,
+    .tp_traverse = raw_traverse,
+    .tp_clear = raw_clear,
+    .tp_members = raw_members,
     .tp_getset = raw_getset,
 };
 
@@ -964,11 +1034,14 @@ static PyObject *py_joinall(PyObject *self, PyObject *const *args, Py_ssize_t n)
         while (!is_ready(t) && outcome == WAIT_WOKEN)
             outcome = green_wait(th, &t->links, deadline, "joinall()", (PyObject *)t);
         Py_DECREF(t);
-        if (outcome < 0)
-            return NULL;
-        if (outcome == WAIT_TIMEOUT)
+        if (outcome != WAIT_WOKEN) {
+            outcome = deadline_end(outcome, args[1]);
+            if (outcome < 0)
+                return NULL;
             Py_RETURN_FALSE;
+        }
     }
+    deadline_end(WAIT_WOKEN, args[1]);
     Py_RETURN_TRUE;
 }
 

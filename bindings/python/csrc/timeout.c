@@ -15,6 +15,7 @@ typedef struct {
 } timeout;
 
 PyTypeObject timeout_type;
+static PyObject *not_raised; /* what is said of an `exception` that is none */
 static PyObject *no_timer; /* what stands for one that never fires */
 
 static void on_fire(weald_watcher w, int what, void *user)
@@ -28,8 +29,11 @@ static void on_fire(weald_watcher w, int what, void *user)
     PyObject *e = t->exception;
     if (!e || e == Py_None || e == Py_False || PyUnicode_Check(e))
         e = (PyObject *)t;
-    PyObject *type = PyExceptionClass_Check(e) ? e : (PyObject *)Py_TYPE(e);
-    if (green_pend(g, (PyObject *)t, type, PyExceptionClass_Check(e) ? NULL : e, NULL) < 0)
+    PyObject *type = PyExceptionClass_Check(e) ? e : PyExceptionInstance_Check(e) ? (PyObject *)Py_TYPE(e) : PyExc_TypeError;
+    PyObject *value = PyExceptionClass_Check(e) ? NULL : e;
+    if (type == PyExc_TypeError && !PyExceptionInstance_Check(e))
+        value = not_raised;
+    if (green_pend(g, (PyObject *)t, type, value, NULL) < 0)
         PyErr_Clear();
     green_rouse(g);
 }
@@ -384,8 +388,26 @@ PyTypeObject timeout_type = {
     .tp_getset = timeout_getset,
 };
 
+int timeout_guard(PyObject *o)
+{
+    timeout *t = (timeout *)o;
+    return is_pending(t) ? 0 : timeout_begin(t);
+}
+
+void timeout_release(PyObject *o)
+{
+    PyObject *t, *v, *tb;
+    PyErr_Fetch(&t, &v, &tb);
+    halt((timeout *)o);
+    PyErr_Restore(t, v, tb);
+}
+
 PyObject *timeout_raise_new(PyObject *seconds)
 {
+    if (seconds && PyObject_TypeCheck(seconds, &timeout_type)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(seconds), seconds);
+        return NULL;
+    }
     PyObject *t = PyObject_CallOneArg((PyObject *)&timeout_type, seconds ? seconds : Py_None);
     if (t) {
         PyErr_SetObject((PyObject *)&timeout_type, t);
@@ -411,6 +433,7 @@ int init_timeout(PyObject *m)
         return -1;
     timeout_type.tp_vectorcall = timeout_vectorcall;
     no_timer = Py_NewRef(Py_None);
+    not_raised = PyUnicode_FromString("exceptions must be classes, or instances, of BaseException");
     if (PyModule_AddObjectRef(m, "Timeout", (PyObject *)&timeout_type) < 0)
         return -1;
     return PyModule_AddFunctions(m, functions);
