@@ -158,6 +158,7 @@ struct thread {
     bool in_run;       /* main is in weald_run */
     bool has_foreign;
     bool manual;       /* callbacks are run by who runs the loop, not by the hub */
+    PyObject *leaves; /* what loop.run() is to raise: the handler of errors has raised it */
     weald_watcher wakeup;
     PyObject *loop;    /* borrowed: the one that is run by hand */
     bool stop;

@@ -234,8 +234,20 @@ void hub_handle_error(thread *th, PyObject *context)
     PyObject *r = hub ? PyObject_CallMethodObjArgs(hub, str_handle_error, context, t, v,
                                                    tb ? tb : Py_None, NULL)
                       : NULL;
-    if (!r)
+    if (!r && th->manual && !th->leaves && !PyErr_ExceptionMatches(PyExc_Exception)) {
+        /* Whoever runs the loop by hand is to end: gevent's hub, which is destroyed. */
+        PyObject *type, *trace;
+        PyErr_Fetch(&type, &th->leaves, &trace);
+        PyErr_NormalizeException(&type, &th->leaves, &trace);
+        if (trace && th->leaves)
+            PyException_SetTraceback(th->leaves, trace);
+        Py_XDECREF(type);
+        Py_XDECREF(trace);
+        th->stop = true;
+        weald_stop();
+    } else if (!r) {
         PyErr_WriteUnraisable(context);
+    }
     Py_XDECREF(r);
     Py_XDECREF(t);
     Py_XDECREF(v);

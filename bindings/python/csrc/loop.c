@@ -910,6 +910,8 @@ static PyObject *loop_run(PyObject *self, PyObject *args, PyObject *keywords)
             failed = true;
             break;
         }
+        if (th->ring_head != th->ring_tail)
+            more = 1; /* what they start, the library has not seen yet */
         hub_run_callbacks_here(th);
         if (th->ring_head != th->ring_tail)
             more = 1;
@@ -918,6 +920,13 @@ static PyObject *loop_run(PyObject *self, PyObject *args, PyObject *keywords)
     th->loop = outer;
     if (th->ring_head != th->ring_tail && !was)
         hub_wake(th);
+    PyObject *leaves = th->leaves;
+    th->leaves = NULL;
+    if (leaves && !failed) {
+        PyErr_SetObject((PyObject *)Py_TYPE(leaves), leaves);
+        failed = true;
+    }
+    Py_XDECREF(leaves);
     if (failed)
         return NULL;
     return PyBool_FromLong(more);
