@@ -176,7 +176,7 @@ fn make(
 ///
 /// # Safety
 /// `at` is NULL or NUL-terminated, and stays for `'a`.
-unsafe fn c_bytes<'a>(at: *const c_char) -> Option<&'a [u8]> {
+pub(super) unsafe fn c_bytes<'a>(at: *const c_char) -> Option<&'a [u8]> {
     // SAFETY: by contract.
     (!at.is_null()).then(|| unsafe { CStr::from_ptr(at) }.to_bytes())
 }

@@ -11,11 +11,14 @@
 
 pub mod body;
 pub mod chunk;
+pub mod client;
 pub mod config;
 pub mod date;
 pub mod exchange;
 pub mod field;
 pub mod head;
+pub mod pool;
 pub mod response;
 pub mod server;
 pub mod status;
+pub mod url;
