@@ -2630,6 +2630,44 @@ int weald_http_end(weald_http_request request, int64_t deadline);
  * WEALD_ENOMEM, WEALD_ECONNRESET. */
 weald_stream weald_http_upgrade(weald_http_request request, const char *protocol, int64_t deadline);
 
+/* Answers with the file `path`: all of it or the part that is asked for (Range), or says that the
+ * client has it already (If-None-Match, If-Modified-Since); 404 when there is none, 403 when it may
+ * not be read, 405 to other methods than GET and HEAD. Its type is told by the end of its name. May
+ * switch. Returns 0, whatever the status. Fails with WEALD_EINVAL (`path` NULL), WEALD_EALREADY
+ * (the request has been answered), WEALD_EPIPE (the client has left, or the file has got shorter),
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_EMFILE,
+ * WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_http_file(weald_http_request request, const char *path, int64_t deadline);
+
+/* Answers with the file `name` in `folder`, as weald_http_file: `name` is weald_http_path, or what
+ * is left of it behind a prefix; NULL, which a path is that can not be decoded, is 404. "", and a
+ * name that ends with "/", is the index.html there. Names with "..", and those in which something
+ * begins with a dot, are 404; symbolic links are followed. May switch. Returns 0, whatever the
+ * status. Fails with WEALD_EINVAL (`folder` NULL), WEALD_EALREADY (the request has been answered),
+ * WEALD_EPIPE (the client has left, or the file has got shorter), WEALD_EBADF, WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
+ * a child that a callback has forked meanwhile), WEALD_EMFILE, WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_http_folder(weald_http_request request, const char *folder, const char *name,
+                      int64_t deadline);
+
+/* Begins an answer of server-sent events, and sends its head. The client says in the header
+ * "Last-Event-ID" what it has seen. May switch. Returns 0. Fails with WEALD_EALREADY (the request
+ * has been answered), WEALD_EPIPE (the client has left), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
+int weald_http_events(weald_http_request request, int64_t deadline);
+
+/* Sends an event of such an answer at once: its `name` and `id` (NULL: none) and its text, of any
+ * number of lines. Without `data` (NULL) it is a comment: something to say now and then, so that
+ * nobody on the way takes the connection for dead, and it is noticed when the client has left. May
+ * switch. Returns 0. Fails with WEALD_EINVAL (a line's end in `name` or `id`; the answer has not
+ * been begun), WEALD_EALREADY (it has ended), WEALD_EMSGSIZE (an answer of known length has no
+ * room), WEALD_EPIPE (the client has left), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_http_event(weald_http_request request, const char *name, const char *id, const char *data,
+                     int64_t deadline);
+
 /* ----------------------------------------------------------------------------------------------
  * HTTP clients.
  *

@@ -316,6 +316,10 @@ static void call_all(void)
     IS(weald_http_flush(0, WEALD_FOREVER));
     IS(weald_http_end(0, WEALD_FOREVER));
     IS(weald_http_upgrade(0, "x", WEALD_FOREVER));
+    IS(weald_http_file(0, "x", WEALD_FOREVER));
+    IS(weald_http_folder(0, "x", "y", WEALD_FOREVER));
+    IS(weald_http_events(0, WEALD_FOREVER));
+    IS(weald_http_event(0, NULL, NULL, "x", WEALD_FOREVER));
     IS(weald_http_client_new(NULL));
     IS(weald_http_client_idle(0));
     IS(weald_http_fetch(0, "http://127.0.0.1:1/", NULL, WEALD_FOREVER));

@@ -3,7 +3,7 @@
 #include "errors.h"
 #include "http.h"
 #include "starve.h"
-#include "transfers.h"
+#include "tls.h"
 
 static weald_http_client client;
 
@@ -357,6 +357,71 @@ TEST(a_client_outlived_by_its_responses)
     CHECK_EQ(strncmp(body_of(r), "GET /a;", 7), 0);
     CHECK_EQ(weald_close(r), 0);
     http_wait_for(0); /* the connection went with it */
+}
+
+/* ---- over TLS ---- */
+
+static int cuts(weald_stream s, const struct sockaddr *peer, socklen_t peer_len, void *user)
+{
+    int fd = weald_stream_fd(s);
+
+    (void)peer, (void)peer_len, (void)user;
+    CHECK_GT(weald_stream_fill(s, 1, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_stream_write(s, "HTTP/1.1 200 OK\r\n\r\nhalf", 23, NULL, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_stream_flush(s, WEALD_FOREVER), 0);
+    CHECK_EQ(shutdown(fd, SHUT_WR), 0); /* without a word */
+    CHECK_EQ(weald_sleep(WEALD_MS(20)), 0);
+    return 0;
+}
+
+TEST(https_is_http_over_tls)
+{
+    weald_server_options below = {.size = sizeof below, .tls = tls_server("server")};
+    weald_http_options how = {.size = sizeof how, .server = &below};
+    weald_http_client_options knows = {.size = sizeof knows, .tls = tls_client()};
+    weald_http_response r;
+    char url[100];
+    void *data;
+
+    CHECK_GT(http_server = weald_http_server_new("127.0.0.1:0", do_as_told, NULL, &how), 0);
+    CHECK_EQ(weald_server_start(http_server), 0);
+    http_port = weald_server_port(http_server);
+    CHECK_GT(client = weald_http_client_new(&knows), 0);
+    snprintf(url, sizeof url, "https://127.0.0.1:%d/chunks", http_port);
+    for (int i = 0; i < 3; i++) {
+        CHECK_GT(r = weald_http_fetch(client, url, NULL, WEALD_FOREVER), 0);
+        CHECK_STR(body_of(r), "piece piece piece piece piece ");
+        CHECK_EQ(weald_close(r), 0);
+    }
+    CHECK_EQ(weald_server_accepted(http_server), 1);
+    snprintf(url, sizeof url, "https://127.0.0.1:%d/to/302/%s", http_port, at("/secret")); /* which is not followed */
+    CHECK_GT(r = weald_http_fetch(client, url, NULL, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_http_response_status(r), 302);
+    CHECK_EQ(weald_close(r), 0);
+    CHECK_EQ(weald_http_fetch(client, at("/"), NULL, WEALD_FOREVER), WEALD_EPROTO); /* it is told so, by TLS */
+    CHECK_EQ(weald_close(client), 0);
+    CHECK_GT(client = weald_http_client_new(NULL), 0); /* trusts whom the system trusts */
+    CHECK_EQ(weald_http_fetch(client, url, NULL, WEALD_FOREVER), WEALD_ECERTIFICATE);
+    CHECK_EQ(weald_close(client), 0);
+    CHECK_EQ(weald_close(http_server), 0);
+    knows.tls = below.tls;
+    CHECK_EQ(weald_http_client_new(&knows), WEALD_EINVAL); /* a server's */
+
+    CHECK_GT(http_server = weald_stream_server_new("127.0.0.1:0", cuts, NULL, &below), 0);
+    CHECK_EQ(weald_server_start(http_server), 0);
+    snprintf(url, sizeof url, "https://127.0.0.1:%d/", weald_server_port(http_server));
+    knows.tls = tls_client();
+    CHECK_GT(client = weald_http_client_new(&knows), 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_GT(r = weald_http_fetch(client, url, NULL, WEALD_FOREVER), 0);
+        if (i == 0) {
+            CHECK_EQ(weald_http_response_read(r, http_got, 4, WEALD_FOREVER), 4);
+            CHECK_EQ(weald_http_response_read(r, http_got, 4, WEALD_FOREVER), WEALD_ECONNABORTED);
+        } else {
+            CHECK_EQ(weald_http_response_read_all(r, 10, &data, NULL, WEALD_FOREVER), WEALD_ECONNABORTED);
+        }
+        CHECK_EQ(weald_close(r), 0);
+    }
 }
 
 /* ---- codes ---- */
