@@ -19,7 +19,7 @@ pub fn duration(ns: i64) -> String {
 }
 
 fn kind_name(handle: i64) -> &'static str {
-    const NAMES: [(Kind, &str); 25] = [
+    const NAMES: [(Kind, &str); 27] = [
         (Kind::Greenlet, "greenlet"),
         (Kind::Hub, "hub"),
         (Kind::Watcher, "watcher"),
@@ -45,6 +45,8 @@ fn kind_name(handle: i64) -> &'static str {
         (Kind::Folder, "folder"),
         (Kind::TlsConfig, "TLS config"),
         (Kind::HttpRequest, "HTTP request"),
+        (Kind::HttpClient, "HTTP client"),
+        (Kind::HttpResponse, "HTTP response"),
     ];
     let kind = handle::kind_of(handle);
     NAMES.iter().find(|(k, _)| *k as u8 == kind).map_or("object", |(_, name)| name)

@@ -35,6 +35,8 @@ pub mod tls;
 pub mod server;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "http")]
+pub mod http_client;
 pub mod file;
 pub mod process;
 pub mod channel;
