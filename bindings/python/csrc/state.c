@@ -169,3 +169,15 @@ PyObject *state_stack(PyThreadState *ts, int most)
     }
     return stack;
 }
+
+int state_trash(PyThreadState *ts)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    return ts->trash_delete_nesting;
+#elif HAS_TRASH_NESTING
+    return ts->trash.delete_nesting;
+#else
+    (void)ts;
+    return 0;
+#endif
+}

@@ -202,6 +202,9 @@ void state_forget(pystate *s);
  * state_line; cheaper than frame objects. */
 PyObject *state_stack(PyThreadState *ts, int most);
 
+/* How deep in nested deallocations it is. */
+int state_trash(PyThreadState *ts);
+
 /* How many frames deep a suspended or running greenlet is. */
 int state_depth(const pystate *s);
 
