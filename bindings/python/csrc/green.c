@@ -773,9 +773,18 @@ static void tell_parent(thread *th, green *g, PyObject *result)
         }
         p->inbox = PyTuple_Pack(1, result);
         Py_DECREF(result);
-        if (!p->run)
-            p->run = PyObject_GetAttr((PyObject *)p, str_run);
-        if (!p->inbox || !p->run || coro_start(th, p) < 0) {
+        if (!p->run || Py_TYPE(p)->tp_flags & Py_TPFLAGS_HEAPTYPE) {
+            PyObject *run = PyObject_GetAttr((PyObject *)p, str_run);
+            if (run)
+                Py_XSETREF(p->run, run);
+            else
+                Py_CLEAR(p->inbox);
+        }
+        if (p->life != NEW) { /* that has started it */
+            tell_parent(th, g, PyTuple_Pack(0));
+            return;
+        }
+        if (!p->inbox || coro_start(th, p) < 0) {
             Py_CLEAR(p->inbox);
             tell_parent(th, p, NULL);
             return;
@@ -963,10 +972,13 @@ static PyObject *pack(PyObject *args, PyObject *keywords)
     return PyTuple_Pack(2, args, keywords);
 }
 
-static PyObject *cross_thread(void)
+static void cross_thread(thread *th, green *to)
 {
-    PyErr_SetString(exc_error, "Cannot switch to a different thread");
-    return NULL;
+    if (to->th->ended)
+        PyErr_SetString(exc_error, "cannot switch to a different thread (which happens to have exited)");
+    else
+        PyErr_Format(exc_error, "Cannot switch to a different thread\n\tCurrent:  %R\n\tExpected: %R",
+                     (PyObject *)th->main, (PyObject *)to->th->main);
 }
 
 /* Has `to` go on at once, and the caller, the hub, when that one waits. */
@@ -1019,8 +1031,9 @@ static green *find_target(thread *th, green *to, bool throws, PyObject **exit)
 {
     *exit = NULL;
     for (;;) {
-        if (to->life == ACTIVE && to->th != th && !to->th->ended) {
-            cross_thread();
+        if (to->th != th) {
+            Py_CLEAR(*exit);
+            cross_thread(th, to);
             return NULL;
         }
         if (to->life == NEW && throws) {
@@ -1075,21 +1088,24 @@ PyObject *green_switch(thread *th, green *to, PyObject *args, PyObject *keywords
             Py_XDECREF(exit);
             return NULL;
         }
-        if (!to->run) {
+        if (!to->run || Py_TYPE(to)->tp_flags & Py_TPFLAGS_HEAPTYPE) {
             PyObject *run = PyObject_GetAttr((PyObject *)to, str_run);
             if (!run) {
                 Py_XDECREF(exit);
                 return NULL;
             }
-            if (to->life != NEW || to->run) { /* that has started it */
+            if (to->life != NEW) { /* that has started it */
                 Py_DECREF(run);
-                if (to->life != NEW) {
-                    Py_XDECREF(exit);
-                    return green_switch(th, to, args, keywords);
-                }
-            } else {
-                to->run = run;
+                Py_XDECREF(exit);
+                return green_switch(th, to, args, keywords);
             }
+            Py_XSETREF(to->run, run);
+            for (green *p = (green *)to->parent; p; p = (green *)p->parent)
+                if (p->th != th) {
+                    Py_XDECREF(exit);
+                    cross_thread(th, p);
+                    return NULL;
+                }
         }
         PyObject *first = exit ? PyTuple_Pack(1, exit) : Py_NewRef(args);
         Py_CLEAR(exit);
@@ -1612,11 +1628,14 @@ static int green_bool(PyObject *self)
 static PyObject *green_repr(PyObject *self)
 {
     green *g = (green *)self;
-    const char *state = g->kind == MAIN ? "main " : "";
+    const char *main = g->kind == MAIN ? " main" : "";
     bool gone = green_is_gone(g);
-    const char *life = g->life == NEW ? "pending" : gone ? "dead" : g->th && g == g->th->current ? "current active started" : "suspended active started";
-    return PyUnicode_FromFormat("<%s object at %p (otid=%p) %s%s>", Py_TYPE(self)->tp_name, self,
-                                (void *)g->th, g->th == this_thread ? life : life, state[0] ? " main" : "");
+    const char *life = g->life == NEW                          ? "pending"
+                       : gone                                   ? "dead"
+                       : g->th == this_thread && g == g->th->current ? "current active started"
+                                                                : "suspended active started";
+    return PyUnicode_FromFormat("<%s object at %p (otid=%p) %s%s>", Py_TYPE(self)->tp_name, self, (void *)g->th, life,
+                                main);
 }
 
 static PyObject *green_false(PyObject *self, void *closure)

@@ -80,10 +80,9 @@ void state_init(PyThreadState *ts, pystate *s, void *chunk, int c_depth)
 
 void state_end(PyThreadState *ts, pystate *s)
 {
-    PyObject *context = ts->context;
-    ts->context = s->context = NULL;
+    s->context = ts->context; /* it can still be asked for */
+    ts->context = NULL;
     ts->context_ver++;
-    Py_XDECREF(context);
 #if PY_VERSION_HEX < 0x030B0000
     Py_CLEAR(s->exc_state.exc_type);
     Py_CLEAR(s->exc_state.exc_value);
