@@ -28,7 +28,7 @@ CPP     := $(wildcard bindings/cpp/weald.hpp)
 
 EXAMPLES := $(sort $(patsubst examples-c/%.c,%,$(wildcard examples-c/*.c)))
 
-.PHONY: all help python header man stage install uninstall examples demo test bench lint codes asan valgrind loom soak gevent-tests clean
+.PHONY: all help python bench-python header man stage install uninstall examples demo test bench lint codes asan valgrind loom soak gevent-tests clean
 .DELETE_ON_ERROR:
 
 all: $(SHARED)
@@ -51,6 +51,7 @@ help:
 	@echo 'make lint       rustfmt and clippy'
 	@echo 'make codes      whether the C tests provoke every code that the header lists'
 	@echo 'make python     the package weald for Python, in bindings/python/.venv'
+	@echo 'make bench-python  weald and gevent side by side; ROUNDS=3, ROWS="queue echo" chooses some'
 	@echo 'make asan       the C and C++ tests under AddressSanitizer'
 	@echo 'make valgrind   the C and C++ tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
@@ -78,6 +79,10 @@ python: $(SHARED)
 	test -x $(PYVENV)/bin/python || $(PYTHON) -m venv $(PYVENV)
 	CARGO_TARGET_DIR='$(abspath $(TARGET))' $(PYVENV)/bin/pip install --quiet --force-reinstall --no-deps ./bindings/python
 	$(PYVENV)/bin/python -c 'import weald; weald.sleep(0); print("weald", weald.weald_version)'
+
+bench-python: python
+	$(PYVENV)/bin/pip install --quiet gevent
+	$(PYVENV)/bin/python bindings/python/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(ROWS)
 
 # ---- install ----
 

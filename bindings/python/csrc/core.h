@@ -155,6 +155,7 @@ struct thread {
     bool hub_waits;    /* ... or has switched to somebody, and goes on when that one waits */
     bool to_hub;       /* the running greenlet switches back to it itself */
     bool ended;
+    Py_ssize_t refs;   /* greenlets that belong to it */
     bool in_run;       /* main is in weald_run */
     bool has_foreign;
     bool manual;       /* callbacks are run by who runs the loop, not by the hub */
@@ -280,6 +281,7 @@ PyObject *green_new(PyTypeObject *type, PyObject *args, PyObject *keywords);
 int green_traverse(PyObject *self, visitproc visit, void *arg);
 int green_clear(PyObject *self);
 bool green_dealloc_begin(PyObject *self);
+void green_leave_thread(green *g);
 int green_start(thread *th, green *g); /* in its turn */
 PyObject *green_parent_hub(green *g);
 void green_end(thread *th, green *g);

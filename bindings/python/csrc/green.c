@@ -128,34 +128,77 @@ static void on_failure(weald_greenlet g, int code, const char *message, void *us
 
 /* ---- threads ---- */
 
+static int kill_garbage(thread *th);
+static void green_kill_here(thread *th, green *g);
+static void thread_release(thread *th);
+
+/* Raises GreenletExit in all greenlets of a thread that ends, so that they clean up. */
+static void kill_all(thread *th)
+{
+    for (int round = 0; round < 3; round++) {
+        int64_t n = weald_list(NULL, 0);
+        weald_greenlet *all = n > 1 ? PyMem_Calloc((size_t)n, sizeof *all) : NULL;
+        if (!all)
+            return;
+        int64_t got = weald_list(all, (size_t)n);
+        if (got > n)
+            got = n;
+        for (int64_t i = 0; i < got; i++) {
+            /* One may have gone while another was killed. */
+            green *g = weald_user(all[i]);
+            if (!g || g->kind == MAIN || g->kind == HUB || g->life != ACTIVE)
+                continue;
+            Py_INCREF(g);
+            if (round < 2)
+                green_kill_here(th, g);
+            else
+                state_forget(&g->ps), g->life = DEAD;
+            Py_DECREF(g);
+        }
+        PyMem_Free(all);
+        weald_yield();
+        if (after_switch(th) < 0)
+            PyErr_Clear();
+    }
+}
+
+/* In the thread, at its end; at that of the interpreter perhaps in another. */
 static void thread_end(PyObject *capsule)
 {
     thread *th = PyCapsule_GetPointer(capsule, NULL);
     if (!th)
         return PyErr_Clear();
+    bool here = this_thread == th && th->current == th->main && !shutting_down;
+    if (here)
+        kill_all(th);
     th->ended = true;
     if (this_thread != th)
         return; /* the interpreter is ending; nothing runs there any more */
-    int64_t n = weald_list(NULL, 0);
-    if (n > 1 && !shutting_down) {
-        weald_greenlet *all = PyMem_Calloc((size_t)n, sizeof *all);
-        int64_t got = all ? weald_list(all, (size_t)n) : 0;
-        for (int64_t i = 0; i < got && i < n; i++) {
-            green *g = weald_user(all[i]);
-            if (!g || g == th->main || g == th->hub || g->life != ACTIVE)
-                continue;
-            /* Nothing of it will run again. */
-            g->life = DEAD;
-            state_forget(&g->ps);
-        }
-        PyMem_Free(all);
-    }
-    /* The record stays: greenlets that outlive the thread point to it. */
     weald_set_hooks(NULL);
-    if (th->main)
-        th->main->life = DEAD;
+    th->main->life = DEAD;
     th->ts = NULL;
     this_thread = NULL;
+    if (!here)
+        return;
+    Py_CLEAR(th->foreign);
+    Py_CLEAR(th->to_kill);
+    Py_CLEAR(th->tracer);
+    Py_CLEAR(th->report);
+    while (th->ring_head != th->ring_tail)
+        Py_DECREF(th->ring[th->ring_head++ & th->ring_mask]);
+    green *traced = th->traced, *main = th->main, *hub = th->hub;
+    th->traced = th->main = th->current = th->hub = NULL;
+    Py_XDECREF(traced);
+    if (hub) {
+        if (hub->held) {
+            hub->held = false;
+            Py_DECREF(hub);
+        }
+        hub->life = DEAD;
+        Py_DECREF(hub);
+    }
+    main->held = false;
+    Py_DECREF(main); /* the last one frees `th` */
 }
 
 thread *thread_make(void)
@@ -180,6 +223,7 @@ thread *thread_make(void)
     if (!g)
         return NULL;
     g->th = th;
+    th->refs = 1;
     g->handle = main;
     g->life = ACTIVE;
     g->kind = MAIN;
@@ -206,8 +250,6 @@ thread *thread_make(void)
     weald_watcher_unref(th->wakeup);
     return th;
 }
-
-static int kill_garbage(thread *th);
 
 static int trace(thread *th)
 {
@@ -458,11 +500,17 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
         me->in_park = true;
         int code = park(th, deadline);
         me->in_park = false;
+        /* What is dropped now may switch in turn. */
+        int how = me->how;
+        me->how = NOT_WOKEN;
+        PyObject *value = me->inbox;
+        me->inbox = NULL;
         if (unlikely(th->attention) && thread_bury(th) < 0) {
+            Py_XDECREF(value);
             outcome = WAIT_FAILED;
             break;
         }
-        if (likely(me->how == WOKEN)) {
+        if (likely(how == WOKEN)) {
             outcome = WAIT_WOKEN;
             break;
         }
@@ -474,9 +522,7 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
             outcome = WAIT_FAILED;
             break;
         }
-        if (me->how == SWITCHED) {
-            PyObject *value = me->inbox;
-            me->inbox = NULL;
+        if (how == SWITCHED) {
             PyErr_Format(exc_invalid_switch, "Invalid switch into %s: %R", why, value ? value : Py_None);
             Py_XDECREF(value);
             outcome = WAIT_FAILED;
@@ -491,7 +537,6 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
             break;
         }
     }
-    me->how = NOT_WOKEN;
     me->why = NULL;
     me->on = NULL;
     return outcome;
@@ -696,7 +741,8 @@ static PyObject *exit_value(PyObject *result)
 
 bool green_is_gone(green *g)
 {
-    if (g->life == ACTIVE && g->th && (g->th->ended || (g->handle && weald_dead(g->handle) != 0 && g->kind != MAIN)))
+    if (g->life == ACTIVE && g->th &&
+        (g->th->ended || (g->handle && g->kind != MAIN && g->th == this_thread && weald_dead(g->handle) == 1)))
         g->life = DEAD;
     return g->life == DEAD;
 }
@@ -727,10 +773,19 @@ static void tell_parent(thread *th, green *g, PyObject *result)
         }
         p->inbox = PyTuple_Pack(1, result);
         Py_DECREF(result);
-        if (!p->run)
-            p->run = PyObject_GetAttr((PyObject *)p, str_run);
-        if (!p->inbox || !p->run || coro_start(th, p) < 0) {
-            p->life = DEAD;
+        if (!p->run || Py_TYPE(p)->tp_flags & Py_TPFLAGS_HEAPTYPE) {
+            PyObject *run = PyObject_GetAttr((PyObject *)p, str_run);
+            if (run)
+                Py_XSETREF(p->run, run);
+            else
+                Py_CLEAR(p->inbox);
+        }
+        if (p->life != NEW) { /* that has started it */
+            tell_parent(th, g, PyTuple_Pack(0));
+            return;
+        }
+        if (!p->inbox || coro_start(th, p) < 0) {
+            Py_CLEAR(p->inbox);
             tell_parent(th, p, NULL);
             return;
         }
@@ -855,11 +910,12 @@ static PyObject *received(thread *th, green *me, int code)
     for (;;) {
         me->in_switch = false;
         green_hold(me);
+        int how = me->how;
+        me->how = NOT_WOKEN;
+        PyObject *value = me->inbox;
+        me->inbox = NULL;
         bool traced = likely(!th->attention) || thread_bury(th) >= 0;
-        if (me->how == SWITCHED) {
-            PyObject *value = me->inbox;
-            me->inbox = NULL;
-            me->how = NOT_WOKEN;
+        if (how == SWITCHED) {
             if (!traced) {
                 Py_XDECREF(value);
                 return NULL;
@@ -916,10 +972,13 @@ static PyObject *pack(PyObject *args, PyObject *keywords)
     return PyTuple_Pack(2, args, keywords);
 }
 
-static PyObject *cross_thread(void)
+static void cross_thread(thread *th, green *to)
 {
-    PyErr_SetString(exc_error, "Cannot switch to a different thread");
-    return NULL;
+    if (to->th->ended)
+        PyErr_SetString(exc_error, "cannot switch to a different thread (which happens to have exited)");
+    else
+        PyErr_Format(exc_error, "Cannot switch to a different thread\n\tCurrent:  %R\n\tExpected: %R",
+                     (PyObject *)th->main, (PyObject *)to->th->main);
 }
 
 /* Has `to` go on at once, and the caller, the hub, when that one waits. */
@@ -935,7 +994,7 @@ static PyObject *hub_runs(thread *th, green *to)
 static PyObject *hub_switch(thread *th, green *to, PyObject *value)
 {
     for (int again = 0; again < 2; again++) {
-        if (to->in_switch || to->in_park) {
+        if ((to->in_switch || to->in_park) && weald_state(to->handle) == WEALD_STATE_SWITCHED) {
             to->how = SWITCHED;
             Py_XSETREF(to->inbox, value);
             if (!value && green_raise_later(to, NULL) < 0)
@@ -972,8 +1031,9 @@ static green *find_target(thread *th, green *to, bool throws, PyObject **exit)
 {
     *exit = NULL;
     for (;;) {
-        if (to->life == ACTIVE && to->th != th && !to->th->ended) {
-            cross_thread();
+        if (to->th != th) {
+            Py_CLEAR(*exit);
+            cross_thread(th, to);
             return NULL;
         }
         if (to->life == NEW && throws) {
@@ -991,10 +1051,15 @@ static green *find_target(thread *th, green *to, bool throws, PyObject **exit)
             *exit = exit_value(NULL);
             throws = false;
         }
-        if (!to->parent)
-            return th->main;
-        to = (green *)to->parent;
+        to = to->parent ? (green *)to->parent : th->main;
     }
+}
+
+static inline int switch_to(thread *th, green *to)
+{
+    int code = weald_switch(to->handle, NULL, NULL);
+    /* Busy: it is ready, for another reason, and finds its value when it goes on. */
+    return likely(code != WEALD_EBUSY) ? code : park(th, WEALD_FOREVER);
 }
 
 PyObject *green_switch(thread *th, green *to, PyObject *args, PyObject *keywords)
@@ -1023,21 +1088,24 @@ PyObject *green_switch(thread *th, green *to, PyObject *args, PyObject *keywords
             Py_XDECREF(exit);
             return NULL;
         }
-        if (!to->run) {
+        if (!to->run || Py_TYPE(to)->tp_flags & Py_TPFLAGS_HEAPTYPE) {
             PyObject *run = PyObject_GetAttr((PyObject *)to, str_run);
             if (!run) {
                 Py_XDECREF(exit);
                 return NULL;
             }
-            if (to->life != NEW || to->run) { /* that has started it */
+            if (to->life != NEW) { /* that has started it */
                 Py_DECREF(run);
-                if (to->life != NEW) {
-                    Py_XDECREF(exit);
-                    return green_switch(th, to, args, keywords);
-                }
-            } else {
-                to->run = run;
+                Py_XDECREF(exit);
+                return green_switch(th, to, args, keywords);
             }
+            Py_XSETREF(to->run, run);
+            for (green *p = (green *)to->parent; p; p = (green *)p->parent)
+                if (p->th != th) {
+                    Py_XDECREF(exit);
+                    cross_thread(th, p);
+                    return NULL;
+                }
         }
         PyObject *first = exit ? PyTuple_Pack(1, exit) : Py_NewRef(args);
         Py_CLEAR(exit);
@@ -1106,7 +1174,7 @@ PyObject *green_switch(thread *th, green *to, PyObject *args, PyObject *keywords
     me->why = "switch";
     if (me->kind != MAIN)
         green_drop(th, me);
-    return received(th, me, weald_switch(to->handle, NULL, NULL));
+    return received(th, me, switch_to(th, to));
 }
 
 PyObject *green_switch_value(thread *th, green *to, PyObject *value)
@@ -1123,7 +1191,7 @@ PyObject *green_switch_value(thread *th, green *to, PyObject *value)
         me->why = "switch";
         if (me->kind != MAIN)
             green_drop(th, me);
-        return received(th, me, weald_switch(to->handle, NULL, NULL));
+        return received(th, me, switch_to(th, to));
     }
     PyObject *args = PyTuple_Pack(1, value);
     if (!args)
@@ -1237,13 +1305,8 @@ static void green_kill_here(thread *th, green *g)
     if (!r && PyErr_Occurred())
         PyErr_WriteUnraisable((PyObject *)g);
     Py_XDECREF(r);
-    if (old) {
-        if (g->life == DEAD || !g->parent) {
-            Py_XSETREF(g->parent, old);
-        } else {
-            Py_DECREF(old);
-        }
-    }
+    if (old)
+        Py_XSETREF(g->parent, old);
 }
 
 static int kill_garbage(thread *th)
@@ -1309,6 +1372,23 @@ int green_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
+static void thread_release(thread *th)
+{
+    if (--th->refs > 0 || !th->ended)
+        return;
+    PyMem_Free(th->ring);
+    PyMem_Free(th);
+}
+
+/* The last thing that a dealloc does with the thread. */
+void green_leave_thread(green *g)
+{
+    thread *th = g->th;
+    g->th = NULL;
+    if (th)
+        thread_release(th);
+}
+
 int green_clear(PyObject *self)
 {
     green *g = (green *)self;
@@ -1352,6 +1432,7 @@ static void green_dealloc(PyObject *self)
     if (g->weakrefs)
         PyObject_ClearWeakRefs(self);
     green_clear(self);
+    green_leave_thread(g);
     Py_TYPE(self)->tp_free(self);
 }
 
@@ -1365,10 +1446,13 @@ PyObject *green_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
         return NULL;
     if (unlikely(th->to_kill != NULL))
         kill_garbage(th);
+    if (unlikely(type->tp_flags & Py_TPFLAGS_IS_ABSTRACT))
+        return PyBaseObject_Type.tp_new(type, empty_tuple, NULL); /* says what is missing */
     green *g = (green *)type->tp_alloc(type, 0);
     if (!g)
         return NULL;
     g->th = th;
+    th->refs++;
     g->node.what = (PyObject *)g;
     g->node.is_green = true;
     g->parent = Py_NewRef((PyObject *)th->current);
@@ -1453,8 +1537,11 @@ static int green_set_parent(PyObject *self, PyObject *parent, void *closure)
                 PyErr_SetString(PyExc_ValueError, "parent cannot be on a different thread");
                 return -1;
             }
-            if (g->life == NEW)
+            if (g->life == NEW && g->th != p->th) {
+                thread_release(g->th);
                 g->th = p->th;
+                g->th->refs++;
+            }
         }
     }
     Py_INCREF(parent);
@@ -1541,11 +1628,14 @@ static int green_bool(PyObject *self)
 static PyObject *green_repr(PyObject *self)
 {
     green *g = (green *)self;
-    const char *state = g->kind == MAIN ? "main " : "";
+    const char *main = g->kind == MAIN ? " main" : "";
     bool gone = green_is_gone(g);
-    const char *life = g->life == NEW ? "pending" : gone ? "dead" : g->th && g == g->th->current ? "current active started" : "suspended active started";
-    return PyUnicode_FromFormat("<%s object at %p (otid=%p) %s%s>", Py_TYPE(self)->tp_name, self,
-                                (void *)g->th, g->th == this_thread ? life : life, state[0] ? " main" : "");
+    const char *life = g->life == NEW                          ? "pending"
+                       : gone                                   ? "dead"
+                       : g->th == this_thread && g == g->th->current ? "current active started"
+                                                                : "suspended active started";
+    return PyUnicode_FromFormat("<%s object at %p (otid=%p) %s%s>", Py_TYPE(self)->tp_name, self, (void *)g->th, life,
+                                main);
 }
 
 static PyObject *green_false(PyObject *self, void *closure)
@@ -1670,6 +1760,12 @@ static PyObject *py_after_fork(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *py_trash(PyObject *self, PyObject *unused)
+{
+    (void)self, (void)unused;
+    return PyLong_FromLong(state_trash(PyThreadState_Get()));
+}
+
 /* weald.exceptions has the classes: they do more there than ours. */
 static PyObject *py_set_exceptions(PyObject *self, PyObject *args)
 {
@@ -1688,6 +1784,7 @@ static PyObject *py_set_exceptions(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef functions[] = {
+    {"get_tstate_trash_delete_nesting", py_trash, METH_NOARGS, NULL},
     {"_notify", py_notify, METH_O, NULL},
     {"_set_exceptions", py_set_exceptions, METH_VARARGS, NULL},
     {"getcurrent", py_getcurrent, METH_NOARGS, "The greenlet that runs."},

@@ -597,6 +597,10 @@ static PyObject *py_sleep(PyObject *self, PyObject *const *args, Py_ssize_t n, P
         return NULL;
     int code;
     if (ns <= 0) {
+        if (unlikely(th->hub_waits)) { /* it goes on before us */
+            th->hub_waits = false;
+            weald_wake(th->hub->handle, NULL);
+        }
         code = weald_yield();
         if (unlikely(code < 0) || unlikely(th->attention) || unlikely(th->current->pending != NULL)) {
             if (green_check(th, code) < 0)

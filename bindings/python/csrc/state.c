@@ -80,10 +80,9 @@ void state_init(PyThreadState *ts, pystate *s, void *chunk, int c_depth)
 
 void state_end(PyThreadState *ts, pystate *s)
 {
-    PyObject *context = ts->context;
-    ts->context = s->context = NULL;
+    s->context = ts->context; /* it can still be asked for */
+    ts->context = NULL;
     ts->context_ver++;
-    Py_XDECREF(context);
 #if PY_VERSION_HEX < 0x030B0000
     Py_CLEAR(s->exc_state.exc_type);
     Py_CLEAR(s->exc_state.exc_value);
@@ -168,4 +167,16 @@ PyObject *state_stack(PyThreadState *ts, int most)
         PyTuple_SET_ITEM(stack, 2 * i + 1, number);
     }
     return stack;
+}
+
+int state_trash(PyThreadState *ts)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    return ts->trash_delete_nesting;
+#elif HAS_TRASH_NESTING
+    return ts->trash.delete_nesting;
+#else
+    (void)ts;
+    return 0;
+#endif
 }

@@ -187,8 +187,8 @@ int state_c_depth(size_t stack);
  * bytes that its entry function has set aside, loaded into `ts`. */
 void state_init(PyThreadState *ts, pystate *s, void *chunk, int c_depth);
 
-/* Takes a greenlet that has run to its end out of `ts`, which is in no frame then. Its context
- * and exceptions are dropped: this may run code. */
+/* Takes a greenlet that has run to its end out of `ts`, which is in no frame then. Its exceptions
+ * are dropped: this may run code. */
 void state_end(PyThreadState *ts, pystate *s);
 
 /* The innermost frame of a greenlet that is suspended (new reference), or NULL; no error. */
@@ -201,6 +201,9 @@ void state_forget(pystate *s);
 /* The innermost `most` frames of the running greenlet, as a tuple (code, instruction, ...), for
  * state_line; cheaper than frame objects. */
 PyObject *state_stack(PyThreadState *ts, int most);
+
+/* How deep in nested deallocations it is. */
+int state_trash(PyThreadState *ts);
 
 /* How many frames deep a suspended or running greenlet is. */
 int state_depth(const pystate *s);

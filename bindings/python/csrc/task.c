@@ -78,6 +78,7 @@ static void task_dealloc(PyObject *self)
     if (((green *)self)->weakrefs)
         PyObject_ClearWeakRefs(self);
     task_clear(self);
+    green_leave_thread((green *)self);
     if (Py_IS_TYPE(self, &task_type) && spares < MOST_SPARE) {
         task *t = (task *)self;
         memset((char *)t + sizeof(PyObject), 0, sizeof *t - sizeof(PyObject));
@@ -117,6 +118,7 @@ static task *task_make(thread *th, PyTypeObject *type)
     if (!t)
         return NULL;
     t->g.th = th;
+    th->refs++;
     t->g.kind = TASK;
     t->g.node.what = (PyObject *)t;
     t->g.node.is_green = true;
@@ -977,6 +979,7 @@ static void raw_dealloc(PyObject *self)
     if (((green *)self)->weakrefs)
         PyObject_ClearWeakRefs(self);
     raw_clear(self);
+    green_leave_thread((green *)self);
     Py_TYPE(self)->tp_free(self);
 }
 

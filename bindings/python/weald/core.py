@@ -1,7 +1,7 @@
 """The loop: watchers, callbacks, and gevent's names for them."""
 import signal as _signal
 
-from weald._core import Loop, callback, watcher
+from weald._core import Loop, callback, get_hub, getcurrent, sleep, watcher
 
 __all__ = ["loop", "callback", "watcher", "time", "get_version", "get_header_version", "supported_backends",
            "recommended_backends", "embeddable_backends", "READ", "WRITE", "EVENTS"]  # fmt: skip
@@ -37,6 +37,26 @@ class loop(Loop):
             default = threading.get_ident() == threading.main_thread().ident
         self.default = bool(default)
         self._destroyed = False
+
+    def run(self, nowait=False, once=False):
+        """Runs until nothing is left to wait for; main runs the loop itself, another greenlet has it run meanwhile."""
+        if getcurrent().parent is None:
+            return Loop.run(self, nowait, once)
+        hub = get_hub()
+        while True:
+            if not self._waits():
+                # What is ready may begin to wait for something.
+                sleep(0)
+            if not self._waits():
+                return False
+            # Whoever switches here hands over to the loop.
+            hub.switch()
+            if nowait or once:
+                return True
+
+    def _waits(self):
+        stats = self.stats()
+        return stats["timers"] + stats["descriptors"]
 
     def destroy(self):
         """Forgets who is told of errors; the library's loop ends with its thread."""

@@ -11,8 +11,8 @@ from os import O_NONBLOCK, WNOHANG
 from stat import S_ISREG
 
 from weald._config import config
+from weald import _core
 from weald._names import take
-from weald._wait import close_fd
 from weald.event import Event
 from weald.hub import get_hub, reinit
 
@@ -82,30 +82,12 @@ def tp_write(fd, buf):
     return get_hub().threadpool.apply(_write, (fd, buf))
 
 
-_closing = {}  # descriptor: the event of its being closed
-
-
 def close(fd):
-    """Closes a descriptor that a watcher may still be looking at: the loop lets go of it first."""
-    fcntl.fcntl(fd, fcntl.F_GETFD)
-    hub = None if S_ISREG(_fstat(fd).st_mode) else _hub_if_exists()
-    if hub is None:
+    """Closes a descriptor; whoever waits for it is told."""
+    if S_ISREG(_fstat(fd).st_mode) or _hub_if_exists() is None:
         _close(fd)
-        return
-    being_closed = _closing.get(fd)
-    if being_closed is not None:
-        being_closed.wait(0.01)
-        raise OSError(errno.EBADF, "Bad file descriptor")
-    done = _closing[fd] = Event()
-
-    def finish():
-        try:
-            _close(fd)
-        finally:
-            _closing.pop(fd, None)
-            done.set()
-
-    close_fd(hub, (), fd, finish)
+    else:
+        _core.close_fd(fd)
 
 
 def _hub_if_exists():

@@ -545,19 +545,15 @@ class socket:
         self._sock = _ClosedSocket(
             sock.family, sock.type, sock.proto, f"fd={fd} {'closed' if close else 'detached'}"
         )
-        # Who waits in the core is freed first: the number may be somebody else's at once.
-        _core.cancel_wait(fd)
-        if self._reader is None and self._writer is None:
-            if close:
-                sock.close()
-            return
         watchers = self._reader, self._writer
         self._reader = self._writer = None
-        if close:
-            close_fd(self.hub, watchers, fd, sock.close)
+        if close and sock.fileno() == fd:
+            close_fd(watchers, _core.close_fd, sock.detach())
         else:
+            # Given away, or the raw socket was closed behind our back.
+            _core.cancel_wait(fd)
             # The socket is held until nobody waits any more.
-            close_fd(self.hub, watchers, None, id, sock)
+            close_fd(watchers, id, sock)
 
 
 _timeout_of = socket.__dict__["timeout"]
