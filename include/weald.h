@@ -211,6 +211,8 @@ extern "C" {
 #define WEALD_KIND_TLS_CONFIG 25
 #define WEALD_KIND_WEBSOCKET 26
 #define WEALD_KIND_HTTP_REQUEST 28
+#define WEALD_KIND_HTTP_CLIENT 29
+#define WEALD_KIND_HTTP_RESPONSE 30
 
 /* A handle to any kind of object: positive, never used again when it is closed. */
 typedef int64_t weald_handle;
@@ -2629,6 +2631,167 @@ int weald_http_end(weald_http_request request, int64_t deadline);
  * WEALD_ENOMEM, WEALD_ECONNRESET. */
 weald_stream weald_http_upgrade(weald_http_request request, const char *protocol, int64_t deadline);
 
+/* Answers with the file `path`: all of it or the part that is asked for (Range), or says that the
+ * client has it already (If-None-Match, If-Modified-Since); 404 when there is none, 403 when it may
+ * not be read, 405 to other methods than GET and HEAD. Its type is told by the end of its name. May
+ * switch. Returns 0, whatever the status. Fails with WEALD_EINVAL (`path` NULL), WEALD_EALREADY
+ * (the request has been answered), WEALD_EPIPE (the client has left, or the file has got shorter),
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_EMFILE,
+ * WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_http_file(weald_http_request request, const char *path, int64_t deadline);
+
+/* Answers with the file `name` in `folder`, as weald_http_file: `name` is weald_http_path, or what
+ * is left of it behind a prefix; NULL, which a path is that can not be decoded, is 404. "", and a
+ * name that ends with "/", is the index.html there. Names with "..", and those in which something
+ * begins with a dot, are 404; symbolic links are followed. May switch. Returns 0, whatever the
+ * status. Fails with WEALD_EINVAL (`folder` NULL), WEALD_EALREADY (the request has been answered),
+ * WEALD_EPIPE (the client has left, or the file has got shorter), WEALD_EBADF, WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
+ * a child that a callback has forked meanwhile), WEALD_EMFILE, WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_http_folder(weald_http_request request, const char *folder, const char *name,
+                      int64_t deadline);
+
+/* Begins an answer of server-sent events, and sends its head. The client says in the header
+ * "Last-Event-ID" what it has seen. May switch. Returns 0. Fails with WEALD_EALREADY (the request
+ * has been answered), WEALD_EPIPE (the client has left), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_ECONNRESET. */
+int weald_http_events(weald_http_request request, int64_t deadline);
+
+/* Sends an event of such an answer at once: its `name` and `id` (NULL: none) and its text, of any
+ * number of lines. Without `data` (NULL) it is a comment: something to say now and then, so that
+ * nobody on the way takes the connection for dead, and it is noticed when the client has left. May
+ * switch. Returns 0. Fails with WEALD_EINVAL (a line's end in `name` or `id`; the answer has not
+ * been begun), WEALD_EALREADY (it has ended), WEALD_EMSGSIZE (an answer of known length has no
+ * room), WEALD_EPIPE (the client has left), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_http_event(weald_http_request request, const char *name, const char *id, const char *data,
+                     int64_t deadline);
+
+/* ----------------------------------------------------------------------------------------------
+ * HTTP clients.
+ *
+ * weald_http_fetch makes a request and returns its response as soon as the head has come; the body
+ * is read as it comes. A client keeps connections that can be used again, follows redirects, and
+ * speaks TLS to "https:" addresses. It belongs to its thread; any number of greenlets may use it at
+ * a time.
+ *
+ * A response is to be closed: then its connection is another request's, if all of the body has been
+ * read or is there already, and is closed otherwise. The texts of a response are good until then.
+ * One greenlet at a time may read it (WEALD_EBUSY).
+ * ---------------------------------------------------------------------------------------------- */
+
+/* A handle to a client. */
+typedef int64_t weald_http_client;
+
+/* How a client is made; what is 0 is as usual. */
+typedef struct weald_http_client_options {
+  size_t size;
+  /* What it knows of TLS: a client's config; 0: it trusts whom the system trusts. */
+  weald_tls_config tls;
+  /* What User-Agent says; NULL: "weald/" and the version. */
+  const char *name;
+  /* Connections to one server that are kept; 8. */
+  size_t max_idle;
+  /* For how long; 15 s. */
+  int64_t idle_ns;
+  /* Redirects that are followed; 0: 10, -1: none. */
+  int max_redirects;
+  /* Bytes of a response's head; 64 KiB. */
+  size_t max_head;
+  /* Headers of a response; 100. */
+  size_t max_headers;
+} weald_http_client_options;
+
+/* A handle to a response that a client has got. */
+typedef int64_t weald_http_response;
+
+/* Gives the next piece of a request's body: writes up to `size` bytes to `buffer` and returns how
+ * many, 0 at the end, or a negative code, with which the fetch fails. It may wait. */
+typedef int64_t (*weald_http_body_fn)(void *buffer, size_t size, void *user);
+
+/* What is asked for; begin with `{.size = sizeof options}`. */
+typedef struct weald_http_fetch_options {
+  size_t size;
+  /* NULL: "GET", or "POST" if there is a body. */
+  const char *method;
+  /* Names and values in turn, NULL behind the last; NULL: none. Host, Connection, Content-Length
+   * and Transfer-Encoding are the library's. */
+  const char *const *headers;
+  /* The body; NULL: none. */
+  const void *body;
+  size_t body_len;
+  /* What gives the body in pieces, if `body` is NULL; NULL: nothing. It gets `user`. */
+  weald_http_body_fn body_fn;
+  void *user;
+} weald_http_fetch_options;
+
+/* Makes a client. `how` NULL: all as usual. Does not switch. Fails with WEALD_EINVAL (`size`; a
+ * name with a line's end in it; negative numbers; a server's config), WEALD_EBADF (`tls`),
+ * WEALD_ENOMEM. */
+weald_http_client weald_http_client_new(const weald_http_client_options *how);
+
+/* The connections that a client keeps for other requests. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM. */
+int64_t weald_http_client_idle(weald_http_client client);
+
+/* Asks for `url` ("http://host:port/path?query" or "https:"), and follows redirects: the response,
+ * of which the head has come; close it. `how` NULL: GET. A status such as 404 is a response as
+ * well. Of a redirect that is not followed (too many; from "https:" to "http:"; with a body that is
+ * used up) the response is the redirect itself. A request that is sent on another connection than
+ * its first one, since the server had closed that, is one that may be made twice. May switch. Fails
+ * with WEALD_EINVAL (`url` NULL or none; `size`; no method, or a header that is none or the
+ * library's), the WEALD_EAI_ codes (no such host), WEALD_ECONNREFUSED and what else connect(2)
+ * fails with, WEALD_ECERTIFICATE and what else weald_tls_connect fails with, WEALD_EPROTO (what
+ * came is no HTTP), WEALD_EPIPE (the server has hung up before the head's end), WEALD_ECONNRESET,
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_EMFILE, WEALD_ENOMEM, or
+ * the code of `body_fn`. */
+weald_http_response weald_http_fetch(weald_http_client client, const char *url,
+                                     const weald_http_fetch_options *how, int64_t deadline);
+
+/* The status: 200. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
+int weald_http_response_status(weald_http_response response);
+
+/* The status's phrase, or "". NULL for a handle that is no response. Does not switch. */
+const char *weald_http_response_reason(weald_http_response response);
+
+/* The address that it comes from, which may be another than was asked for. NULL for a handle that
+ * is no response. Does not switch. */
+const char *weald_http_response_url(weald_http_response response);
+
+/* The first header of that name, whatever its case; NULL when there is none. Does not switch. */
+const char *weald_http_response_header(weald_http_response response, const char *name);
+
+/* The `i`-th header, as weald_http_header_at. Returns 1, or 0 when there are not so many. Does not
+ * switch. Fails with WEALD_EBADF, WEALD_EPERM. */
+int weald_http_response_header_at(weald_http_response response, size_t i, const char **name,
+                                  const char **value);
+
+/* How many bytes of the body are still to be read; -1 when nobody knows. Does not switch. Fails
+ * with WEALD_EBADF, WEALD_EPERM. */
+int64_t weald_http_response_left(weald_http_response response);
+
+/* Reads what is there of the body, up to `len` bytes, and waits while that is nothing; 0 at its
+ * end. May switch. Returns how many. Fails with WEALD_EPIPE (the server has hung up before the
+ * end), WEALD_EPROTO (the chunks are none), WEALD_EBADF, WEALD_EINVAL (`buffer` NULL), WEALD_EPERM,
+ * WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
+ * a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET, WEALD_ECONNABORTED
+ * (of TLS that was cut). */
+int64_t weald_http_response_read(weald_http_response response, void *buffer, size_t len,
+                                 int64_t deadline);
+
+/* Reads what is left of the body, up to `max` bytes: `*data` is its memory, which is the caller's,
+ * for weald_free, with a NUL behind its `*len` bytes (`len` NULL: not wanted). May switch. Returns
+ * 0. Fails with WEALD_EMSGSIZE (longer than `max`; some may have been read), WEALD_EPIPE (the
+ * server has hung up before the end), WEALD_EPROTO (the chunks are none), WEALD_EBADF, WEALD_EINVAL
+ * (`data` NULL), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
+ * WEALD_ECONNRESET, WEALD_ECONNABORTED (of TLS that was cut). */
+int weald_http_response_read_all(weald_http_response response, size_t max, void **data, size_t *len,
+                                 int64_t deadline);
+
 /* ----------------------------------------------------------------------------------------------
  * WebSocket.
  *
@@ -2736,9 +2899,9 @@ int weald_websocket_send(weald_websocket w, int what, const void *data, size_t l
 
 /* Sends one message to `n` connections, made into a frame once and never compressed. It waits for
  * nobody: who has more than `max_unsent` bytes to get is passed over, or hung up on with
- * WEALD_WEBSOCKET_DROP_SLOW in `flags`, as are handles that are none and connections that are
- * closing. Does not switch. Returns how many get it. Fails with WEALD_EINVAL (`what`, flags; `all`
- * or `data` NULL; text that is no UTF-8). */
+ * WEALD_WEBSOCKET_DROP_SLOW in `flags`. Passed over are also handles that would be WEALD_EBADF, or
+ * WEALD_EPERM, and connections that are closing. Does not switch. Returns how many get it. Fails
+ * with WEALD_EINVAL (`what`, flags; `all` or `data` NULL; text that is no UTF-8). */
 int64_t weald_websocket_broadcast(const weald_websocket *all, size_t n, int what, const void *data,
                                   size_t len, int flags);
 

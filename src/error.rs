@@ -40,6 +40,7 @@ impl Error {
     pub const INPROGRESS: Error = Error(-libc::EINPROGRESS);
     pub const ADDRINUSE: Error = Error(-libc::EADDRINUSE);
     pub const CONNABORTED: Error = Error(-libc::ECONNABORTED);
+    pub const CONNRESET: Error = Error(-libc::ECONNRESET);
     pub const CONNREFUSED: Error = Error(-libc::ECONNREFUSED);
     pub const OVERFLOW: Error = Error(-libc::EOVERFLOW);
     pub const PROTO: Error = Error(-libc::EPROTO);

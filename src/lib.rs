@@ -3,6 +3,7 @@
 //! Layers, only downward: error, time, trace / handle, timer, sys / stack, fiber,
 //! poller / greenlet, hub, wait / sync, group, ... / ffi.
 
+pub mod alarm;
 pub mod buffer;
 pub mod channel;
 pub mod disk;

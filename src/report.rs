@@ -19,7 +19,7 @@ pub fn duration(ns: i64) -> String {
 }
 
 fn kind_name(handle: i64) -> &'static str {
-    const NAMES: [(Kind, &str); 26] = [
+    const NAMES: [(Kind, &str); 28] = [
         (Kind::Greenlet, "greenlet"),
         (Kind::Hub, "hub"),
         (Kind::Watcher, "watcher"),
@@ -46,6 +46,8 @@ fn kind_name(handle: i64) -> &'static str {
         (Kind::TlsConfig, "TLS config"),
         (Kind::WebSocket, "WebSocket"),
         (Kind::HttpRequest, "HTTP request"),
+        (Kind::HttpClient, "HTTP client"),
+        (Kind::HttpResponse, "HTTP response"),
     ];
     let kind = handle::kind_of(handle);
     NAMES.iter().find(|(k, _)| *k as u8 == kind).map_or("object", |(_, name)| name)

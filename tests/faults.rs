@@ -28,6 +28,8 @@ use weald::ffi::event::*;
 use weald::ffi::file::*;
 use weald::ffi::greenlet::*;
 use weald::ffi::group::*;
+use weald::ffi::http::*;
+use weald::ffi::http_client::*;
 use weald::ffi::hub::*;
 use weald::ffi::insight::*;
 use weald::ffi::io::*;
@@ -286,10 +288,37 @@ fn a_descriptor_for_a_foreign_loop() {
     });
 }
 
+/// The system calls that a hub can not be made without, and those that it can do without.
+const MUST: [i64; 3] = [0, 1, 4];
+const MAY: [i64; 2] = [2, 3]; // the alarm, and its place in the poll
+
+#[test]
+fn a_hub_without_an_alarm_sleeps_with_time_outs() {
+    let _turn = my_turn();
+    for fault in MAY {
+        thread::spawn(move || {
+            fault::fail_at(fault);
+            assert!(weald_self() > 0);
+            assert!(fault::disarm());
+            let mut ends = [0; 2];
+            // SAFETY: room for two.
+            assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+            // The second wait relies on what the first has registered, and is verified.
+            for _ in 0..2 {
+                assert_eq!(weald_wait_read(ends[0], weald_after(5_000_000)), WEALD_ETIMEDOUT);
+            }
+            // SAFETY: this test's own.
+            unsafe { ends.map(|fd| libc::close(fd)) };
+        })
+        .join()
+        .unwrap();
+    }
+}
+
 #[test]
 fn hubs_that_could_not_be_made_use_up_nothing() {
     let _turn = my_turn();
-    for fault in 0..=2 {
+    for fault in MUST {
         thread::spawn(move || {
             // More often than there can be hubs.
             for _ in 0..1500 {
@@ -1331,6 +1360,130 @@ fn a_server_survives_every_fault() {
         .join()
         .unwrap();
     }
+}
+
+// ---- the web -------------------------------------------------------------------------
+
+extern "C-unwind" fn answer(request: i64, _: *mut c_void) {
+    weald_http_add_header(request, c"A".as_ptr(), c"b".as_ptr());
+    let mut body = null_mut();
+    if weald_http_read_all(request, 100, &mut body, null_mut(), WEALD_FOREVER) == 0 {
+        weald_free(body);
+    }
+    weald_http_reply(request, 200, c"text/plain".as_ptr(), c"leaves".as_ptr().cast(), 6, WEALD_FOREVER);
+}
+
+fn http_server() -> i64 {
+    weald_http_server_new(c"127.0.0.1:0".as_ptr(), Some(answer), null_mut(), null())
+}
+
+#[test]
+fn a_server_and_a_client_of_http_are_made_whole_or_not_at_all() {
+    torture(making(|_| http_server(), 5));
+    torture(making(|_| weald_http_client_new(null()), 0));
+}
+
+/// Whatever fails while requests are served costs that connection at most.
+#[test]
+fn a_server_of_http_survives_every_fault() {
+    use std::io::{Read, Write};
+    let _turn = my_turn();
+    for n in 0..60 {
+        thread::spawn(move || {
+            a_hub();
+            assert_eq!(weald_set_error_handler(Some(ignore_failure), null_mut()), 0);
+            let server = http_server();
+            assert_eq!(weald_server_start(server), 0);
+            assert_eq!(weald_sleep(1_000_000), 0);
+            let address = address_of(i64::from(weald_server_fd(server)));
+            let ask = || {
+                let mut one = std::net::TcpStream::connect(address.to_str().unwrap()).unwrap();
+                let body = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+                one.write_all(body).unwrap();
+                one.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+                one
+            };
+            let before = process();
+            fault::fail_at(n);
+            let one = ask();
+            assert_eq!(weald_sleep(15_000_000), 0);
+            fault::disarm();
+            let mut other = ask();
+            while weald_server_accepted(server) < 1 || weald_server_count(server) > 0 {
+                assert_eq!(weald_sleep(1_000_000), 0);
+            }
+            let mut text = String::new();
+            if weald_server_accepted(server) == 2 {
+                other.read_to_string(&mut text).unwrap();
+                assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 2, "after fault {n}: {text}");
+            }
+            drop((one, other));
+            assert_becomes(
+                || {
+                    weald_sleep(1_000_000);
+                    process()
+                },
+                &before,
+                &format!("after fault {n}"),
+            );
+            assert_eq!(weald_server_stop(server, WEALD_FOREVER), 0);
+            assert_eq!(weald_hub_shutdown(), 0);
+        })
+        .join()
+        .unwrap();
+    }
+}
+
+/// A fetch succeeds or fails, and no connection is left over.
+#[test]
+fn a_fetch_survives_every_fault() {
+    let _turn = my_turn();
+    let mut failed = 0;
+    for n in 0..60 {
+        failed += thread::spawn(move || {
+            a_hub();
+            assert_eq!(weald_set_error_handler(Some(ignore_failure), null_mut()), 0);
+            let (server, client) = (http_server(), weald_http_client_new(null()));
+            assert_eq!(weald_server_start(server), 0);
+            let address = address_of(i64::from(weald_server_fd(server)));
+            let url = CString::new(format!("http://{}/", address.to_str().unwrap())).unwrap();
+            let fetch = || {
+                let r = weald_http_fetch(client, url.as_ptr(), null(), weald_after(2_000_000_000));
+                let mut body = null_mut();
+                if r > 0 && weald_http_response_read_all(r, 100, &mut body, null_mut(), WEALD_FOREVER) == 0 {
+                    weald_free(body);
+                }
+                if r > 0 {
+                    assert_eq!(weald_close(r), 0);
+                }
+                r
+            };
+            assert_eq!(weald_sleep(1_000_000), 0);
+            let before = process();
+            fault::fail_at(n);
+            let first = fetch();
+            fault::disarm();
+            assert!(fetch() > 0, "after fault {n}");
+            assert_eq!(weald_close(client), 0);
+            while weald_server_count(server) > 0 {
+                assert_eq!(weald_sleep(1_000_000), 0);
+            }
+            assert_becomes(
+                || {
+                    weald_sleep(1_000_000);
+                    process()
+                },
+                &before,
+                &format!("after fault {n}"),
+            );
+            assert_eq!(weald_server_stop(server, WEALD_FOREVER), 0);
+            assert_eq!(weald_hub_shutdown(), 0);
+            i32::from(first < 0)
+        })
+        .join()
+        .unwrap();
+    }
+    assert!(failed > 5, "{failed} of them failed");
 }
 
 // ---- reading and writing ------------------------------------------------------------

@@ -54,6 +54,8 @@ KINDS = {
                   ".flags = WEALD_TLS_INSECURE})",
     "http_request": "noise_http_request()",
     "websocket": "weald_websocket_new(weald_stream_new(dup(noise_pipe[0]), NULL), NULL)",
+    "http_client": "weald_http_client_new(NULL)",
+    "http_response": "noise_http_response()",
 }
 
 WATCHERS = [kind for kind in KINDS if kind.endswith("_watcher")]
@@ -92,6 +94,8 @@ TAKES = [
     (r"weald_websocket_accept", ["http_request"]),
     (r"weald_websocket_new", ["stream"]),
     (r"weald_websocket_", ["websocket"]),
+    (r"weald_http_(client_|fetch)", ["http_client"]),
+    (r"weald_http_response_", ["http_response"]),
     (r"weald_http_", ["http_request"]),
 ]
 
@@ -334,6 +338,21 @@ HELPERS = {
     return code < 0 ? code : ends[0];
 }
 """,
+    "http_response": """static void noise_http_answer(weald_http_request r, void *user)
+{
+    (void)user;
+    weald_http_reply(r, 200, NULL, "0123456789", 10, WEALD_FOREVER);
+}
+static long long noise_http_response(void)
+{
+    weald_server server = weald_http_server_new("127.0.0.1:0", noise_http_answer, NULL, NULL);
+    char url[60];
+
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/", weald_server_port(server));
+    weald_server_start(server);
+    return weald_http_fetch(weald_http_client_new(NULL), url, NULL, WEALD_FOREVER);
+}
+""",
     "http_request": """static __thread long long noise_asked;
 static void noise_http_handler(weald_http_request r, void *user)
 {
@@ -399,7 +418,7 @@ NOT_MAKERS = {"weald_spawn_with", "weald_greenlet_new", "weald_group_spawn", "we
               "weald_group_apply_async", "weald_threadpool_submit", "weald_iwait", "weald_group_imap",
               "weald_process_spawn", "weald_process_fork", "weald_popen", "weald_channel_open", "weald_server_from_fd",
               "weald_datagram_server_new", "weald_datagram_server_from_fd", "weald_http_server_new",
-              "weald_http_server_from_fd", "weald_http_upgrade", "weald_stream_server_new",
+              "weald_http_server_from_fd", "weald_http_upgrade", "weald_http_fetch", "weald_stream_server_new",
               "weald_stream_server_from_fd", "weald_tls_server", "weald_websocket_accept", "weald_websocket_connect"}
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import build, codes, ctests, docs, examples, faults, headers, install, interop, loom, noise, rust, soak  # noqa: E402
+from harness import (build, codes, ctests, docs, examples, faults, headers, http, install, interop, loom, noise,  # noqa: E402
+                     python, rust, soak)
 from harness.report import Report, indent, say, stop  # noqa: E402
 
 SUITES = {
@@ -31,16 +32,19 @@ SUITES = {
     "interop": interop.run,
     "examples": examples.run,
     "noise": noise.run,
+    "python": python.run,
+    "gevent": python.run_gevent,
     "fault": faults.run,
+    "http": http.run,
     "codes": codes.run,
     "asan": ctests.run_asan,
     "valgrind": ctests.run_valgrind,
     "loom": loom.run,
     "soak": soak.run,
 }
-SLOW = ("codes", "asan", "valgrind", "loom", "soak")
+SLOW = ("gevent", "codes", "asan", "valgrind", "loom", "soak")
 SHAKE_HANDS = ("c", "interop", "asan", "valgrind", "codes")
-NEED_NO_STAGE = ("rust", "loom")
+NEED_NO_STAGE = ("rust", "loom", "python", "gevent")
 
 
 class Options:

@@ -131,6 +131,8 @@ pub const WEALD_KIND_FOLDER: c_int = 24;
 pub const WEALD_KIND_TLS_CONFIG: c_int = 25;
 pub const WEALD_KIND_WEBSOCKET: c_int = 26;
 pub const WEALD_KIND_HTTP_REQUEST: c_int = 28;
+pub const WEALD_KIND_HTTP_CLIENT: c_int = 29;
+pub const WEALD_KIND_HTTP_RESPONSE: c_int = 30;
 
 /// The text of a code, for people: "the deadline has passed". A positive number is taken as an
 /// errno. Never NULL, never freed. From any thread; does not switch.

@@ -25,6 +25,7 @@ use super::{existing, fence, fence64, options, put, slice, some, wanted};
 use crate::error::{Error, Result};
 use crate::heap::Block;
 use crate::http::config::{Lenient, Limits};
+use crate::http::events::Event;
 use crate::http::exchange::Exchange;
 use crate::http::server::{HttpServer, Service};
 use crate::hub::Hub;
@@ -176,7 +177,7 @@ fn make(
 ///
 /// # Safety
 /// `at` is NULL or NUL-terminated, and stays for `'a`.
-unsafe fn c_bytes<'a>(at: *const c_char) -> Option<&'a [u8]> {
+pub(super) unsafe fn c_bytes<'a>(at: *const c_char) -> Option<&'a [u8]> {
     // SAFETY: by contract.
     (!at.is_null()).then(|| unsafe { CStr::from_ptr(at) }.to_bytes())
 }
@@ -546,5 +547,78 @@ pub extern "C" fn weald_http_upgrade(
         // SAFETY: NULL or NUL-terminated, by the caller.
         let protocol = unsafe { c_bytes(protocol) }.ok_or(Error::INVAL)?;
         with(request, |hub, exchange| exchange.upgrade(hub, protocol, Deadline::from_raw(deadline)))
+    })
+}
+
+/// Answers with the file `path`: all of it or the part that is asked for (Range), or says that the
+/// client has it already (If-None-Match, If-Modified-Since); 404 when there is none, 403 when it may
+/// not be read, 405 to other methods than GET and HEAD. Its type is told by the end of its name. May
+/// switch. Returns 0, whatever the status. Fails with WEALD_EINVAL (`path` NULL), WEALD_EALREADY
+/// (the request has been answered), WEALD_EPIPE (the client has left, or the file has got shorter),
+/// WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_EMFILE,
+/// WEALD_ENOMEM, WEALD_ECONNRESET.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_http_file(request: weald_http_request, path: *const c_char, deadline: i64) -> c_int {
+    fence(|_| {
+        // SAFETY: NULL or NUL-terminated, by the caller.
+        let path = unsafe { c_bytes(path) }.ok_or(Error::INVAL)?;
+        with(request, |hub, exchange| exchange.serve_file(hub, path, Deadline::from_raw(deadline)))
+    })
+}
+
+/// Answers with the file `name` in `folder`, as weald_http_file: `name` is weald_http_path, or what
+/// is left of it behind a prefix; NULL, which a path is that can not be decoded, is 404. "", and a
+/// name that ends with "/", is the index.html there. Names with "..", and those in which something
+/// begins with a dot, are 404; symbolic links are followed. May switch. Returns 0, whatever the
+/// status. Fails with WEALD_EINVAL (`folder` NULL), WEALD_EALREADY (the request has been answered),
+/// WEALD_EPIPE (the client has left, or the file has got shorter), WEALD_EBADF, WEALD_EPERM,
+/// WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in
+/// a child that a callback has forked meanwhile), WEALD_EMFILE, WEALD_ENOMEM, WEALD_ECONNRESET.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_http_folder(
+    request: weald_http_request,
+    folder: *const c_char,
+    name: *const c_char,
+    deadline: i64,
+) -> c_int {
+    fence(|_| {
+        // SAFETY: NULL or NUL-terminated, by the caller.
+        let (folder, name) = unsafe { (c_bytes(folder).ok_or(Error::INVAL)?, c_bytes(name)) };
+        // A path that can not be decoded is NULL: there is no such file.
+        let name = name.unwrap_or(b"..");
+        with(request, |hub, exchange| exchange.serve_folder(hub, folder, name, Deadline::from_raw(deadline)))
+    })
+}
+
+/// Begins an answer of server-sent events, and sends its head. The client says in the header
+/// "Last-Event-ID" what it has seen. May switch. Returns 0. Fails with WEALD_EALREADY (the request
+/// has been answered), WEALD_EPIPE (the client has left), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY,
+/// WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+/// WEALD_ECONNRESET.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_http_events(request: weald_http_request, deadline: i64) -> c_int {
+    fence(|_| with(request, |hub, exchange| exchange.begin_events(hub, Deadline::from_raw(deadline))))
+}
+
+/// Sends an event of such an answer at once: its `name` and `id` (NULL: none) and its text, of any
+/// number of lines. Without `data` (NULL) it is a comment: something to say now and then, so that
+/// nobody on the way takes the connection for dead, and it is noticed when the client has left. May
+/// switch. Returns 0. Fails with WEALD_EINVAL (a line's end in `name` or `id`; the answer has not
+/// been begun), WEALD_EALREADY (it has ended), WEALD_EMSGSIZE (an answer of known length has no
+/// room), WEALD_EPIPE (the client has left), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+/// WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_http_event(
+    request: weald_http_request,
+    name: *const c_char,
+    id: *const c_char,
+    data: *const c_char,
+    deadline: i64,
+) -> c_int {
+    fence(|_| {
+        // SAFETY: NULL or NUL-terminated, by the caller.
+        let event = unsafe { Event { name: c_bytes(name), id: c_bytes(id), data: c_bytes(data) } };
+        with(request, |hub, exchange| exchange.send_event(hub, &event, Deadline::from_raw(deadline)))
     })
 }

@@ -35,6 +35,8 @@ pub mod tls;
 pub mod server;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "http")]
+pub mod http_client;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 pub mod file;

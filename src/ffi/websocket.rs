@@ -246,7 +246,8 @@ pub extern "C" fn weald_websocket_send(
 
 /// Sends one message to `n` connections, made into a frame once and never compressed. It waits for
 /// nobody: who has more than `max_unsent` bytes to get is passed over, or hung up on with
-/// WEALD_WEBSOCKET_DROP_SLOW in `flags`, as are handles that are none and connections that are closing.
+/// WEALD_WEBSOCKET_DROP_SLOW in `flags`. Passed over are also handles that would be WEALD_EBADF, or
+/// WEALD_EPERM, and connections that are closing.
 /// Does not switch. Returns how many get it. Fails with WEALD_EINVAL (`what`, flags; `all` or `data`
 /// NULL; text that is no UTF-8).
 #[unsafe(no_mangle)]

@@ -214,7 +214,7 @@ impl Body {
             if into.len() > cap {
                 return Err(Error::MSGSIZE);
             }
-            let most = PIECE.max(into.spare().len()).min(cap - into.len() + 1);
+            let most = PIECE.max(into.spare().len()).min((cap - into.len()).saturating_add(1));
             into.reserve(most)?;
             // SAFETY: room for so much, and this call's alone.
             let n = unsafe { self.read(hub, stream, limits, into.spare().as_mut_ptr().cast(), most, deadline) }?;

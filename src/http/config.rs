@@ -29,7 +29,7 @@ pub struct Limits {
     pub requests: usize,
     pub head_ns: i64,
     pub idle_ns: i64,
-    /// What a body may take besides the time by its rate.
+    /// What a body may take besides the time by its rate; i64::MAX: any time.
     pub body_ns: i64,
     /// What a piece of a response may take.
     pub write_ns: i64,
@@ -60,6 +60,9 @@ impl Limits {
     /// How long whoever sends a body may be waited for, when `got` bytes have come and he has been
     /// waited for `waited_ns` already.
     pub fn patience(&self, got: u64, waited_ns: i64) -> Deadline {
+        if self.body_ns == i64::MAX {
+            return Deadline::NEVER;
+        }
         let earned = (got / self.rate.max(1)).min(1 << 30) as i64 * SECOND;
         Deadline::after(self.body_ns.saturating_add(earned).saturating_sub(waited_ns))
     }

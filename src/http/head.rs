@@ -158,6 +158,7 @@ struct Seen<'a> {
     host: Option<&'a [u8]>,
     length: Option<u64>,
     is_chunked: bool,
+    has_type: bool,
     closes: bool,
     stays: bool,
 }
@@ -176,6 +177,10 @@ impl Head {
     }
 
     fn text(&self, place: Place) -> &[u8] {
+        // Nothing was said: nothing need be there.
+        if place.len == 0 && place.at == 0 {
+            return &[];
+        }
         &self.bytes[place.at as usize..(place.at + place.len) as usize]
     }
 
@@ -252,6 +257,43 @@ impl Head {
         Ok(())
     }
 
+    /// Reads a response's head, as `read_request`; `is_head` if it answers HEAD.
+    pub fn read_response(&mut self, bytes: &[u8], scan: &Scan, is_head: bool) -> Result<(), Refused> {
+        self.clear();
+        self.bytes.extend_from_slice(bytes);
+        HEADERS.with_borrow_mut(|headers| {
+            let mut response = httparse::Response::new(&mut []);
+            let room = room(headers, scan.headers());
+            // SAFETY: `self.bytes` is not touched while `response` is used.
+            let bytes: &[u8] = unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.bytes.len()) };
+            match ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, room) {
+                Ok(httparse::Status::Complete(n)) if n == bytes.len() => {}
+                _ => return Err(BAD),
+            }
+            let (Some(minor), Some(status)) = (response.version, response.code) else { return Err(BAD) };
+            if !(100..=999).contains(&status) {
+                return Err(BAD);
+            }
+            (self.minor, self.status, self.is_head) = (minor, status, is_head);
+            self.reason =
+                response.reason.filter(|r| !r.is_empty()).map_or(Place::default(), |r| place(bytes, r.as_bytes()));
+            self.take_fields(bytes, response.headers, &Lenient { underscores: true, ..Lenient::default() })?;
+            let seen = self.judge(bytes)?;
+            let has_none = is_head || super::status::is_bodiless(status);
+            self.framing = match seen.length {
+                _ if has_none => Framing::None,
+                _ if seen.is_chunked => Framing::Chunked,
+                Some(0) => Framing::None,
+                Some(length) => Framing::Length(length),
+                None => Framing::ToTheEnd,
+            };
+            self.keeps_alive = !seen.closes && (minor > 0 || seen.stays);
+            Ok(())
+        })?;
+        self.end_texts();
+        Ok(())
+    }
+
     /// What is allowed by name is brought into the form that is read.
     fn smooth(&mut self, lenient: &Lenient) {
         if !lenient.folding && !lenient.space_before_colon {
@@ -293,7 +335,7 @@ impl Head {
         for &(name, value) in &self.fields {
             let (name, value) = (text(name), text(value));
             match name.len() {
-                4 if name.eq_ignore_ascii_case(b"host") => {
+                4 if name.eq_ignore_ascii_case(b"host") && self.status == 0 => {
                     let is_good = field::is_authority(value) && seen.host.replace(value).is_none();
                     is_good.then_some(()).ok_or(BAD)?;
                 }
@@ -308,6 +350,10 @@ impl Head {
                         seen.closes |= part.eq_ignore_ascii_case(b"close");
                         seen.stays |= part.eq_ignore_ascii_case(b"keep-alive");
                     }
+                }
+                // A filter might look at one of them, and we at the other.
+                12 if name.eq_ignore_ascii_case(b"content-type") && std::mem::replace(&mut seen.has_type, true) => {
+                    return Err(BAD);
                 }
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
                     let length = field::number(value).ok_or(BAD)?;
@@ -486,7 +532,7 @@ mod tests {
         "GET / HTTP/1.1\r\nHost: oak\r\nX: a\r\nX: b\r\n\r\n",
     ];
 
-    const BAD: [(&str, u16); 92] = [
+    const BAD: [(&str, u16); 93] = [
         // Which line ends where.
         ("GET / HTTP/1.1\nHost: oak\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: oak\n\r\n", 400),
@@ -560,6 +606,7 @@ mod tests {
         ("GET / HTTP/1.1\r\nHost: oak\r\nA;b: c\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: oak\r\n\"A\": c\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: oak\r\nA\0: c\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: oak\r\nContent-Type: a/b\r\ncontent-type: a/b\r\n\r\n", 400),
         // How long the body is.
         ("POST / HTTP/1.1\r\nHost: oak\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400),

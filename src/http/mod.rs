@@ -11,11 +11,16 @@
 
 pub mod body;
 pub mod chunk;
+pub mod client;
 pub mod config;
 pub mod date;
+pub mod events;
 pub mod exchange;
 pub mod field;
+pub mod files;
 pub mod head;
+pub mod pool;
 pub mod response;
 pub mod server;
 pub mod status;
+pub mod url;

@@ -76,6 +76,11 @@ static int64_t c_flush(int64_t d) { return weald_http_flush(r, d); }
 static int64_t c_end(int64_t d) { return weald_http_end(r, d); }
 static int64_t c_upgrade(int64_t d) { return weald_http_upgrade(r, "shout", d); }
 static int64_t c_websocket(int64_t d) { return weald_websocket_accept(r, NULL, d); }
+static const char *a_path = "/proc/self/maps";
+static int64_t c_file(int64_t d) { return weald_http_file(r, a_path, d); }
+static int64_t c_folder(int64_t d) { return weald_http_folder(r, "/proc/self", "maps", d); }
+static int64_t c_events(int64_t d) { return weald_http_events(r, d); }
+static int64_t c_event(int64_t d) { return weald_http_event(r, "a", "b", "c", d); }
 
 static void begun(void) { CHECK_EQ(weald_http_begin(r, 200, NULL, -1), 0); }
 static void nothing(void) {}
@@ -94,6 +99,10 @@ static const struct asking {
     {{"weald_http_end", c_end, &inside, WEALD_WRITE, NULL, 0}, begun},
     {{"weald_http_upgrade", c_upgrade, &inside, WEALD_WRITE, NULL, 0}, nothing},
     {{"weald_websocket_accept", c_websocket, &inside, WEALD_WRITE, NULL, 0}, nothing},
+    {{"weald_http_file", c_file, &inside, WEALD_WRITE, NULL, 0}, nothing},
+    {{"weald_http_folder", c_folder, &inside, WEALD_WRITE, NULL, 0}, nothing},
+    {{"weald_http_events", c_events, &inside, WEALD_WRITE, NULL, 0}, nothing},
+    {{"weald_http_event", c_event, &inside, WEALD_WRITE, NULL, 0}, begun},
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 
@@ -152,7 +161,7 @@ TEST(one_greenlet_at_a_time_reads_a_request_and_one_answers_it)
 
         prepare();
         CHECK_GT(g = weald_spawn(make_current, NULL), 0);
-        CHECK_EQ(weald_yield(), 0);
+        CHECK_EQ(weald_sleep(WEALD_MS(20)), 0); /* some have a file to open first */
         CALL_CHECK(current->as.call(WEALD_FOREVER), WEALD_EBUSY);
         if (current->as.events == WEALD_WRITE) {
             CHECK_EQ(weald_http_add_header(r, "A", "b"), WEALD_EBUSY);
@@ -259,6 +268,10 @@ TEST(no_call_on_a_request_waits_without_memory)
 
         CHECK_GE(child, 0);
         if (child == 0) {
+            int file = weald_file_open(a_path, O_RDONLY, 0, WEALD_FOREVER); /* has a thread made that opens files */
+
+            CHECK_GE(file, 0);
+            CHECK_EQ(close(file), 0);
             prepare();
             starve();
             while (current->as.events == WEALD_WRITE && fill(inside) > 0)
@@ -328,6 +341,38 @@ TEST(wrong_arguments_are_einval)
     CHECK_EQ(weald_http_sendfile(r, -1, 0, 5, WEALD_FOREVER), WEALD_EBADF);
 }
 
+TEST(wrong_arguments_of_files_and_events)
+{
+    ask(HTTP_GET("/"));
+    CHECK_EQ(weald_http_file(r, NULL, WEALD_FOREVER), WEALD_EINVAL);
+    CHECK_EQ(weald_http_folder(r, NULL, "x", WEALD_FOREVER), WEALD_EINVAL);
+    CHECK_EQ(c_event(WEALD_FOREVER), WEALD_EINVAL); /* not begun */
+    net_no_more_fds();
+    CHECK_EQ(c_file(WEALD_FOREVER), WEALD_EMFILE);
+    CHECK_EQ(c_folder(WEALD_FOREVER), WEALD_EMFILE);
+    net_fds_again();
+    CHECK_EQ(weald_http_begin(r, 200, NULL, 3), 0);
+    CHECK_EQ(weald_http_event(r, "a\nb", NULL, NULL, WEALD_FOREVER), WEALD_EINVAL);
+    CHECK_EQ(c_event(WEALD_FOREVER), WEALD_EMSGSIZE);
+    CHECK_EQ(c_events(WEALD_FOREVER), WEALD_EALREADY);
+    CHECK_EQ(weald_http_write(r, "abc", 3, NULL, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_http_end(r, WEALD_FOREVER), 0);
+    CHECK_EQ(c_event(WEALD_FOREVER), WEALD_EALREADY);
+    CHECK_EQ(c_file(WEALD_FOREVER), WEALD_EALREADY);
+    CHECK_EQ(c_folder(WEALD_FOREVER), WEALD_EALREADY);
+}
+
+TEST(files_in_a_child_that_a_callback_has_forked_meanwhile)
+{
+    for EACH_CALL
+        if (current->as.call == c_file || current->as.call == c_folder) {
+            ask(HTTP_GET("/"));
+            errors_child = -1;
+            CALL_CHECK(in_a_forked_child(for_ever), WEALD_EDEADLK);
+            hang_up();
+        }
+}
+
 static weald_http_request stale;
 
 static void with_another(void)
@@ -353,6 +398,10 @@ static void with_another(void)
     CHECK_EQ(weald_http_flush(r, WEALD_FOREVER), code);
     CHECK_EQ(weald_http_end(r, WEALD_FOREVER), code);
     CHECK_EQ(weald_http_upgrade(r, "x", WEALD_FOREVER), code);
+    CHECK_EQ(c_file(WEALD_FOREVER), code);
+    CHECK_EQ(c_folder(WEALD_FOREVER), code);
+    CHECK_EQ(c_events(WEALD_FOREVER), code);
+    CHECK_EQ(c_event(WEALD_FOREVER), code);
 }
 
 TEST(requests_are_of_their_thread_and_end)

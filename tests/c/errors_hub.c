@@ -328,6 +328,18 @@ static void call_all(void)
     IS(weald_websocket_close_code(0));
     IS(weald_websocket_unsent(0));
     IS(weald_websocket_fd(0));
+    IS(weald_http_file(0, "x", WEALD_FOREVER));
+    IS(weald_http_folder(0, "x", "y", WEALD_FOREVER));
+    IS(weald_http_events(0, WEALD_FOREVER));
+    IS(weald_http_event(0, NULL, NULL, "x", WEALD_FOREVER));
+    IS(weald_http_client_new(NULL));
+    IS(weald_http_client_idle(0));
+    IS(weald_http_fetch(0, "http://127.0.0.1:1/", NULL, WEALD_FOREVER));
+    IS(weald_http_response_status(0));
+    IS(weald_http_response_header_at(0, 0, NULL, NULL));
+    IS(weald_http_response_left(0));
+    IS(weald_http_response_read(0, bytes, 1, WEALD_FOREVER));
+    IS(weald_http_response_read_all(0, 1, &memory, NULL, WEALD_FOREVER));
     IS(weald_server_start(0));
     IS(weald_server_serve(0, WEALD_FOREVER));
     IS(weald_server_shut(0));

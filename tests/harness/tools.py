@@ -13,6 +13,9 @@ PACKAGES = {
     "nm": "binutils",
     "readelf": "binutils",
     "groff": "groff-base",
+    "nginx": "nginx-light",
+    "haproxy": "haproxy",
+    "slowhttptest": "slowhttptest",
     "openssl": "openssl",
     "curl": "curl",
 }

@@ -1,0 +1,175 @@
+/* Files and events as answers. */
+#include "errors.h"
+#include "http.h"
+
+static char folder[100];
+
+static void put(const char *name, const char *text)
+{
+    char path[200];
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    CHECK((file = fopen(path, "w")));
+    CHECK_GE(fputs(text, file), 0);
+    CHECK_EQ(fclose(file), 0);
+}
+
+static void answer(weald_http_request r, void *user)
+{
+    (void)user;
+    CHECK_EQ(weald_http_folder(r, folder, weald_http_path(r), WEALD_FOREVER), 0);
+}
+
+static void begin(void)
+{
+    char sub[200];
+
+    snprintf(folder, sizeof folder, "/tmp/weald-test-%d-files", (int)getpid());
+    CHECK_EQ(mkdir(folder, 0700), 0);
+    snprintf(sub, sizeof sub, "%s/sub", folder);
+    CHECK_EQ(mkdir(sub, 0700), 0);
+    put("digits.txt", "0123456789");
+    put("empty", "");
+    put(".hidden", "secret");
+    put("index.html", "<p>");
+    put("sub/page.html", "<h1>");
+    http_serve(answer, NULL);
+}
+
+static void end(void)
+{
+    char command[200];
+
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    CHECK_EQ(system(command), 0);
+}
+
+static const char *ask_for(const char *target, const char *header)
+{
+    char text[500];
+
+    snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: oak\r\n%s\r\n", target, header);
+    return http_ask(text);
+}
+
+static const char *header_of(const char *name)
+{
+    static char value[200];
+    char line[100];
+    const char *at;
+
+    snprintf(line, sizeof line, "\r\n%s: ", name);
+    if (!(at = strstr(http_got, line)))
+        return "";
+    snprintf(value, sizeof value, "%.*s", (int)strcspn(at + strlen(line), "\r"), at + strlen(line));
+    return value;
+}
+
+TEST(a_file_is_served_with_its_type)
+{
+    begin();
+    CHECK_STR(http_body(ask_for("/digits.txt", "")), "0123456789");
+    CHECK_STR(header_of("Content-Type"), "text/plain; charset=utf-8");
+    CHECK_STR(header_of("Content-Length"), "10");
+    CHECK_STR(header_of("Accept-Ranges"), "bytes");
+    CHECK_STR(http_body(ask_for("/", "")), "<p>");
+    CHECK_STR(header_of("Content-Type"), "text/html; charset=utf-8");
+    CHECK_STR(http_body(ask_for("/sub/page%2Ehtml?x", "")), "<h1>");
+    CHECK_STR(http_body(ask_for("/empty", "")), "");
+    CHECK_STR(header_of("Content-Type"), "application/octet-stream");
+    CHECK_EQ(http_status(http_got), 200);
+    CHECK_STR(http_body(http_ask("HEAD /digits.txt HTTP/1.1\r\nHost: oak\r\n\r\n")), "");
+    CHECK_STR(header_of("Content-Length"), "10");
+    end();
+}
+
+TEST(what_is_no_file_there_is_404)
+{
+    static const char *const targets[] = {"/missing", "/sub", "/sub/", "/digits.txt/", "/digits.txt/x", "/.hidden",
+                                          "/sub/../.hidden", "/../../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/%00",
+                                          "/digits.txt%00.html", "/%2fetc/passwd", "//etc/passwd", "/%zz"};
+    begin();
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++)
+        CHECK_EQ(http_status(ask_for(targets[i], "")), 404);
+    CHECK_EQ(http_status(http_ask("POST /digits.txt HTTP/1.1\r\nHost: oak\r\nContent-Length: 0\r\n\r\n")), 405);
+    CHECK_STR(header_of("Allow"), "GET, HEAD");
+    end();
+}
+
+TEST(what_the_client_has_is_not_sent_again)
+{
+    char tag[200], changed[200], header[500];
+
+    begin();
+    ask_for("/digits.txt", "");
+    snprintf(tag, sizeof tag, "%s", header_of("ETag"));
+    snprintf(changed, sizeof changed, "%s", header_of("Last-Modified"));
+    snprintf(header, sizeof header, "If-None-Match: \"x\", W/%s\r\n", tag);
+    CHECK_EQ(http_status(ask_for("/digits.txt", header)), 304);
+    CHECK_STR(http_body(http_got), "");
+    CHECK_STR(header_of("ETag"), tag);
+    snprintf(header, sizeof header, "If-Modified-Since: %s\r\n", changed);
+    CHECK_EQ(http_status(ask_for("/digits.txt", header)), 304);
+    snprintf(header, sizeof header, "If-None-Match: \"x\"\r\nIf-Modified-Since: %s\r\n", changed);
+    CHECK_EQ(http_status(ask_for("/digits.txt", header)), 200);
+    CHECK_EQ(http_status(ask_for("/digits.txt", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n")), 200);
+    put("digits.txt", "01234567890");
+    snprintf(header, sizeof header, "If-None-Match: %s\r\n", tag);
+    CHECK_EQ(http_status(ask_for("/digits.txt", header)), 200);
+    end();
+}
+
+TEST(a_part_is_sent_when_it_is_asked_for)
+{
+    char header[500];
+
+    begin();
+    CHECK_STR(http_body(ask_for("/digits.txt", "Range: bytes=2-4\r\n")), "234");
+    CHECK_EQ(http_status(http_got), 206);
+    CHECK_STR(header_of("Content-Range"), "bytes 2-4/10");
+    CHECK_STR(http_body(ask_for("/digits.txt", "Range: bytes=-3\r\n")), "789");
+    CHECK_STR(http_body(ask_for("/digits.txt", "Range: bytes=7-99\r\n")), "789");
+    CHECK_EQ(http_status(ask_for("/digits.txt", "Range: bytes=10-\r\n")), 416);
+    CHECK_STR(header_of("Content-Range"), "bytes */10");
+    CHECK_EQ(http_status(ask_for("/empty", "Range: bytes=0-\r\n")), 416);
+    CHECK_STR(http_body(ask_for("/digits.txt", "Range: bytes=1-2,4-5\r\n")), "0123456789");
+    CHECK_STR(http_body(ask_for("/digits.txt", "Range: bytes=0-1\r\nIf-Range: \"x\"\r\n")), "0123456789");
+    snprintf(header, sizeof header, "Range: bytes=0-1\r\nIf-Range: %s\r\n", header_of("ETag"));
+    CHECK_STR(http_body(ask_for("/digits.txt", header)), "01");
+    end();
+}
+
+/* ---- events ---- */
+
+static void send_events(weald_http_request r, void *user)
+{
+    const char *last = weald_http_header(r, "Last-Event-ID");
+
+    (void)user;
+    CHECK_EQ(weald_http_events(r, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_http_event(r, NULL, NULL, last ? last : "begin", WEALD_FOREVER), 0);
+    CHECK_EQ(weald_http_event(r, "tick", "7", "one\ntwo", WEALD_FOREVER), 0);
+    CHECK_EQ(weald_http_event(r, NULL, NULL, NULL, WEALD_FOREVER), 0);
+    while (weald_http_event(r, NULL, NULL, NULL, WEALD_FOREVER) == 0)
+        if (weald_sleep(WEALD_MS(1)) < 0)
+            return;
+    http_seen++;
+}
+
+TEST(events_come_one_by_one)
+{
+    int fd;
+
+    http_serve(send_events, NULL);
+    fd = net_plain(http_port);
+    net_write(fd, "GET / HTTP/1.1\r\nHost: oak\r\nLast-Event-ID: 6\r\n\r\n");
+    http_until(fd, ":\n\n");
+    CHECK_CONTAINS(http_got, "Content-Type: text/event-stream\r\n");
+    CHECK_CONTAINS(http_got, "Cache-Control: no-store\r\n");
+    CHECK_CONTAINS(http_got, "\r\n\r\n9\r\ndata: 6\n\n\r\n");
+    CHECK_CONTAINS(http_got, "event: tick\nid: 7\ndata: one\ndata: two\n\n\r\n");
+    close(fd);
+    http_wait_for(0); /* it has noticed that we left */
+    CHECK_EQ(http_seen, 1);
+}
