@@ -37,7 +37,7 @@ pub const UNSENT: usize = 256 << 10;
 /// A buffer for messages is kept up to this size.
 const KEEP: usize = 16 << 10;
 /// Frames up to this size are put together before they go.
-const SMALL: usize = 2048;
+const SMALL: usize = 512;
 
 #[derive(Clone, Copy)]
 pub struct Limits {
