@@ -7,6 +7,7 @@ MANDIR     ?= $(PREFIX)/share/man
 DESTDIR    ?=
 
 SOAK_SECONDS ?= 600
+FUZZ_SECONDS ?= 60
 
 CARGO      ?= cargo
 PYTHON     ?= python3
@@ -28,7 +29,7 @@ CPP     := $(wildcard bindings/cpp/weald.hpp)
 
 EXAMPLES := $(sort $(patsubst examples-c/%.c,%,$(wildcard examples-c/*.c)))
 
-.PHONY: all help header man stage install uninstall examples demo test bench lint codes asan valgrind loom soak clean
+.PHONY: all help header man stage install uninstall examples demo test bench lint codes fuzz asan valgrind loom soak clean
 .DELETE_ON_ERROR:
 
 all: $(SHARED)
@@ -50,6 +51,7 @@ help:
 	@echo 'make examples   builds examples-c into target/examples'
 	@echo 'make lint       rustfmt and clippy'
 	@echo 'make codes      whether the C tests provoke every code that the header lists'
+	@echo 'make fuzz       noise into what reads HTTP, FUZZ_SECONDS=$(FUZZ_SECONDS) for each part'
 	@echo 'make asan       the C and C++ tests under AddressSanitizer'
 	@echo 'make valgrind   the C and C++ tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
@@ -141,6 +143,10 @@ lint:
 
 codes:
 	$(PYTHON) tests/run.py codes
+
+# WEALD_FUZZ_SEED=n draws from that seed.
+fuzz:
+	WEALD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --test fuzz -- --nocapture
 
 asan:
 	$(PYTHON) tests/run.py asan
