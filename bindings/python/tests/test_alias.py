@@ -47,6 +47,16 @@ class Alias(support.TestCase):
             """,
         )
 
+    def test_what_is_loaded_is_loaded_under_both_names(self):
+        self.prints(
+            "True True",
+            """
+            import sys
+            from gevent import monkey, queue
+            print(sys.modules["gevent.monkey"] is monkey, sys.modules["gevent.queue"] is queue)
+            """,
+        )
+
     def test_unknown_modules_are_not_found(self):
         self.prints(
             """
