@@ -644,8 +644,16 @@ void list_wake_one(nodelist *l, PyObject *source)
 
 void list_wake_all(nodelist *l, PyObject *source)
 {
-    for (Py_ssize_t n = l->len; n > 0 && l->first && l->first->is_green; n--)
-        wake_node(l, l->first);
+    for (Py_ssize_t n = l->len; n > 0 && l->first && l->first->is_green; n--) {
+        green *g = (green *)l->first->what;
+        if (unlikely(g->pending != NULL) && !g->pending->source) {
+            /* Something was thrown at it before: it raises that, and nothing is handed over here that would be lost. */
+            list_remove(l, l->first);
+            g->in_list = false;
+        } else {
+            wake_node(l, l->first);
+        }
+    }
     if (l->links && !l->first->is_green)
         list_notify(l, source);
 }
