@@ -62,6 +62,9 @@ class _Loader(importlib.abc.InspectLoader):
 
     def exec_module(self, module):
         module.__spec__ = self._spec
+        if self._target == "weald.greenlet":
+            # `greenlet` is a package to those who import greenlet._greenlet.
+            module.__dict__.setdefault("__path__", [])
 
     def _real(self):
         spec = importlib.util.find_spec(self._target)
