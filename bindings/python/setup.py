@@ -14,6 +14,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -56,6 +57,20 @@ class Build(build_ext):
             subprocess.call(["strip", "--strip-unneeded", str(target / SONAME)])
 
 
+class BuildPython(build_py):
+    """Puts the .pth beside the package: with WEALD_AS_GEVENT=1 it has `import gevent` give weald."""
+
+    PTH = "weald_as_gevent.pth"
+
+    def run(self):
+        super().run()
+        if not getattr(self, "editable_mode", False):
+            shutil.copyfile(HERE / self.PTH, Path(self.build_lib) / self.PTH)
+
+    def get_outputs(self, include_bytecode=True):
+        return [*super().get_outputs(include_bytecode), str(Path(self.build_lib) / self.PTH)]
+
+
 sources = sorted(str(p.relative_to(HERE)) for p in (HERE / "csrc").glob("*.c"))
 headers = sorted(str(p.relative_to(HERE)) for p in (HERE / "csrc").glob("*.h"))
 
@@ -63,6 +78,7 @@ setup(
     version=version(),
     packages=["weald", *sorted(f"weald.{p.parent.relative_to(HERE / 'weald').as_posix().replace('/', '.')}"
                                for p in (HERE / "weald").rglob("__init__.py") if p.parent != HERE / "weald")],
+    py_modules=["_weald_as_gevent"],
     package_data={"weald": ["py.typed", "*.pyi"]},
     ext_modules=[
         Extension(
@@ -78,5 +94,5 @@ setup(
             extra_link_args=["-Wl,-rpath,$ORIGIN"],
         )
     ],
-    cmdclass={"build_ext": Build},
+    cmdclass={"build_ext": Build, "build_py": BuildPython},
 )

@@ -103,6 +103,22 @@ static PyObject *py_cancel_wait(PyObject *self, PyObject *arg)
     return PyLong_FromLong(weald_cancel_wait(fd));
 }
 
+static PyObject *py_close_fd(PyObject *self, PyObject *arg)
+{
+    (void)self;
+    int fd = PyObject_AsFileDescriptor(arg);
+    if (fd < 0)
+        return NULL;
+    /* Who waits is told by the exception of set_cancelled, as for cancel_wait. */
+    weald_cancel_wait(fd);
+    int code = weald_close_fd(fd);
+    if (code < 0) {
+        raise_code(code);
+        return NULL;
+    }
+    return PyLong_FromLong(code);
+}
+
 typedef int64_t (*transfer)(int fd, void *buffer, size_t len, int flags, int64_t deadline);
 
 /* Reads or writes once: how much, or -1 with an exception. */
@@ -274,6 +290,8 @@ static PyMethodDef functions[] = {
     {"wait_write", WITH_KEYWORDS(py_wait_write), METH_FASTCALL, "wait_write(fd, timeout=None)"},
     {"cancel_wait", py_cancel_wait, METH_O,
      "cancel_wait(fd): ends the waits of this thread for fd with the exception of set_cancelled; how many there were."},
+    {"close_fd", py_close_fd, METH_O,
+     "close_fd(fd): closes a descriptor that the loop may know; waits for it end as by cancel_wait."},
     {"set_cancelled", py_set_cancelled, METH_O, "The class that cancel_wait raises; None: OSError(EBADF)."},
     {"recv", WITH_KEYWORDS(recv_), METH_FASTCALL, "recv(fd, size, flags=0, timeout=None): bytes"},
     {"recv_into", WITH_KEYWORDS(recv_into), METH_FASTCALL, "recv_into(fd, buffer, flags=0, timeout=None): how many"},

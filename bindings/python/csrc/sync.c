@@ -519,7 +519,7 @@ static PyObject *result_call(PyObject *self, PyObject *args, PyObject *keywords)
         return NULL;
     PyObject *r = NULL, *v = PyObject_GetAttrString(source, yes ? "value" : "exception");
     if (v && yes) {
-        r = PyObject_CallMethod(self, "set", "O", v);
+        r = PyObject_CallMethod(self, "set", "(O)", v);
     } else if (v) {
         PyObject *info = PyObject_GetAttrString(source, "exc_info");
         if (!info)

@@ -38,8 +38,6 @@ WHEELS = {"gevent": "26.9.0", "greenlet": "3.5.6"}
 # What the tests import besides. psutil and zope are optional for weald, and make more of the tests run.
 NEEDS = ["zope.interface", "zope.event", "psutil", "dnspython", "objgraph"]
 
-PTH = "import os; os.environ.get('WEALD_AS_GEVENT') == '1' and __import__('weald').install_as_gevent()\n"
-
 
 class Result:
     """What a module gave."""
@@ -89,11 +87,6 @@ def prepare(build):
     probe = subprocess.run([python, "-c", "import zope.event, zope.interface, psutil, dns, objgraph"], capture_output=True)
     if probe.returncode:
         run(python, "-m", "pip", "install", "-q", *NEEDS)
-    site = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, text=True,
-        capture_output=True,
-    ).stdout.strip()  # fmt: skip
-    Path(site, "weald_as_gevent.pth").write_text(PTH)
     unpack(python)
     return python
 

@@ -1,5 +1,7 @@
 """`import gevent` and `import greenlet` mean weald where that was asked for, and nowhere else."""
+import tempfile
 import unittest
+from pathlib import Path
 
 import support
 
@@ -43,6 +45,28 @@ class Alias(support.TestCase):
             __version__ version_info'''.split()
             print([name for name in names if not hasattr(gevent, name)])
             """,
+        )
+
+    def test_what_is_loaded_is_loaded_under_both_names(self):
+        self.prints(
+            "True True",
+            """
+            import sys
+            from gevent import monkey, queue
+            print(sys.modules["gevent.monkey"] is monkey, sys.modules["gevent.queue"] is queue)
+            """,
+        )
+
+    def test_the_variable_alone_turns_it_on(self):
+        self.prints(
+            "True True True False",
+            """
+            import sys
+            early = "weald" in sys.modules
+            import gevent, weald
+            print(gevent is weald, weald.os is sys.modules["gevent.os"], gevent.__version__ > "24", early)
+            """,
+            how="plain",
         )
 
     def test_unknown_modules_are_not_found(self):
@@ -90,38 +114,29 @@ class Alias(support.TestCase):
         )
 
     def test_children_have_it_as_well(self):
+        folder = tempfile.TemporaryDirectory(prefix="weald-alias-")
+        self.addCleanup(folder.cleanup)
+        Path(folder.name, "whoami.py").write_text("import gevent; print(gevent.__name__)")
         self.prints(
             """
             weald
             weald
             """,
             """
-            import multiprocessing, subprocess, sys
+            import multiprocessing, os, subprocess, sys
 
             def child():
                 import gevent
                 print(gevent.__name__, flush=True)
 
             if __name__ == "__main__":
-                subprocess.run([sys.executable, "-m", "weald", "run", "-m", "whoami"], check=True, cwd=sys.path[0])
+                subprocess.run([sys.executable, "-m", "weald", "run", "-m", "whoami"], check=True, cwd=os.getcwd())
                 process = multiprocessing.get_context("spawn").Process(target=child)
                 process.start()
                 process.join()
-            """
-            if self._whoami()
-            else "",
-            cwd=self.folder,
+            """,
+            cwd=folder.name,
         )
-
-    def _whoami(self):
-        import tempfile
-        from pathlib import Path
-
-        folder = tempfile.TemporaryDirectory(prefix="weald-alias-")
-        self.addCleanup(folder.cleanup)
-        self.folder = folder.name
-        Path(folder.name, "whoami.py").write_text("import gevent; print(gevent.__name__)")
-        return True
 
     def test_it_is_off_unless_asked_for(self):
         done = support.run("import weald, importlib.util; print(importlib.util.find_spec('gevent'))", how="plain", WEALD_AS_GEVENT="")

@@ -130,7 +130,7 @@ with warnings.catch_warnings(record=True) as seen:
                 context.minimum_version = ssl.TLSVersion.TLSv1_2
                 context.maximum_version = ssl.TLSVersion.TLSv1_3
                 context.verify_flags = context.verify_flags
-                context.sni_callback = lambda *args: None
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).sni_callback = lambda *args: None
             print("ok")
             """,
         )
@@ -346,7 +346,7 @@ print("called" if called.wait(10) else "not called")
         self.prints(
             "[0, 1, 4]",
             """
-            from gevent import monkey; monkey.patch_all(thread=False)
+            from gevent import monkey; monkey.patch_all(thread=False, queue=False)
             import multiprocessing
 
             def square(n):

@@ -149,7 +149,8 @@ def _(file):
     expect("TooLong" in done.err and 4.9 < seconds < 10, done)
 
 
-CHECKS["13_timeout_args.py"] = exactly("Thread 1 timed out", "Thread 2 timed out", "Thread 3 timed out")
+# A join with a Timeout that is its own returns when that fires, here as in gevent: of thread 1 nothing is said.
+CHECKS["13_timeout_args.py"] = exactly("Thread 2 timed out", "Thread 3 timed out")
 
 
 @program("14_monkey.py")

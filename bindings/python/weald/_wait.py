@@ -5,6 +5,7 @@ closing a descriptor frees whoever waits for it.
 """
 import errno
 
+from weald import _core
 from weald.exceptions import ConcurrentObjectUseError
 from weald.hub import get_hub
 from weald.timeout import Timeout
@@ -29,6 +30,9 @@ class cancel_wait_ex(OSError):
         super().__init__(errno.EBADF, "File descriptor was closed in another greenlet")
 
 
+_core.set_cancelled(cancel_wait_ex)
+
+
 def wait(watcher, timeout=None, timeout_exc=MISSING, hub=None):
     """Waits until the watcher sees its event. After `timeout` seconds raises `timeout_exc`, by default TimeoutError."""
     if watcher.callback is not None:
@@ -49,12 +53,11 @@ def wait(watcher, timeout=None, timeout_exc=MISSING, hub=None):
 
 
 def _wait_fd(fileno, events, timeout, timeout_exc):
-    hub = get_hub()
-    watcher = hub.loop.io(fileno, events)
-    try:
-        wait(watcher, timeout, timeout_exc, hub)
-    finally:
-        watcher.close()
+    if timeout_exc is MISSING and not isinstance(timeout, Timeout):
+        _core.wait_fd(fileno, events, timeout)
+        return
+    with Timeout._start_new_or_dummy(timeout, None if timeout_exc is MISSING else timeout_exc):
+        _core.wait_fd(fileno, events, None)
 
 
 def wait_read(fileno, timeout=None, timeout_exc=MISSING):
@@ -77,11 +80,11 @@ def cancel_wait(watcher, error=cancel_wait_ex):
     get_hub().cancel_wait(watcher, error)
 
 
-def close_fd(hub, watchers, fd, close, *args):
-    """Closes the watchers, frees those who wait with them, and calls close(*args), which closes the descriptor `fd`.
+def close_fd(watchers, close, *args):
+    """Closes the watchers, frees those who wait with them, and calls close(*args), which closes their descriptor.
 
-    Where somebody waits, or another watcher looks at the descriptor, that is put off to the loop: a descriptor must
-    outlive the waits for it, lest they see what gets its number next.
+    Where somebody waits with a watcher that is put off to the loop: a descriptor must outlive the waits for it, lest
+    they see what gets its number next. Waits in the core are ended by _core.close_fd.
     """
     waited = []
     for watcher in watchers:
@@ -92,34 +95,16 @@ def close_fd(hub, watchers, fd, close, *args):
         else:
             waited.append(watcher)
     if waited:
-        hub.loop.run_callback(_throw_then_close, hub, waited, fd, close, args)
+        get_hub().loop.run_callback(_throw_then_close, waited, close, args)
     else:
-        _close_when_unseen(hub, fd, close, args)
+        close(*args)
 
 
-def _throw_then_close(hub, watchers, fd, close, args):
+def _throw_then_close(watchers, close, args):
     for watcher in watchers:
         active, callback = watcher.active, watcher.callback
         watcher.close()
         waiter = getattr(callback, "__self__", None) if active else None
         if waiter is not None:
             waiter.throw(cancel_wait_ex)
-    _close_when_unseen(hub, fd, close, args)
-
-
-def _close_when_unseen(hub, fd, close, args):
-    if fd is None or fd < 0 or not hub.loop.closing_fd(fd):
-        close(*args)
-        return
-    # Not as a callback: that could run at once, before the watchers were told.
-    check = hub.loop.check()
-
-    def finish():
-        check.stop()
-        check.close()
-        try:
-            close(*args)
-        except OSError:
-            pass
-
-    check.start(finish)
+    close(*args)

@@ -12,11 +12,12 @@ from errno import EBADF
 from functools import wraps
 from io import BytesIO, FileIO as _FileIO, RawIOBase, UnsupportedOperation
 
+from weald import _core
 from weald._config import config
 from weald._wait import cancel_wait_ex, close_fd, wait
 from weald.hub import get_hub
 from weald.lock import DummySemaphore, Semaphore
-from weald.os import _close, _read, _write, ignored_errors, make_nonblocking
+from weald.os import _read, _write, ignored_errors, make_nonblocking
 
 __all__ = ["FileObjectPosix", "FileObjectThread", "FileObjectBlock", "FileObject"]
 
@@ -389,14 +390,11 @@ class GreenFileDescriptorIO(RawIOBase):
             return
         self.flush()
         self._closed = True
-        watchers, hub = (self._reader, self._writer), self.hub
+        watchers = self._reader, self._writer
         self._reader = self._writer = self.hub = None
         fileno, keep_alive = self._fileno, self._keep_alive
         self._fileno = self._keep_alive = None
-        close_fd(
-            hub, watchers, fileno if self._closefd or keep_alive else None, _finish_close, self._closefd, fileno,
-            keep_alive,
-        )  # fmt: skip
+        close_fd(watchers, _finish_close, self._closefd, fileno, keep_alive)
 
     def _read(self, n):
         if self._reader is None:
@@ -448,7 +446,7 @@ class GreenFileDescriptorIO(RawIOBase):
 def _finish_close(closefd, fileno, keep_alive):
     try:
         if closefd:
-            _close(fileno)
+            _core.close_fd(fileno)
     finally:
         if hasattr(keep_alive, "close"):
             keep_alive.close()

@@ -124,7 +124,8 @@ class Hub(_core.Hub):
         Hub._hub_counter += 1
         self.minimal_ident = Hub._hub_counter
         if config.monitor_thread:
-            self.start_periodic_monitoring_thread()
+            # When the loop first turns: who makes a hub and never waits needs nobody to watch it.
+            self.loop.run_callback(self.start_periodic_monitoring_thread)
 
     @property
     def ident_registry(self):

@@ -11,8 +11,8 @@ from os import O_NONBLOCK, WNOHANG
 from stat import S_ISREG
 
 from weald._config import config
+from weald import _core
 from weald._names import take
-from weald._wait import close_fd
 from weald.event import Event
 from weald.hub import get_hub, reinit
 
@@ -82,30 +82,12 @@ def tp_write(fd, buf):
     return get_hub().threadpool.apply(_write, (fd, buf))
 
 
-_closing = {}  # descriptor: the event of its being closed
-
-
 def close(fd):
-    """Closes a descriptor that a watcher may still be looking at: the loop lets go of it first."""
-    fcntl.fcntl(fd, fcntl.F_GETFD)
-    hub = None if S_ISREG(_fstat(fd).st_mode) else _hub_if_exists()
-    if hub is None:
+    """Closes a descriptor; whoever waits for it is told."""
+    if S_ISREG(_fstat(fd).st_mode) or _hub_if_exists() is None:
         _close(fd)
-        return
-    being_closed = _closing.get(fd)
-    if being_closed is not None:
-        being_closed.wait(0.01)
-        raise OSError(errno.EBADF, "Bad file descriptor")
-    done = _closing[fd] = Event()
-
-    def finish():
-        try:
-            _close(fd)
-        finally:
-            _closing.pop(fd, None)
-            done.set()
-
-    close_fd(hub, (), fd, finish)
+    else:
+        _core.close_fd(fd)
 
 
 def _hub_if_exists():
@@ -118,6 +100,10 @@ def _hub_if_exists():
 
 # pid: its watcher while it runs, and (pid, status, when) once it has ended and nobody has asked.
 _watched_children = {}
+
+
+def _ended_children():
+    return [what for what in _watched_children.values() if isinstance(what, tuple)]
 
 
 def _on_child_hook():
@@ -193,17 +179,31 @@ def forkpty_and_watch(callback=None, loop=None, ref=False, forkpty=forkpty_geven
     return results[0]
 
 
+def _wait_for_any(hub, children):
+    ended = Event()
+    watchers = [hub.loop.child(child.pid, False) for child in children]
+    try:
+        for watcher in watchers:
+            watcher.start(ended.set)
+        ended.wait()
+    finally:
+        for watcher in watchers:
+            watcher.stop()
+            watcher.close()
+
+
 def waitpid(pid, options):
     """os.waitpid; cooperative for children that `fork` made and for `waitpid(-1, 0)`."""
     if pid == -1:
-        ended = [what for what in _watched_children.values() if isinstance(what, tuple)]
+        ended = _ended_children()
+        if not ended and _watched_children and not options:
+            # One of ours: they are most likely all there are.
+            _wait_for_any(get_hub(), list(_watched_children.values()))
+            ended = _ended_children()
         if ended:
             pid = min(ended, key=lambda what: what[2])[0]
         elif not options:
-            hub = get_hub()
-            with hub.loop.child(0, False) as watcher:
-                hub.wait(watcher)
-                return watcher.rpid, watcher.rstatus
+            return get_hub().threadpool.apply(_waitpid, (pid, options))
     known = _watched_children.get(pid) if pid > 0 else None
     if known is None:
         return _waitpid(pid, options)

@@ -399,13 +399,15 @@ class WSGIHandler:
                 if raw:
                     # What has come and is not read would make the kernel reset the connection, and the client could
                     # miss the end of the response.
-                    try:
-                        raw.recv(16384)
-                    finally:
-                        raw.close()
-                self.socket.close()
+                    raw.recv(16384)
             except OSError:
                 pass
+            for part in self.socket, self.rfile:
+                # The descriptor lives until both are closed.
+                try:
+                    part.close()
+                except OSError:
+                    pass
         for name in "socket", "rfile", "wsgi_input":
             self.__dict__.pop(name, None)
 

@@ -3,7 +3,7 @@ import selectors as __selectors__
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey  # noqa: F401
 
 from weald._names import take
-from weald.event import Event
+from weald._wait import wait_read
 from weald.hub import get_hub, sleep
 
 __implements__ = ["DefaultSelector"]
@@ -11,20 +11,13 @@ __extra__ = ["GeventSelector"]
 __all__ = __implements__ + __extra__
 __imports__ = take(__selectors__, globals(), leave=__all__)
 
-_EV_READ, _EV_WRITE = 1, 2
-_Base = __selectors__._BaseSelectorImpl
 
-
-class GeventSelector(_Base):
-    """A selector with one watcher for each registered descriptor. A closed one must be unregistered before."""
+class GeventSelector(__selectors__.EpollSelector):
+    """The standard selector over epoll. An epoll is a descriptor itself, and that is what a greenlet waits for."""
 
     def __init__(self, hub=None):
         super().__init__()
         self._hub = hub
-        self._watchers = {}
-        self._started = set()
-        self._seen = {}
-        self._ready = Event()
 
     @property
     def hub(self):
@@ -33,64 +26,22 @@ class GeventSelector(_Base):
         return self._hub
 
     def register(self, fileobj, events, data=None):
-        key = super().register(fileobj, events, data)
-        flags = (_EV_READ if events & EVENT_READ else 0) | (_EV_WRITE if events & EVENT_WRITE else 0)
-        loop = self.hub.loop
         try:
-            watcher = loop.io(key.fd, flags)
+            return super().register(fileobj, events, data)
         except OSError as problem:
-            super().unregister(fileobj)
-            raise ValueError(f"Invalid file descriptor: {key.fd}") from problem
-        watcher.priority = loop.MAXPRI
-        self._watchers[key.fd] = watcher
-        return key
-
-    def unregister(self, fileobj):
-        key = super().unregister(fileobj)
-        watcher = self._watchers.pop(key.fd)
-        watcher.stop()
-        watcher.close()
-        self._started.discard(key.fd)
-        self._seen.pop(key.fd, None)
-        return key
-
-    def _on_event(self, events, fd):
-        if events > 0:
-            found = (EVENT_READ if events & _EV_READ else 0) | (EVENT_WRITE if events & _EV_WRITE else 0)
-            self._seen[fd] = self._seen.get(fd, 0) | found
-        self._ready.set()
+            raise ValueError(f"Invalid file descriptor: {fileobj!r}") from problem
 
     def select(self, timeout=None):
-        if timeout is not None and timeout < 0:
-            timeout = 0
-        for fd, watcher in self._watchers.items():
-            if fd not in self._started:
-                watcher.start(self._on_event, fd, pass_events=True)
-                self._started.add(fd)
-        if self._ready.is_set():
+        found = super().select(0)
+        if found or (timeout is not None and timeout <= 0):
+            # Callers expect that others run, whatever it finds.
             sleep(0)
-        self._ready.wait(timeout)
-        self._ready.clear()
-        found = []
-        for fd, events in self._seen.items():
-            # Stopped until the next select: what is not read yet would be reported over and over.
-            self._watchers[fd].stop()
-            self._started.discard(fd)
-            key = self._fd_to_key.get(fd)
-            if key is not None:
-                found.append((key, events & key.events))
-        self._seen.clear()
-        return found
-
-    def close(self):
-        for watcher in self._watchers.values():
-            watcher.stop()
-            watcher.close()
-        self._watchers.clear()
-        self._started.clear()
-        self._seen.clear()
-        self._hub = None
-        super().close()
+            return found
+        try:
+            wait_read(self.fileno(), timeout)
+        except TimeoutError:
+            return []
+        return super().select(0)
 
 
 DefaultSelector = GeventSelector

@@ -1,7 +1,8 @@
 """The standard module `socket`, where only the calling greenlet waits.
 
-A `socket` here holds a non-blocking one of the interpreter (`_sock`), tries the call, and waits for the descriptor if
-the kernel has nothing yet. The timeout is ours: the kernel's socket never blocks.
+A `socket` here holds a non-blocking one of the interpreter (`_sock`). The calls of everyday go to the core, which tries
+and waits in one step; the others are tried on the raw socket, and wait for the descriptor if the kernel has nothing
+yet. The timeout is ours: the kernel's socket never blocks.
 """
 import _socket
 import io
@@ -10,9 +11,10 @@ import socket as __socket__
 import time
 from errno import EAGAIN, EALREADY, EBADF, EINPROGRESS, EISCONN, EWOULDBLOCK
 
+from weald import _core
 from weald._names import take
-from weald._wait import cancel_wait, cancel_wait_ex, close_fd, wait, wait_read, wait_readwrite, wait_write
-from weald.exceptions import ConcurrentObjectUseError
+from weald._wait import cancel_wait, close_fd, wait, wait_read, wait_readwrite, wait_write
+from weald.exceptions import BlockingSwitchOutError, ConcurrentObjectUseError
 from weald.hub import get_hub, sleep
 from weald.timeout import Timeout
 
@@ -38,6 +40,9 @@ _RESOLVABLE = (_socket.AF_INET, _socket.AF_INET6) if _socket.has_ipv6 else (_soc
 _MSG_DONTWAIT = getattr(_socket, "MSG_DONTWAIT", 0)
 _SOCK_NONBLOCK = getattr(_socket, "SOCK_NONBLOCK", 0)
 _READ, _WRITE = 1, 2
+# Takes the place of a descriptor that is closed: the kernel says EBADF for it.
+_NO_FD = 0x7FFFFFFF
+_core_recv, _core_recv_into, _core_send, _core_sendall = _core.recv, _core.recv_into, _core.send, _core.sendall
 
 
 def _as_enum(value, kind):
@@ -87,7 +92,8 @@ class _ClosedSocket:
 class socket:
     """A socket like the standard one, whose waits suspend the calling greenlet alone."""
 
-    __slots__ = ("hub", "timeout", "_reader", "_writer", "_sock", "_io_refs", "_closed", "__weakref__")
+    # _reader and _writer are watchers. They are made for who asks for them; while there is none, the core waits.
+    __slots__ = ("timeout", "_fd", "_sock", "_hub", "_reader", "_writer", "_io_refs", "_closed", "__weakref__")
 
     # SSLSocket makes another kind of raw socket.
     _gevent_sock_class = _RawSocket
@@ -95,7 +101,8 @@ class socket:
     def __init__(self, family=-1, type=-1, proto=-1, fileno=None):
         self._closed = True  # what is half made has nothing to close
         self._io_refs = 0
-        self._reader = self._writer = self._sock = self.timeout = None
+        self._fd = _NO_FD
+        self._reader = self._writer = self._sock = self._hub = self.timeout = None
         if fileno is None:
             family = _socket.AF_INET if family == -1 else family
             type = _socket.SOCK_STREAM if type == -1 else type
@@ -103,11 +110,18 @@ class socket:
         sock = self._gevent_sock_class(family, type, proto, fileno)
         _socket.socket.setblocking(sock, False)
         self._sock = sock
+        self._fd = _socket.socket.fileno(sock)
         self._closed = False
         self.timeout = _socket.getdefaulttimeout()
-        self.hub = get_hub()
 
     # ---- waiting ----
+
+    @property
+    def hub(self):
+        """The hub of the thread that first waited for the socket by a watcher."""
+        if self._hub is None:
+            self._hub = get_hub()
+        return self._hub
 
     @property
     def _read_event(self):
@@ -132,6 +146,18 @@ class socket:
             wait(watcher, None, hub=self.hub)
         else:
             wait(watcher, seconds, TimeoutError("timed out") if timeout_exc is None else timeout_exc, self.hub)
+
+    def _wait_read(self):
+        if self._reader is None:
+            _core.wait_read(self._fd, self.timeout)
+        else:
+            self._wait(self._reader)
+
+    def _wait_write(self, timeout):
+        if self._writer is None:
+            _core.wait_write(self._fd, timeout)
+        else:
+            self._wait(self._writer)
 
     @property
     def ref(self):
@@ -258,21 +284,26 @@ class socket:
         sock = self._sock
         if self.timeout == 0.0:
             return sock.connect(address)
-        address = _resolve(sock, address)
+        end = None if self.timeout is None else time.monotonic() + self.timeout
+        # The look-up counts; only a Timeout can end that.
         with Timeout._start_new_or_dummy(self.timeout, TimeoutError("timed out")):
-            while True:
-                code = self.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
-                if not code:
-                    code = self._sock.connect_ex(address)
-                    if not code or code == EISCONN:
-                        return None
-                if code == EAGAIN and sock.family == _socket.AF_UNIX:
-                    # The listener's backlog is full, and no event tells when it is not.
-                    sleep(0.001)
-                elif code in (EWOULDBLOCK, EINPROGRESS, EALREADY):
-                    self._wait(self._write_event)
-                else:
-                    raise OSError(code, os.strerror(code))
+            address = _resolve(sock, address)
+        while True:
+            code = self.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+            if not code:
+                code = self._sock.connect_ex(address)
+                if not code or code == EISCONN:
+                    return None
+            left = None if end is None else max(0, end - time.monotonic())
+            if code == EAGAIN and sock.family == _socket.AF_UNIX:
+                # The listener's backlog is full, and no event tells when it is not.
+                if left == 0:
+                    raise TimeoutError("timed out")
+                sleep(0.001)
+            elif code in (EWOULDBLOCK, EINPROGRESS, EALREADY):
+                self._wait_write(left)
+            else:
+                raise OSError(code, os.strerror(code))
 
     def _accept(self):
         return self._sock._accept()
@@ -286,132 +317,120 @@ class socket:
             except BlockingIOError:
                 if self.timeout == 0.0:
                     raise
-            self._wait(self._read_event)
+            self._wait_read()
         raw = self._sock
         return socket(raw.family, raw.type & ~_SOCK_NONBLOCK, raw.proto, fileno=fd), address
 
     # ---- reading ----
 
-    def recv(self, *args):
-        while True:
-            try:
-                return self._sock.recv(*args)
-            except BlockingIOError:
-                if self.timeout == 0.0:
-                    raise
-            self._wait(self._read_event)
+    def recv(self, bufsize, flags=0):
+        timeout = self.timeout
+        if timeout == 0.0 or self._reader is not None:
+            return self._read("recv", bufsize, flags)
+        try:
+            return _core_recv(self._fd, bufsize, flags, timeout)
+        except BlockingSwitchOutError:
+            # In the hub nothing may wait; what is there can be had.
+            return self._in_hub("recv", bufsize, flags)
 
-    def recv_into(self, *args):
+    def recv_into(self, buffer, nbytes=0, flags=0):
+        timeout = self.timeout
+        if timeout == 0.0 or nbytes or self._reader is not None:
+            return self._read("recv_into", buffer, nbytes, flags)
+        try:
+            return _core_recv_into(self._fd, buffer, flags, timeout)
+        except BlockingSwitchOutError:
+            return self._in_hub("recv_into", buffer, nbytes, flags)
+
+    def _in_hub(self, name, *args):
+        """Calls a method of the raw socket; if that would have to wait, the core's exception is on its way already."""
+        try:
+            return getattr(self._sock, name)(*args)
+        except BlockingIOError:
+            pass
+        raise BlockingSwitchOutError("Impossible to call blocking function in the event loop callback")
+
+    def _read(self, name, *args):
+        """Calls a method of the raw socket until it does not want to wait any more."""
         while True:
             try:
-                return self._sock.recv_into(*args)
+                return getattr(self._sock, name)(*args)
             except BlockingIOError:
                 if self.timeout == 0.0:
                     raise
-            self._wait(self._read_event)
+            self._wait_read()
 
     def recvfrom(self, *args):
-        while True:
-            try:
-                return self._sock.recvfrom(*args)
-            except BlockingIOError:
-                if self.timeout == 0.0:
-                    raise
-            self._wait(self._read_event)
+        return self._read("recvfrom", *args)
 
     def recvfrom_into(self, *args):
-        while True:
-            try:
-                return self._sock.recvfrom_into(*args)
-            except BlockingIOError:
-                if self.timeout == 0.0:
-                    raise
-            self._wait(self._read_event)
+        return self._read("recvfrom_into", *args)
 
     def recvmsg(self, *args):
-        while True:
-            try:
-                return self._sock.recvmsg(*args)
-            except BlockingIOError:
-                if self.timeout == 0.0:
-                    raise
-            self._wait(self._read_event)
+        return self._read("recvmsg", *args)
 
-    def recvmsg_into(self, buffers, *args):
-        while True:
-            try:
-                return self._sock.recvmsg_into(buffers, *args)
-            except BlockingIOError:
-                if self.timeout == 0.0:
-                    raise
-            self._wait(self._read_event)
+    def recvmsg_into(self, *args):
+        return self._read("recvmsg_into", *args)
 
     # ---- writing ----
 
     def send(self, data, flags=0, timeout=timeout_default):
         if timeout is timeout_default:
             timeout = self.timeout
+        if timeout == 0.0 or self._writer is not None:
+            return self._write("send", timeout, data, flags)
         try:
-            return self._sock.send(data, flags)
-        except BlockingIOError:
-            if timeout == 0.0:
-                raise
-        self._wait(self._write_event)
-        try:
-            return self._sock.send(data, flags)
-        except BlockingIOError:
-            return 0
+            return _core_send(self._fd, data, flags, timeout)
+        except BlockingSwitchOutError:
+            return self._in_hub("send", data, flags)
 
     def sendall(self, data, flags=0):
         """Sends everything, or raises; the timeout is for the whole."""
-        # SSLSocket uses this as well: so send is the method, and not the raw socket's.
+        timeout = self.timeout
+        if timeout is None and self._writer is None:
+            try:
+                return _core_sendall(self._fd, data, flags, None)
+            except BlockingSwitchOutError:
+                pass
+        self._sendall(data, flags)
+
+    def _sendall(self, data, flags):
+        # By the method, which a subclass may have replaced.
         view = memoryview(data)
         view = view.cast("B") if view.nbytes else view
         left = view.nbytes
-        if not left:
-            return None
         seconds = self.timeout
-        if seconds is None:
-            send = self.send
-            while left:
-                sent = send(view, flags)
-                left -= sent
-                view = view[sent:]
-            return None
-        end, remaining, first = time.monotonic() + seconds, seconds, True
+        end = None if seconds is None else time.monotonic() + seconds
+        remaining, first = seconds, True
         while left:
-            if remaining <= 0 and not first:
+            if end is not None and remaining <= 0 and not first:
                 raise TimeoutError("timed out")
             first = False
             sent = self.send(view, flags, timeout=remaining)
             left -= sent
             view = view[sent:]
-            remaining = end - time.monotonic()
-        return None
+            if end is not None:
+                remaining = end - time.monotonic()
+
+    def _write(self, name, timeout, *args):
+        """Calls a method of the raw socket, and once more if it had to wait; then 0 is how much it sent."""
+        try:
+            return getattr(self._sock, name)(*args)
+        except BlockingIOError:
+            if timeout == 0.0:
+                raise
+        self._wait_write(timeout)
+        try:
+            return getattr(self._sock, name)(*args)
+        except BlockingIOError:
+            return 0
 
     def sendto(self, *args):
-        try:
-            return self._sock.sendto(*args)
-        except BlockingIOError:
-            if self.timeout == 0.0:
-                raise
-        self._wait(self._write_event)
-        try:
-            return self._sock.sendto(*args)
-        except BlockingIOError:
-            return 0
+        return self._write("sendto", self.timeout, *args)
 
     def sendmsg(self, buffers, ancdata=(), flags=0, address=None):
-        try:
-            return self._sock.sendmsg(buffers, ancdata, flags, address)
-        except BlockingIOError:
-            if flags & _MSG_DONTWAIT or self.timeout == 0.0:
-                raise
-        self._wait(self._write_event)
-        try:
-            return self._sock.sendmsg(buffers, ancdata, flags, address)
-        except BlockingIOError:
-            return 0
+        timeout = 0.0 if flags & _MSG_DONTWAIT else self.timeout
+        return self._write("sendmsg", timeout, buffers, ancdata, flags, address)
 
     def sendfile(self, file, offset=0, count=None):
         """Sends a file opened in binary mode, from `offset`, at most `count` bytes; returns how many it sent."""
@@ -497,10 +516,6 @@ class socket:
         return copy
 
     def shutdown(self, how):
-        if how != _socket.SHUT_WR and self._reader is not None:
-            self.hub.cancel_wait(self._reader, cancel_wait_ex)
-        if how != _socket.SHUT_RD and self._writer is not None:
-            self.hub.cancel_wait(self._writer, cancel_wait_ex)
         self._sock.shutdown(how)
 
     @property
@@ -525,20 +540,20 @@ class socket:
         return sock.detach()
 
     def _let_go(self, close):
-        sock = self._sock
-        try:
-            self._sock = _ClosedSocket(
-                sock.family, sock.type, sock.proto, f"fd={sock.fileno()} {'closed' if close else 'detached'}"
-            )
-        except OSError:
-            self._sock = _ClosedSocket(-1, -1, -1, "closed")
+        sock, fd = self._sock, self._fd
+        self._fd = _NO_FD
+        self._sock = _ClosedSocket(
+            sock.family, sock.type, sock.proto, f"fd={fd} {'closed' if close else 'detached'}"
+        )
         watchers = self._reader, self._writer
         self._reader = self._writer = None
-        if close:
-            close_fd(self.hub, watchers, sock.fileno(), sock.close)
+        if close and sock.fileno() == fd:
+            close_fd(watchers, _core.close_fd, sock.detach())
         else:
+            # Given away, or the raw socket was closed behind our back.
+            _core.cancel_wait(fd)
             # The socket is held until nobody waits any more.
-            close_fd(self.hub, watchers, None, id, sock)
+            close_fd(watchers, id, sock)
 
 
 _timeout_of = socket.__dict__["timeout"]

@@ -17,6 +17,7 @@ from ssl import (
     SSLWantWriteError,
     SSLZeroReturnError,
 )
+from types import FunctionType
 from weakref import ref
 
 from weald._names import take
@@ -33,6 +34,26 @@ __all__ = __implements__ + [name for name in __imports__ if name != "namedtuple"
 
 orig_SSLContext = __ssl__.SSLContext
 _PROTOCOL = _ssl.PROTOCOL_TLS
+
+
+def _anchor_setters(cls):
+    """Lets the setters of the standard context be called where another class has its name.
+
+    They look their class up as the global SSLContext, and go on with what is above it. Once that name means ours, which
+    is below, they would come back to themselves without end; also in contexts that were made before. So they get globals
+    in which the name stays what it is.
+    """
+    names = dict(vars(__ssl__), SSLContext=cls)
+    for name, found in list(vars(cls).items()):
+        if isinstance(found, property) and found.fset is not None:
+            parts = (
+                part and FunctionType(part.__code__, names, part.__name__, part.__defaults__, part.__closure__)
+                for part in (found.fget, found.fset, found.fdel)
+            )
+            setattr(cls, name, property(*parts, found.__doc__))
+
+
+_anchor_setters(orig_SSLContext)
 
 
 class _RawSocket(socket._gevent_sock_class):
@@ -75,28 +96,6 @@ class SSLContext(orig_SSLContext):
             _session=session,
         )  # fmt: skip
 
-    # The setters of the standard class look the class up by its name, SSLContext, and go on from there. Where that
-    # name means this class they would come back to themselves, without end; so they are made to begin one further up.
-    @orig_SSLContext.options.setter
-    def options(self, value):
-        super(orig_SSLContext, orig_SSLContext).options.__set__(self, value)
-
-    @orig_SSLContext.verify_flags.setter
-    def verify_flags(self, value):
-        super(orig_SSLContext, orig_SSLContext).verify_flags.__set__(self, value)
-
-    @orig_SSLContext.verify_mode.setter
-    def verify_mode(self, value):
-        super(orig_SSLContext, orig_SSLContext).verify_mode.__set__(self, value)
-
-    @orig_SSLContext.minimum_version.setter
-    def minimum_version(self, value):
-        super(orig_SSLContext, orig_SSLContext).minimum_version.__set__(self, value)
-
-    @orig_SSLContext.maximum_version.setter
-    def maximum_version(self, value):
-        super(orig_SSLContext, orig_SSLContext).maximum_version.__set__(self, value)
-
     @property
     def sni_callback(self):
         return _unwrapped(super().sni_callback)
@@ -111,12 +110,7 @@ class SSLContext(orig_SSLContext):
 
     @_msg_callback.setter
     def _msg_callback(self, value):
-        # This setter does more than to set; so it runs, with the name meaning what it thinks. It does not switch.
-        patched, __ssl__.SSLContext = __ssl__.SSLContext, orig_SSLContext
-        try:
-            super(SSLContext, SSLContext)._msg_callback.__set__(self, _wrapped(value))
-        finally:
-            __ssl__.SSLContext = patched
+        super(SSLContext, SSLContext)._msg_callback.__set__(self, _wrapped(value))
 
 
 class SSLSocket(socket):
@@ -361,7 +355,7 @@ class SSLSocket(socket):
         if self._sslobj is not None:
             self._no_flags(flags, "sendall")
         try:
-            return socket.sendall(self, data, flags)
+            return self._sendall(data, flags)
         except TimeoutError:
             if self.timeout == 0.0:
                 raise SSLWantWriteError("The operation did not complete (write)") from None

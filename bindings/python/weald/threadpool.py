@@ -320,7 +320,7 @@ class ThreadPool(GroupMappingMixin):
             # After a fork there is another.
             if semaphore is self._free:
                 break
-        result = AsyncResult()
+        result = _Result()
         thread_result = None
         try:
             thread_result = ThreadResult(result, self.hub, semaphore.release)
@@ -344,6 +344,12 @@ class ThreadPool(GroupMappingMixin):
     def _apply_async_use_greenlet(self):
         # spawn may wait, and apply_async must not.
         return True
+
+
+class _Result(AsyncResult):
+    """What spawn returns. imap notes on it which item it belongs to."""
+
+    __slots__ = ("_imap_task_index",)
 
 
 class _Nothing:
