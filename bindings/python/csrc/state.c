@@ -164,7 +164,7 @@ int state_depth(const pystate *s)
     return s->depth;
 }
 
-PyObject *state_stack(PyThreadState *ts, int most)
+call_stack *state_stack(PyThreadState *ts, int most)
 {
     PyObject *code[STATE_STACK_MOST];
     int at[STATE_STACK_MOST], n = 0;
@@ -195,17 +195,24 @@ PyObject *state_stack(PyThreadState *ts, int most)
         }
     }
 #endif
-    PyObject *stack = PyTuple_New(2 * n);
-    for (int i = 0; stack && i < n; i++) {
-        PyObject *number = PyLong_FromLong(at[i]);
-        if (!number) {
-            Py_DECREF(stack);
-            return NULL;
-        }
-        PyTuple_SET_ITEM(stack, 2 * i, Py_NewRef(code[i]));
-        PyTuple_SET_ITEM(stack, 2 * i + 1, number);
+    call_stack *s = PyMem_Malloc(sizeof *s + (size_t)n * sizeof s->frame[0]);
+    if (!s) {
+        PyErr_NoMemory();
+        return NULL;
     }
-    return stack;
+    s->n = n;
+    for (int i = 0; i < n; i++) {
+        s->frame[i].code = Py_NewRef(code[i]);
+        s->frame[i].at = at[i];
+    }
+    return s;
+}
+
+void state_stack_free(call_stack *s)
+{
+    for (int i = 0; i < s->n; i++)
+        Py_DECREF(s->frame[i].code);
+    PyMem_Free(s);
 }
 
 int state_trash(PyThreadState *ts)

@@ -201,9 +201,19 @@ PyObject *state_frame(PyThreadState *ts, const pystate *s);
 void state_forget(pystate *s);
 
 #define STATE_STACK_MOST 32
-/* The innermost `most` frames of the running greenlet, as a tuple (code, instruction, ...), for
- * state_line; cheaper than frame objects. */
-PyObject *state_stack(PyThreadState *ts, int most);
+
+/* Where something was called: cheaper than frame objects. */
+typedef struct {
+    int n;
+    struct {
+        PyObject *code;
+        int at;
+    } frame[];
+} call_stack;
+
+/* The innermost `most` frames of the running greenlet; NULL: no memory. */
+call_stack *state_stack(PyThreadState *ts, int most);
+void state_stack_free(call_stack *s);
 
 /* How deep in nested deallocations it is. */
 int state_trash(PyThreadState *ts);
