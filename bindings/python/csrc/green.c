@@ -1776,8 +1776,21 @@ static PyObject *py_after_fork(PyObject *self, PyObject *unused)
 {
     (void)self, (void)unused;
     thread *th = this_thread;
-    if (th && th->current->kind != MAIN)
+    if (!th)
+        Py_RETURN_NONE;
+    if (th->current->kind != MAIN)
         th->current->is_coro = false;
+    green *hub = th->hub;
+    if (hub && hub != th->current && hub->life == ACTIVE) {
+        /* Its greenlet is the parent's: the next callback begins another one. */
+        hub->life = NEW;
+        hub->handle = 0;
+        hub->loaded = hub->in_park = hub->in_switch = false;
+        hub->how = NOT_WOKEN;
+        th->hub_awake = th->hub_waits = th->to_hub = false;
+        if (th->ring_head != th->ring_tail)
+            hub_wake(th);
+    }
     Py_RETURN_NONE;
 }
 
