@@ -267,6 +267,7 @@ int green_raise_later(green *g, PyObject *source);
 int green_pend(green *g, PyObject *source, PyObject *type, PyObject *value, PyObject *tb);
 void green_unpend(green *g, PyObject *source);
 /* Raises what pends; -1. */
+int green_leaves(thread *th);
 int green_raise_pending(green *g);
 /* After a call of the library that waited: 0; -1 with what the code says; or 1 when it was ended
  * for no reason, and is to be made again. */

@@ -19,6 +19,10 @@ PyMODINIT_FUNC PyInit__core(void)
         PyErr_SetString(PyExc_ImportError, "weald._core was built for another version of Python");
         return NULL;
     }
+    static bool is_set_up;
+    if (!is_set_up)
+        state_setup();
+    is_set_up = true;
     PyObject *m = PyModule_Create(&def);
     if (!m)
         return NULL;
