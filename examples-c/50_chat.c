@@ -7,9 +7,9 @@
  *
  * Build:  cc -std=c11 50_chat.c $(pkg-config --cflags --libs weald) -o 50_chat
  * Prints:
- *   poll: "name":"oak","text":"in \"leaf\""}]
- *   events: "name":"oak","text":"in \"leaf\""}
- *   socket: "name":"oak","text":"in \"leaf\""}
+ *   poll: "name":"oak","text":"in \"leaf\""
+ *   events: "name":"oak","text":"in \"leaf\""
+ *   socket: "name":"oak","text":"in \"leaf\""
  */
 #define _POSIX_C_SOURCE 200809L
 #include <ctype.h>
@@ -216,7 +216,7 @@ static void *hear(void *way)
         while (!strchr(text, '}'))
             must(weald_http_response_read(from, text, sizeof text - 1, WEALD_FOREVER), way);
     }
-    printf("%s: %.*s\n", (char *)way, (int)strcspn(strstr(text, "\"name"), "\n"), strstr(text, "\"name"));
+    printf("%s: %.*s\n", (char *)way, (int)strcspn(strstr(text, "\"name"), "}"), strstr(text, "\"name"));
     must(weald_close(from), way);
     must(weald_close(client), "close");
     return NULL;
