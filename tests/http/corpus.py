@@ -24,8 +24,8 @@ def fetch(folder):
     if found:
         return found[-1], ""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-binary", ":all:", "--no-deps", "--no-build-isolation",
-               "-d", str(folder), "gunicorn"]
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-binary", ":all:", "--no-deps", "-d", str(folder),
+               "gunicorn"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     archives = sorted(folder.glob("gunicorn-*.tar.gz"))
     if not archives:
