@@ -422,6 +422,43 @@ static int main_signals(thread *th)
     return PyErr_CheckSignals();
 }
 
+#define MOST_NAMED 50
+
+/* Who waits in this thread, and for what, as a list of strings. */
+static PyObject *who_waits(thread *th)
+{
+    PyObject *out = PyList_New(0);
+    int64_t n = weald_list(NULL, 0);
+    weald_greenlet *all = n > 0 ? PyMem_Calloc((size_t)n, sizeof *all) : NULL;
+    int64_t got = all ? weald_list(all, (size_t)n) : 0;
+    for (int64_t i = 0; out && i < got && i < n; i++) {
+        green *g = weald_user(all[i]);
+        if (!g || g->kind == HUB || g->life != ACTIVE || (i > 0 && g == th->current))
+            continue;
+        if (PyList_GET_SIZE(out) == MOST_NAMED) {
+            PyObject *more = PyUnicode_FromFormat("... and %lld more", (long long)(got - i));
+            if (more)
+                PyList_Append(out, more);
+            Py_XDECREF(more);
+            break;
+        }
+        Py_INCREF(g);
+        PyObject *on = Py_XNewRef(g->on);
+        const char *why = g->why ? g->why : "something";
+        PyObject *text = on ? PyUnicode_FromFormat("%R waits in %s for %R", (PyObject *)g, why, on)
+                            : PyUnicode_FromFormat("%R waits in %s", (PyObject *)g, why);
+        Py_DECREF(g);
+        Py_XDECREF(on);
+        if (!text || PyList_Append(out, text) < 0)
+            PyErr_Clear();
+        Py_XDECREF(text);
+    }
+    PyMem_Free(all);
+    if (!out)
+        PyErr_Clear();
+    return out ? out : Py_NewRef(Py_None);
+}
+
 int raise_code(int code)
 {
     switch (code) {
@@ -431,8 +468,8 @@ int raise_code(int code)
     case WEALD_EDEADLK: {
         thread *th = this_thread;
         PyObject *hub = th && th->hub ? (PyObject *)th->hub : Py_None;
-        PyObject *args = Py_BuildValue("(sOO)", "This operation would block forever", hub,
-                                       th && th->report ? th->report : Py_None);
+        PyObject *args = Py_BuildValue("(sON)", "This operation would block forever", hub,
+                                       th ? who_waits(th) : Py_NewRef(Py_None));
         if (args) {
             PyObject *e = PyObject_CallObject(exc_loop_exit, args);
             Py_DECREF(args);
