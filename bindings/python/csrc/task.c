@@ -254,6 +254,9 @@ static void report_error(thread *th, task *t)
     if (tb && value)
         PyException_SetTraceback(value, tb);
     if (PyErr_GivenExceptionMatches(value, exc_exit)) {
+        /* Where it was killed is of no use to anybody, and would keep all that it had alive, for ever
+         * if a suspended greenlet is among it. */
+        PyException_SetTraceback(value, Py_None);
         Py_DECREF(type);
         Py_XDECREF(tb);
         report_result(t, value);

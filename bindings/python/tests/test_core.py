@@ -307,6 +307,34 @@ class Soak(unittest.TestCase):
         self.assertLess(min(growth), 20, figures)
 
 
+    def test_what_is_killed_keeps_nothing(self):
+        """A suspended greenlet in a frame that an exception refers to can not be collected."""
+
+        def raw():
+            getcurrent().parent.switch()
+
+        def body():
+            g = greenlet(raw)
+            g.switch()
+            weald.sleep(100)
+
+        def living():
+            return sum(1 for o in gc.get_objects() if type(o) is weald.Greenlet)
+
+        def work():
+            for _ in range(50):
+                g = weald.spawn(body)
+                weald.sleep(0)
+                g.kill()
+
+        work()
+        gc.collect()
+        before = living()
+        work()
+        gc.collect()
+        self.assertLess(living() - before, 5)
+
+
 class Recursion(unittest.TestCase):
     def test_recursion_is_an_error_and_no_crash(self):
         def forever():
