@@ -595,7 +595,9 @@ static void list_notify(nodelist *l, PyObject *source)
         return;
     thread *th = l->first->th;
     l->notified = true;
-    if (hub_call_one(th, notifier, source) < 0) {
+    /* The source itself is in the ring: its turn is to notify. */
+    int failed = th == this_thread && th->hub ? hub_push(th, source) : hub_call_one(th, notifier, source);
+    if (failed) {
         l->notified = false;
         PyErr_WriteUnraisable(source);
     }
@@ -611,7 +613,7 @@ static void wake_node(nodelist *l, node *n)
 
 /* In the hub: tells those behind the first link as well, in their order. A link may take out others,
  * or add some. */
-static PyObject *py_notify(PyObject *self, PyObject *source)
+PyObject *py_notify(PyObject *self, PyObject *source)
 {
     (void)self;
     thread *th = this_thread;
@@ -1430,8 +1432,20 @@ bool green_dealloc_begin(PyObject *self)
 {
     green *g = (green *)self;
     if (g->life == ACTIVE && g->kind != MAIN) {
-        if (PyObject_CallFinalizerFromDealloc(self) < 0)
+        /* Not by PyObject_CallFinalizerFromDealloc, which does so once: one that catches the exit and
+         * lives on is killed again when it is found to be garbage again. */
+        Py_SET_REFCNT(self, 1);
+        green_finalize(self);
+        Py_ssize_t refs = Py_REFCNT(self) - 1;
+        Py_SET_REFCNT(self, refs);
+        if (refs > 0) {
+            if (Py_TYPE(self)->tp_flags & Py_TPFLAGS_HEAPTYPE) {
+                /* The dealloc of a class of Python's has untracked it, and gives the class back. */
+                Py_INCREF(Py_TYPE(self));
+                PyObject_GC_Track(self);
+            }
             return true;
+        }
         if (g->life == ACTIVE && g->handle && !g->th->ended && g->th == this_thread) {
             if (weald_abandon(g->handle) == 0) {
                 state_forget(&g->ps);

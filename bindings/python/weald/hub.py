@@ -2,7 +2,6 @@
 import atexit
 import os
 import sys
-import traceback
 from _thread import get_ident
 
 from weald import _core
@@ -85,6 +84,12 @@ def reinit(hub=None):
     hub.loop.reinit()
     for part in (hub._threadpool, hub._resolver, hub.periodic_monitoring_thread):
         getattr(part, "_on_fork", lambda: None)()
+
+
+def _print_exc(stream):
+    from traceback import print_exc  # it takes a while to import, and most programs never need it
+
+    print_exc(file=stream)
 
 
 def _gmctime():
@@ -244,7 +249,7 @@ class Hub(_core.Hub):
         try:
             again = self.loop.run_callback(current.switch)
         except:  # noqa: E722
-            traceback.print_exc(file=self.exception_stream)
+            _print_exc(self.exception_stream)
         try:
             self.parent.throw(type, value, tb)
         finally:
@@ -277,7 +282,9 @@ class Hub(_core.Hub):
         if v is None:
             stream.write(f"{t.__name__}\n")
         else:
-            traceback.print_exception(t, v, tb, file=stream)
+            from traceback import print_exception
+
+            print_exception(t, v, tb, file=stream)
         del tb
         try:
             stream.write(_gmctime())
@@ -289,7 +296,7 @@ class Hub(_core.Hub):
                 try:
                     context = self.format_context(context)
                 except:  # noqa: E722
-                    traceback.print_exc(file=stream)
+                    _print_exc(stream)
                     context = repr(context)
             stream.write(f"{context} failed with {getattr(t, '__name__', 'exception')}\n\n")
 
@@ -495,7 +502,7 @@ class _WaitIterator:
                 try:
                     unlink(self._switch)
                 except:  # noqa: E722
-                    traceback.print_exc()
+                    _print_exc(sys.stderr)
 
     def __enter__(self):
         return self
