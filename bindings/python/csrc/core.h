@@ -101,7 +101,7 @@ struct pend {
 };
 
 enum { NEW, ACTIVE, DEAD };
-enum { RAW, MAIN, HUB, TASK };
+enum { RAW, MAIN, TASK, HUB, ALIEN }; /* ALIEN stands for those of C */
 /* Why a greenlet that is suspended goes on. */
 enum { NOT_WOKEN, WOKEN, SWITCHED };
 
@@ -143,6 +143,7 @@ struct thread {
     PyThreadState *ts;
     green *current;
     green *main;
+    green *alien;      /* current while a greenlet of C runs */
     green *hub;        /* NULL until somebody asks for it */
     bool attention;    /* something of the following three is to be done after a switch */
     green *dropped;    /* references to drop as soon as code may run */

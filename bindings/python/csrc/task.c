@@ -270,7 +270,7 @@ static PyObject *call_body(task *t)
 {
     PyObject *f = t->g.run;
     if (likely(f != NULL)) {
-        t->g.run = NULL;
+        Py_INCREF(f); /* it is shown in reports until it has ended */
     } else {
         f = PyObject_GetAttr((PyObject *)t, str_underscore_run);
         if (!f)
