@@ -12,7 +12,6 @@ import time
 import unittest
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1]
 # Seconds that a program may take; machines that test are busy.
 LIMIT = 60
 
@@ -23,7 +22,7 @@ LIMIT = 60
 def environment(**more):
     """The environment of a child: the alias is on in it and in its children, and nothing else of ours."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("GEVENT", "PYTHON", "WEALD"))}
-    env.update(WEALD_AS_GEVENT="1", PYTHONUNBUFFERED="1", PYTHONPATH=str(PACKAGE))
+    env.update(WEALD_AS_GEVENT="1", PYTHONUNBUFFERED="1")
     env.update({key: str(value) for key, value in more.items()})
     return env
 
