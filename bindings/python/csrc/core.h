@@ -134,7 +134,6 @@ struct green {
     PyObject *dict;
     PyObject *weakrefs;
     PyObject *locals;  /* weak references to the local objects that it has values in */
-    int64_t since;     /* when it began to wait, for reports */
     const char *why;
     PyObject *on;      /* borrowed: what it waits for, alive while it does */
 };
