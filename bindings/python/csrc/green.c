@@ -577,6 +577,8 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
             outcome = WAIT_FAILED;
             break;
         }
+        if (unlikely(value != NULL) && (how != SWITCHED || me->pending))
+            Py_CLEAR(value); /* it comes too late */
         if (likely(how == WOKEN)) {
             outcome = WAIT_WOKEN;
             break;
