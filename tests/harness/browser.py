@@ -14,11 +14,11 @@ LIMIT = 300
 
 def run(report, options):
     reason = tools.missing("chromium", "chromedriver") or _install(VENV / "bin" / "python", "selenium")
-    for name, command in (("c", _in_c), ("python", _in_python)):
+    for name, command, wants in (("c", _in_c, lambda: ""), ("python", _in_python, python.missing)):
         if options.wants(name):
             with report.group(f"browser:{name}") as group:
-                if reason:
-                    group.skipped("chat", reason)
+                if reason or wants():
+                    group.skipped("chat", reason or wants())
                 else:
                     _chat(group, *command())
 

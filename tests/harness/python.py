@@ -4,7 +4,10 @@
 each; those that want other packages or servers install them, or are skipped and say why. gevent's own tests are not
 here but in `make gevent-tests`, which the suite `gevent` runs for a few modules.
 """
+import os
 import re
+import shutil
+import sys
 
 from . import build, process
 
@@ -18,11 +21,32 @@ GEVENT = "event queue semaphore greenlet local timeout pool hub select socket ss
 _CASE = re.compile(r"^(\w+) \(([\w.]+)\)(?:\n.*)?? \.\.\. (ok|FAIL|ERROR|skipped .*)$", re.M)
 
 
+# Whether the interpreter can make an environment and build an extension.
+_PROBE = """import ensurepip, os, sysconfig
+assert os.path.exists(os.path.join(sysconfig.get_path('include'), 'Python.h')), 'there is no Python.h'"""
+
+
+def missing():
+    """What Python lacks for building the binding; "" if nothing. Installed where we may."""
+    probe = process.run([sys.executable, "-c", _PROBE], 60)
+    if probe.status != 0 and os.geteuid() == 0 and shutil.which("apt-get"):
+        for words in ["update"], ["install", "-y", "--no-install-recommends", "python3-venv", "python3-dev"]:
+            process.run(["apt-get", "-q", *words], 600, {"DEBIAN_FRONTEND": "noninteractive"})
+        probe = process.run([sys.executable, "-c", _PROBE], 60)
+    return "" if probe.status == 0 else probe.output.strip().splitlines()[-1]
+
+
 def make():
-    return process.run(["make", "python"], build.BUILD_LIMIT, {"CARGO_TARGET_DIR": build.TARGET}, build.ROOT)
+    """The package, in its environment."""
+    command = ["make", "python", f"PYTHON={sys.executable}"]
+    return process.run(command, build.BUILD_LIMIT, {"CARGO_TARGET_DIR": build.TARGET}, build.ROOT)
 
 
 def _build(group):
+    reason = missing()
+    if reason:
+        group.skipped("make python", reason)
+        return False
     made = make()
     group.ran("make python", made)
     return made.status == 0

@@ -102,7 +102,7 @@ struct pend {
 };
 
 enum { NEW, ACTIVE, DEAD };
-enum { RAW, MAIN, HUB, TASK };
+enum { RAW, MAIN, TASK, HUB, ALIEN }; /* ALIEN stands for those of C */
 /* Why a greenlet that is suspended goes on. */
 enum { NOT_WOKEN, WOKEN, SWITCHED };
 
@@ -135,7 +135,6 @@ struct green {
     PyObject *dict;
     PyObject *weakrefs;
     PyObject *locals;  /* weak references to the local objects that it has values in */
-    int64_t since;     /* when it began to wait, for reports */
     const char *why;
     PyObject *on;      /* borrowed: what it waits for, alive while it does */
 };
@@ -144,6 +143,7 @@ struct thread {
     PyThreadState *ts;
     green *current;
     green *main;
+    green *alien;      /* current while a greenlet of C runs */
     green *hub;        /* NULL until somebody asks for it */
     bool attention;    /* something of the following three is to be done after a switch */
     green *dropped;    /* references to drop as soon as code may run */

@@ -73,8 +73,12 @@ static void on_enter(weald_greenlet handle, void *user)
 {
     green *g = user;
     (void)handle;
-    if (!g)
+    if (!g) {
+        /* Python code that it calls runs on top of the frames of whoever left last, and must return
+         * before it suspends. */
+        this_thread->current = this_thread->alien;
         return;
+    }
     thread *th = g->th;
     bool holds = state_holder() == th->ts;
     if (unlikely(!holds && !g->no_gil)) {
@@ -186,9 +190,11 @@ static void thread_end(PyObject *capsule)
     Py_CLEAR(th->report);
     while (th->ring_head != th->ring_tail)
         Py_DECREF(th->ring[th->ring_head++ & th->ring_mask]);
-    green *traced = th->traced, *main = th->main, *hub = th->hub;
-    th->traced = th->main = th->current = th->hub = NULL;
+    green *traced = th->traced, *main = th->main, *hub = th->hub, *alien = th->alien;
+    th->traced = th->main = th->current = th->hub = th->alien = NULL;
     Py_XDECREF(traced);
+    alien->life = DEAD;
+    Py_DECREF(alien);
     if (hub) {
         if (hub->held) {
             hub->held = false;
@@ -231,6 +237,13 @@ thread *thread_make(void)
     g->node.what = (PyObject *)g;
     g->node.is_green = true;
     th->main = th->current = g;
+    if (!(th->alien = (green *)green_type.tp_alloc(&green_type, 0)))
+        return NULL;
+    th->alien->th = th;
+    th->alien->life = ACTIVE;
+    th->alien->kind = ALIEN;
+    th->alien->parent = Py_NewRef((PyObject *)g);
+    th->refs++;
     const char *size = getenv("WEALD_STACK_SIZE");
     th->stack_size = size ? (size_t)strtoul(size, NULL, 0) : 0;
     if (th->stack_size < 128 * 1024)
@@ -422,6 +435,43 @@ static int main_signals(thread *th)
     return PyErr_CheckSignals();
 }
 
+#define MOST_NAMED 50
+
+/* Who waits in this thread, and for what, as a list of strings. */
+static PyObject *who_waits(thread *th)
+{
+    PyObject *out = PyList_New(0);
+    int64_t n = weald_list(NULL, 0);
+    weald_greenlet *all = n > 0 ? PyMem_Calloc((size_t)n, sizeof *all) : NULL;
+    int64_t got = all ? weald_list(all, (size_t)n) : 0;
+    for (int64_t i = 0; out && i < got && i < n; i++) {
+        green *g = weald_user(all[i]);
+        if (!g || g->kind >= HUB || g->life != ACTIVE || (i > 0 && g == th->current))
+            continue;
+        if (PyList_GET_SIZE(out) == MOST_NAMED) {
+            PyObject *more = PyUnicode_FromFormat("... and %lld more", (long long)(got - i));
+            if (more)
+                PyList_Append(out, more);
+            Py_XDECREF(more);
+            break;
+        }
+        Py_INCREF(g);
+        PyObject *on = Py_XNewRef(g->on);
+        const char *why = g->why ? g->why : "something";
+        PyObject *text = on ? PyUnicode_FromFormat("%R waits in %s for %R", (PyObject *)g, why, on)
+                            : PyUnicode_FromFormat("%R waits in %s", (PyObject *)g, why);
+        Py_DECREF(g);
+        Py_XDECREF(on);
+        if (!text || PyList_Append(out, text) < 0)
+            PyErr_Clear();
+        Py_XDECREF(text);
+    }
+    PyMem_Free(all);
+    if (!out)
+        PyErr_Clear();
+    return out ? out : Py_NewRef(Py_None);
+}
+
 int raise_code(int code)
 {
     switch (code) {
@@ -431,8 +481,8 @@ int raise_code(int code)
     case WEALD_EDEADLK: {
         thread *th = this_thread;
         PyObject *hub = th && th->hub ? (PyObject *)th->hub : Py_None;
-        PyObject *args = Py_BuildValue("(sOO)", "This operation would block forever", hub,
-                                       th && th->report ? th->report : Py_None);
+        PyObject *args = Py_BuildValue("(sON)", "This operation would block forever", hub,
+                                       th ? who_waits(th) : Py_NewRef(Py_None));
         if (args) {
             PyObject *e = PyObject_CallObject(exc_loop_exit, args);
             Py_DECREF(args);
@@ -483,6 +533,10 @@ int green_check(thread *th, int code)
 
 static int in_hub(void)
 {
+    if (this_thread->current->kind == ALIEN) {
+        PyErr_SetString(exc_error, "Python code must not wait in a greenlet of C");
+        return -1;
+    }
     PyErr_SetString(exc_blocking, "Impossible to call blocking function in the event loop callback");
     return -1;
 }
@@ -490,7 +544,7 @@ static int in_hub(void)
 int green_may_wait(thread *th)
 {
     green *me = th->current;
-    if (unlikely(me->kind == HUB))
+    if (unlikely(me->kind >= HUB))
         return in_hub();
     if (unlikely(me->pending != NULL))
         return green_raise_pending(me);
@@ -500,7 +554,7 @@ int green_may_wait(thread *th)
 int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
 {
     green *me = th->current;
-    if (unlikely(me->kind == HUB))
+    if (unlikely(me->kind >= HUB))
         return in_hub();
     if (unlikely(me->pending != NULL))
         return green_raise_pending(me);
@@ -523,6 +577,8 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
             outcome = WAIT_FAILED;
             break;
         }
+        if (unlikely(value != NULL) && (how != SWITCHED || me->pending))
+            Py_CLEAR(value); /* it comes too late */
         if (likely(how == WOKEN)) {
             outcome = WAIT_WOKEN;
             break;
@@ -558,7 +614,7 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
 int green_wait(thread *th, nodelist *list, int64_t deadline, const char *why, PyObject *on)
 {
     green *me = th->current;
-    if (unlikely(me->kind == HUB))
+    if (unlikely(me->kind >= HUB))
         return in_hub();
     if (unlikely(me->pending != NULL))
         return green_raise_pending(me);
@@ -595,7 +651,9 @@ static void list_notify(nodelist *l, PyObject *source)
         return;
     thread *th = l->first->th;
     l->notified = true;
-    if (hub_call_one(th, notifier, source) < 0) {
+    /* The source itself is in the ring: its turn is to notify. */
+    int failed = th == this_thread && th->hub ? hub_push(th, source) : hub_call_one(th, notifier, source);
+    if (failed) {
         l->notified = false;
         PyErr_WriteUnraisable(source);
     }
@@ -611,7 +669,7 @@ static void wake_node(nodelist *l, node *n)
 
 /* In the hub: tells those behind the first link as well, in their order. A link may take out others,
  * or add some. */
-static PyObject *py_notify(PyObject *self, PyObject *source)
+PyObject *py_notify(PyObject *self, PyObject *source)
 {
     (void)self;
     thread *th = this_thread;
@@ -966,7 +1024,7 @@ static PyObject *received(thread *th, green *me, int code)
 PyObject *green_wait_switch(thread *th)
 {
     green *me = th->current;
-    if (unlikely(me->kind == HUB)) {
+    if (unlikely(me->kind >= HUB)) {
         in_hub();
         return NULL;
     }
@@ -1086,6 +1144,10 @@ static inline int switch_to(thread *th, green *to)
 PyObject *green_switch(thread *th, green *to, PyObject *args, PyObject *keywords)
 {
     green *me = th->current;
+    if (unlikely(me->kind == ALIEN)) {
+        in_hub();
+        return NULL;
+    }
     PyObject *exit;
     to = find_target(th, to, args == NULL, &exit);
     if (!to)
@@ -1202,7 +1264,7 @@ PyObject *green_switch_value(thread *th, green *to, PyObject *value)
 {
     green *me = th->current;
     /* The usual case without a tuple. */
-    if (likely(to->life == ACTIVE && to->in_switch && to->th == th && me->kind != HUB)) {
+    if (likely(to->life == ACTIVE && to->in_switch && to->th == th && me->kind < HUB)) {
         to->how = SWITCHED;
         Py_XSETREF(to->inbox, Py_NewRef(value));
         to->in_switch = false;
@@ -1430,8 +1492,20 @@ bool green_dealloc_begin(PyObject *self)
 {
     green *g = (green *)self;
     if (g->life == ACTIVE && g->kind != MAIN) {
-        if (PyObject_CallFinalizerFromDealloc(self) < 0)
+        /* Not by PyObject_CallFinalizerFromDealloc, which does so once: one that catches the exit and
+         * lives on is killed again when it is found to be garbage again. */
+        Py_SET_REFCNT(self, 1);
+        green_finalize(self);
+        Py_ssize_t refs = Py_REFCNT(self) - 1;
+        Py_SET_REFCNT(self, refs);
+        if (refs > 0) {
+            if (Py_TYPE(self)->tp_flags & Py_TPFLAGS_HEAPTYPE) {
+                /* The dealloc of a class of Python's has untracked it, and gives the class back. */
+                Py_INCREF(Py_TYPE(self));
+                PyObject_GC_Track(self);
+            }
             return true;
+        }
         if (g->life == ACTIVE && g->handle && !g->th->ended && g->th == this_thread) {
             if (weald_abandon(g->handle) == 0) {
                 state_forget(&g->ps);

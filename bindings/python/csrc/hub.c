@@ -255,6 +255,7 @@ void hub_handle_error(thread *th, PyObject *context)
 }
 
 PyObject *watcher_run(PyObject *w); /* loop.c */
+PyObject *py_notify(PyObject *self, PyObject *source); /* green.c */
 
 static void run_one(thread *th, PyObject *what)
 {
@@ -270,8 +271,10 @@ static void run_one(thread *th, PyObject *what)
         Py_XDECREF(args);
         Py_DECREF(f);
         Py_CLEAR(cb->args);
-    } else {
+    } else if (Py_IS_TYPE(what, &watcher_type)) {
         r = watcher_run(what);
+    } else {
+        r = py_notify(NULL, what);
     }
     if (!r)
         hub_handle_error(th, what);

@@ -30,7 +30,7 @@ typedef struct {
     int what;
     int fd, events; /* io; the signal's number; the pid */
     int64_t after, repeat;
-    PyObject *path;
+    PyObject *path, *attr, *prev; /* stat */
     PyObject *callback, *args;
     green *waiting;
     int rpid, rstatus;
@@ -52,6 +52,7 @@ static void on_fire(weald_watcher h, int what, void *user)
         w->rstatus = what;
     }
     if (w->waiting) {
+        w->pending = false;
         green_wake(w->waiting);
         return;
     }
@@ -99,12 +100,33 @@ static int io_events(watcher *w)
     return w->what & (WEALD_HUP | WEALD_ERROR) ? got | w->events : got;
 }
 
+/* What os.stat says of the path now; None if there is nothing. */
+static PyObject *stat_now(watcher *w)
+{
+    PyObject *os = PyImport_ImportModule("os");
+    PyObject *r = os ? PyObject_CallMethod(os, "stat", "O", w->path) : NULL;
+    Py_XDECREF(os);
+    if (!r) {
+        PyErr_Clear();
+        r = Py_NewRef(Py_None);
+    }
+    return r;
+}
+
+static void stat_again(watcher *w)
+{
+    Py_XSETREF(w->prev, w->attr);
+    w->attr = stat_now(w);
+}
+
 PyObject *watcher_run(PyObject *self)
 {
     watcher *w = (watcher *)self;
     if (!w->pending || !w->callback)
         Py_RETURN_NONE;
     w->pending = false;
+    if (w->kind == STAT)
+        stat_again(w);
     PyObject *f = Py_NewRef(w->callback), *args = Py_XNewRef(w->args);
     PyObject *r = NULL;
     if (w->pass_events) {
@@ -190,6 +212,11 @@ static int watcher_begin(watcher *w)
     }
     if (watcher_make(w) < 0)
         return -1;
+    if (w->kind == STAT) {
+        Py_XSETREF(w->attr, stat_now(w));
+        if (w->after <= 0)
+            w->after = 5000000000; /* the library's choice */
+    }
     int code = weald_watcher_start(w->h);
     return code < 0 ? raise_code(code) : 0;
 }
@@ -448,7 +475,7 @@ static PyObject *w_get_loop(PyObject *self, void *c)
 }
 
 /* Those of one kind: `closure` is the kind and which of its numbers. */
-enum { A_FD, A_EVENTS, A_SIGNUM, A_PID, A_RPID, A_RSTATUS, A_AFTER, A_REPEAT, A_PATH, A_INTERVAL, A_KIND };
+enum { A_ATTR, A_PREV, A_PATHS, A_FD, A_EVENTS, A_SIGNUM, A_PID, A_RPID, A_RSTATUS, A_AFTER, A_REPEAT, A_PATH, A_INTERVAL, A_KIND };
 
 static PyObject *w_get_number(PyObject *self, void *closure)
 {
@@ -488,7 +515,18 @@ static PyObject *w_get_number(PyObject *self, void *closure)
         break;
     case A_INTERVAL:
         if (w->kind == STAT)
-            return PyFloat_FromDouble((double)w->repeat / 1e9);
+            return PyFloat_FromDouble((double)w->after / 1e9);
+        break;
+    case A_ATTR:
+    case A_PREV:
+        if (w->kind == STAT) {
+            PyObject *o = (int)(intptr_t)closure == A_ATTR ? w->attr : w->prev;
+            return Py_NewRef(o ? o : Py_None);
+        }
+        break;
+    case A_PATHS:
+        if (w->kind == STAT)
+            return Py_NewRef(w->path);
         break;
     case A_PATH:
         if (w->kind == STAT)
@@ -538,6 +576,8 @@ static int watcher_tp_clear(PyObject *self)
     Py_CLEAR(w->args);
     Py_CLEAR(w->loop);
     Py_CLEAR(w->path);
+    Py_CLEAR(w->attr);
+    Py_CLEAR(w->prev);
     Py_CLEAR(w->dict);
     return 0;
 }
@@ -622,6 +662,9 @@ static PyGetSetDef watcher_getset[] = {
     {"after", w_get_number, NULL, NULL, (void *)A_AFTER},
     {"repeat", w_get_number, NULL, NULL, (void *)A_REPEAT},
     {"path", w_get_number, NULL, NULL, (void *)A_PATH},
+    {"attr", w_get_number, NULL, "What os.stat says of the path; None if there is nothing.", (void *)A_ATTR},
+    {"prev", w_get_number, NULL, "What it said before that.", (void *)A_PREV},
+    {"_paths", w_get_number, NULL, NULL, (void *)A_PATHS},
     {"interval", w_get_number, NULL, NULL, (void *)A_INTERVAL},
     {"kind", w_get_number, NULL, "Its kind: 'io', 'timer', ...", (void *)A_KIND},
     {NULL}};
@@ -788,7 +831,8 @@ static PyObject *loop_stat(PyObject *self, PyObject *args, PyObject *keywords)
         return NULL;
     }
     w->path = path;
-    w->repeat = ns;
+    w->after = ns; /* as it was given */
+    w->repeat = ns < 0 ? 0 : ns;
     return (PyObject *)w;
 }
 
@@ -1095,6 +1139,8 @@ static PyObject *py_wait_watcher(PyObject *self, PyObject *const *args, Py_ssize
     int outcome = green_park(th, WEALD_FOREVER, kind_names[w->kind], (PyObject *)w);
     w->waiting = NULL;
     watcher_halt(w);
+    if (w->kind == STAT && outcome == WAIT_WOKEN)
+        stat_again(w);
     if (outcome < 0)
         return NULL;
     Py_RETURN_NONE;

@@ -254,6 +254,9 @@ static void report_error(thread *th, task *t)
     if (tb && value)
         PyException_SetTraceback(value, tb);
     if (PyErr_GivenExceptionMatches(value, exc_exit)) {
+        /* Where it was killed is of no use to anybody, and would keep all that it had alive, for ever
+         * if a suspended greenlet is among it. */
+        PyException_SetTraceback(value, Py_None);
         Py_DECREF(type);
         Py_XDECREF(tb);
         report_result(t, value);
@@ -270,7 +273,7 @@ static PyObject *call_body(task *t)
 {
     PyObject *f = t->g.run;
     if (likely(f != NULL)) {
-        t->g.run = NULL;
+        Py_INCREF(f); /* it is shown in reports until it has ended */
     } else {
         f = PyObject_GetAttr((PyObject *)t, str_underscore_run);
         if (!f)

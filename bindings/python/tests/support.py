@@ -12,7 +12,6 @@ import time
 import unittest
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1]
 # Seconds that a program may take; machines that test are busy.
 LIMIT = 60
 

@@ -307,6 +307,34 @@ class Soak(unittest.TestCase):
         self.assertLess(min(growth), 20, figures)
 
 
+    def test_what_is_killed_keeps_nothing(self):
+        """A suspended greenlet in a frame that an exception refers to can not be collected."""
+
+        def raw():
+            getcurrent().parent.switch()
+
+        def body():
+            g = greenlet(raw)
+            g.switch()
+            weald.sleep(100)
+
+        def living():
+            return sum(1 for o in gc.get_objects() if type(o) is weald.Greenlet)
+
+        def work():
+            for _ in range(50):
+                g = weald.spawn(body)
+                weald.sleep(0)
+                g.kill()
+
+        work()
+        gc.collect()
+        before = living()
+        work()
+        gc.collect()
+        self.assertLess(living() - before, 5)
+
+
 class Recursion(unittest.TestCase):
     def test_recursion_is_an_error_and_no_crash(self):
         def forever():
@@ -542,6 +570,60 @@ class Interpreter(unittest.TestCase):
             env={"PYTHONMALLOC": "debug", "PYTHONDEVMODE": "1"},
         )
         self.assertEqual((status, out.strip()), (0, "ok"), err)
+
+
+class WithC(unittest.TestCase):
+    """The library called as C would, beside Python's greenlets, in the same hub."""
+
+    def setUp(self):
+        where = os.path.join(os.path.dirname(weald.__file__), "libweald.so.0")
+        self.lib = ctypes.CDLL(where)  # releases the lock around each call
+        self.lib.weald_queue_new.restype = ctypes.c_int64
+        self.lib.weald_queue_new.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p]
+        self.lib.weald_queue_get.argtypes = [ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64]
+        self.lib.weald_queue_put.argtypes = [ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64]
+        self.lib.weald_close.argtypes = [ctypes.c_int64]
+        self.lib.weald_go.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        self.queue = self.lib.weald_queue_new(0, ctypes.c_size_t(-1).value, None)
+        self.assertGreater(self.queue, 0)
+
+    def tearDown(self):
+        self.lib.weald_close(self.queue)
+
+    def get(self):
+        item = ctypes.c_void_p()
+        code = self.lib.weald_queue_get(self.queue, ctypes.byref(item), -1)
+        return item.value if code == 0 else code
+
+    def test_greenlets_that_wait_with_the_lock_released(self):
+        getters = [weald.spawn(self.get) for _ in range(20)]
+        weald.sleep(0)
+
+        def putter(i):
+            weald.sleep(0.001)
+            self.lib.weald_queue_put(self.queue, i, -1)
+
+        putters = [weald.spawn(putter, i) for i in range(1, 21)]
+        weald.joinall(getters + putters)
+        self.assertEqual(sorted(g.value for g in getters), list(range(1, 21)))
+
+    def test_a_greenlet_of_c_and_one_of_python_meet_at_a_queue(self):
+        seen = []
+
+        @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+        def of_c(arg):
+            try:
+                weald.sleep(0)
+            except Exception as e:
+                seen.append(type(e).__name__)
+            self.lib.weald_queue_put(self.queue, 7, 0)
+            return None
+
+        getter = weald.spawn(self.get)
+        weald.sleep(0)
+        self.assertEqual(self.lib.weald_go(ctypes.cast(of_c, ctypes.c_void_p), None), 0)
+        self.assertEqual(getter.get(timeout=5), 7)
+        self.assertEqual(seen, ["error"])
 
 
 class Details(unittest.TestCase):

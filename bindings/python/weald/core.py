@@ -75,7 +75,7 @@ class loop(Loop):
 
     def stat(self, path, interval=0.0, ref=True, priority=None):
         """A watcher of a file; an interval that is not positive is the library's choice."""
-        return Loop.stat(self, path, max(0.0, interval), ref, priority)
+        return Loop.stat(self, path, interval, ref, priority)
 
     def closing_fd(self, fd):
         """Whether somebody still has to be told that a descriptor goes. Nobody: waits for it are called off."""

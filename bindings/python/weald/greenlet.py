@@ -20,6 +20,8 @@ GREENLET_USE_CONTEXT_VARS = True
 GREENLET_USE_STANDARD_THREADING = True
 CLOCKS_PER_SEC = 1000000
 UnswitchableGreenlet = greenlet
+if sys.version_info < (3, 13):
+    from weald._core import get_tstate_trash_delete_nesting  # noqa: F401
 _C_API = None
 
 

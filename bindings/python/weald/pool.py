@@ -78,8 +78,8 @@ class IMapUnordered(Greenlet):
             self.spawn = self.func = self.iterable = self._result_semaphore = self._told = None
 
     def _on_result(self, greenlet):
-        self._outstanding_tasks -= 1
-        last = self._outstanding_tasks <= 0 and not self.finished and self.ready()
+        self._outstanding_tasks = left = self._outstanding_tasks - 1
+        last = left <= 0 and not self.finished and self.ready()
         if last:
             self.finished = True
         self.queue.put(self._success(greenlet) if greenlet.successful() else self._failure(greenlet))
@@ -240,8 +240,11 @@ class Group(GroupMappingMixin):
         return iter(self.greenlets)
 
     def add(self, greenlet):
-        rawlink = getattr(greenlet, "rawlink", None)
-        if rawlink is not None:  # the main greenlet has none
+        try:
+            rawlink = greenlet.rawlink
+        except AttributeError:
+            pass  # the main greenlet has none
+        else:
             rawlink(self._discard)
         self.greenlets.add(greenlet)
         self._empty_event.clear()
@@ -360,19 +363,46 @@ class Pool(Group):
         self.add(greenlet, *args, **kwargs)
         greenlet.start()
 
+    def spawn(self, *args, **kwargs):
+        """Starts a greenlet as soon as there is room for it."""
+        greenlet = self.greenlet_class(*args, **kwargs)
+        if type(self).start is _start:
+            self.add(greenlet)
+            greenlet.start()
+        else:
+            self.start(greenlet)
+        return greenlet
+
     def add(self, greenlet, blocking=True, timeout=None):
-        if not self._semaphore.acquire(blocking=blocking, timeout=timeout):
+        if not self._semaphore.acquire(blocking, timeout):
             # What was made for nothing must not run.
             raise PoolFull()
         try:
-            Group.add(self, greenlet)
+            # Group.add, once more: this is called for each greenlet.
+            try:
+                rawlink = greenlet.rawlink
+            except AttributeError:
+                pass
+            else:
+                rawlink(self._discard)
+            self.greenlets.add(greenlet)
+            self._empty_event.clear()
         except:  # noqa: E722
             self._semaphore.release()
             raise
 
     def _discard(self, greenlet):
-        Group._discard(self, greenlet)
+        # Group._discard, once more.
+        greenlets = self.greenlets
+        greenlets.discard(greenlet)
+        if self.dying:
+            self.dying.discard(greenlet)
+        if not greenlets:
+            self._empty_event.set()
         self._semaphore.release()
+
+
+_start = Pool.start
 
 
 class pass_value:
