@@ -662,5 +662,17 @@ class Details(unittest.TestCase):
         self.assertEqual(seen, [1])
 
 
+class GroupTest(unittest.TestCase):
+    def test_made_of_living_greenlets(self):
+        """Such a group is not empty: it can be waited for, and killed without turning in a circle."""
+        g = weald.spawn(weald.sleep, 0.02)
+        pool.Group(one for one in [g]).join()
+        self.assertTrue(g.dead)
+        group = pool.Group([weald.spawn(weald.sleep, 10), weald.spawn(lambda: 1 / 0)])
+        with weald.Timeout(5):
+            group.kill()
+        self.assertEqual(len(group), 0)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -220,12 +220,12 @@ class Group(GroupMappingMixin):
     def __init__(self, *args):
         assert len(args) <= 1, args
         self.greenlets = set(*args)
-        if args:
-            for greenlet in args[0]:
-                greenlet.rawlink(self._discard)
+        for greenlet in self.greenlets:
+            greenlet.rawlink(self._discard)
         self.dying = set()
         self._empty_event = Event()
-        self._empty_event.set()
+        if not self.greenlets:
+            self._empty_event.set()
 
     def __repr__(self):
         return f"<{type(self).__name__} at {id(self):#x} {self.greenlets}>"
