@@ -147,7 +147,9 @@ fn read(pieces: &[&[u8]], lenient: &Lenient, is_response: bool) -> Result<Option
 }
 
 /// What matters of it.
-fn summary(head: &Head) -> (Vec<u8>, Vec<u8>, u8, Framing, bool, Vec<(Vec<u8>, Vec<u8>)>) {
+type Summary = (Vec<u8>, Vec<u8>, u8, Framing, bool, Vec<(Vec<u8>, Vec<u8>)>);
+
+fn summary(head: &Head) -> Summary {
     let fields = head.fields().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
     (head.method().to_vec(), head.target().to_vec(), head.minor, head.framing, head.keeps_alive, fields)
 }

@@ -2,6 +2,7 @@
  * ways. */
 #include "errors.h"
 #include "http.h"
+#include <stdatomic.h>
 
 /* ---- requests ---- */
 
@@ -866,6 +867,57 @@ TEST(a_unix_socket_serves_as_well)
     CHECK_STR(http_body(http_until(fd, "/unix")), "/unix");
     CHECK_EQ(weald_close_fd(fd), 0);
     CHECK_EQ(weald_server_stop(http_server, WEALD_FOREVER), 0);
+}
+
+/* ---- more than one hub ---- */
+
+static char shared_address[64];
+static atomic_int by_thread[2];
+
+static void count_thread(weald_http_request r, void *user)
+{
+    by_thread[(intptr_t)user]++;
+    http_reply_text(r, "x");
+}
+
+static void *serve_in_a_thread(void *arg)
+{
+    weald_server_options below = {.size = sizeof below, .flags = WEALD_REUSEPORT};
+    weald_http_options how = {.size = sizeof how, .server = &below};
+    weald_server server = weald_http_server_new(shared_address, count_thread, arg, &how);
+
+    CHECK_GT(server, 0);
+    by_thread[(intptr_t)arg]++;
+    CHECK_EQ(weald_server_serve(server, weald_after(WEALD_MS(1500))), WEALD_ETIMEDOUT);
+    CHECK_GE(weald_server_stop(server, weald_after(WEALD_SEC(1))), 0);
+    return NULL;
+}
+
+TEST(two_hubs_serve_one_address)
+{
+    int reserved = weald_tcp_listen("127.0.0.1:0", 0, WEALD_REUSEPORT), fds[100];
+    pthread_t threads[2];
+
+    http_port = net_port(reserved);
+    snprintf(shared_address, sizeof shared_address, "127.0.0.1:%d", http_port);
+    for (intptr_t i = 0; i < 2; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, serve_in_a_thread, (void *)i), 0);
+    while (by_thread[0] == 0 || by_thread[1] == 0)
+        usleep(1000);
+    close(reserved);
+    for (int i = 0; i < 100; i++) {
+        fds[i] = net_plain(http_port);
+        net_write(fds[i], HTTP_GET("/"));
+    }
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(http_status(http_until(fds[i], "\r\n\r\nx")), 200);
+        close(fds[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    CHECK_GT(by_thread[0], 10);
+    CHECK_GT(by_thread[1], 10);
+    CHECK_EQ(by_thread[0] + by_thread[1], 102);
 }
 
 static void *stop_soon(void *arg)

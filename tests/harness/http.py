@@ -120,6 +120,10 @@ def _differ(group):
                     continue  # it knows a list of methods, and no absolute target without a path
                 if theirs is None or not differ.same(ours, theirs):
                     wrong.append(f"{name}: {request!r}\n  here {ours}\n  there {theirs}")
+        for method, target in (("GET", "/"), ("HEAD", "/"), ("GET", "/large"), ("HEAD", "/large"), ("POST", "/x")):
+            request = f"{method} {target} HTTP/1.1\r\nHost: oak\r\n\r\n".encode()
+            said = differ.response_by_h11(h11, method, target, server.ask(request * 2))
+            group.check(f"h11 understands the answers to {method} {target}", said == [200, 200], str(said))
         group.check("the server lives", server.lives())
     group.check("some are taken and some refused", taken > DRAWN // 20 and refused > DRAWN // 20, f"{taken} and {refused}")
     group.check("what is taken is understood alike", not wrong, f"{len(wrong)} of {taken}\n" + "\n".join(wrong[:5]))

@@ -57,6 +57,26 @@ def by_h11(h11, request):
         return None
 
 
+def response_by_h11(h11, method, target, got):
+    """The statuses of the responses in what came back to requests like these, or what is wrong with them."""
+    reader, statuses = h11.Connection(h11.CLIENT), []
+    try:
+        reader.receive_data(got)
+        while True:
+            reader.send(h11.Request(method=method, target=target, headers=[("Host", "oak")]))
+            reader.send(h11.EndOfMessage())
+            while not isinstance(event := reader.next_event(), h11.EndOfMessage):
+                if isinstance(event, h11.Response):
+                    statuses.append(event.status_code)
+                elif not isinstance(event, h11.Data):
+                    return f"{statuses}, then {event}"
+            reader.start_next_cycle()
+            if not reader.trailing_data[0]:
+                return statuses
+    except h11.ProtocolError as wrong:
+        return f"{statuses}, then {wrong!r}"
+
+
 class _Read:
     def __init__(self):
         self.target, self.body, self.headers, self.done = b"", b"", [], False
