@@ -29,7 +29,7 @@ CPP     := $(wildcard bindings/cpp/weald.hpp)
 
 EXAMPLES := $(sort $(patsubst examples-c/%.c,%,$(wildcard examples-c/*.c)))
 
-.PHONY: all help header man stage install uninstall examples demo test bench lint codes fuzz asan valgrind loom soak clean
+.PHONY: all help python bench-python header man stage install uninstall examples demo test bench lint codes fuzz asan valgrind loom soak gevent-tests clean
 .DELETE_ON_ERROR:
 
 all: $(SHARED)
@@ -51,11 +51,14 @@ help:
 	@echo 'make examples   builds examples-c into target/examples'
 	@echo 'make lint       rustfmt and clippy'
 	@echo 'make codes      whether the C tests provoke every code that the header lists'
+	@echo 'make python     the package weald for Python, in bindings/python/.venv'
+	@echo 'make bench-python  weald and gevent side by side; ROUNDS=3, ROWS="queue echo" chooses some'
 	@echo 'make fuzz       noise into what reads HTTP, FUZZ_SECONDS=$(FUZZ_SECONDS) for each part'
 	@echo 'make asan       the C and C++ tests under AddressSanitizer'
 	@echo 'make valgrind   the C and C++ tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
 	@echo 'make soak       everything at once for SOAK_SECONDS=$(SOAK_SECONDS): nothing lost, and memory stays flat'
+	@echo 'make gevent-tests  gevent'"'"'s own tests on the Python binding; MODULES="queue event" runs those'
 	@echo 'make clean      removes what was built'
 
 # ---- the header, and what is written from it ----
@@ -69,6 +72,19 @@ man: $(MAN)/weald.7
 # A page for each function; the overview is written last, and stands for all.
 $(MAN)/weald.7: include/weald.h docs/man.py docs/header.py
 	$(PYTHON) docs/man.py '$(MAN)'
+
+# ---- Python ----
+
+PYVENV := bindings/python/.venv
+
+python: $(SHARED)
+	test -x $(PYVENV)/bin/python || $(PYTHON) -m venv $(PYVENV)
+	CARGO_TARGET_DIR='$(abspath $(TARGET))' $(PYVENV)/bin/pip install --quiet --force-reinstall --no-deps ./bindings/python
+	$(PYVENV)/bin/python -c 'import weald; weald.sleep(0); print("weald", weald.weald_version)'
+
+bench-python: python
+	$(PYVENV)/bin/pip install --quiet gevent
+	$(PYVENV)/bin/python bindings/python/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(ROWS)
 
 # ---- install ----
 
@@ -160,6 +176,10 @@ loom:
 # WEALD_TEST_SEED=n draws from that seed; SUITE=soak:asan runs it under AddressSanitizer.
 soak:
 	SOAK_SECONDS=$(SOAK_SECONDS) $(PYTHON) tests/run.py $(or $(filter soak:%,$(SUITE)),soak)
+
+# MODULES="queue event" runs those; without it all, which takes a while.
+gevent-tests:
+	$(PYTHON) bindings/python/tests/gevent_tests.py $(MODULES)
 
 clean:
 	$(CARGO) clean

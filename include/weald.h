@@ -209,6 +209,7 @@ extern "C" {
 #define WEALD_KIND_CHANNEL 23
 #define WEALD_KIND_FOLDER 24
 #define WEALD_KIND_TLS_CONFIG 25
+#define WEALD_KIND_WEBSOCKET 26
 #define WEALD_KIND_HTTP_REQUEST 28
 #define WEALD_KIND_HTTP_CLIENT 29
 #define WEALD_KIND_HTTP_RESPONSE 30
@@ -2790,6 +2791,150 @@ int64_t weald_http_response_read(weald_http_response response, void *buffer, siz
  * WEALD_ECONNRESET, WEALD_ECONNABORTED (of TLS that was cut). */
 int weald_http_response_read_all(weald_http_response response, size_t max, void **data, size_t *len,
                                  int64_t deadline);
+
+/* ----------------------------------------------------------------------------------------------
+ * WebSocket.
+ *
+ * In a handler of weald_http_server_new, weald_websocket_accept makes a request a connection of
+ * WebSocket; weald_websocket_connect makes one as a client. Messages come and go as wholes. Pings
+ * are answered, and rules watched, by whoever receives: let a greenlet receive as long as the
+ * connection is to live.
+ *
+ * What is sent is taken over whole or not at all, and goes by itself when the socket has room;
+ * weald_websocket_send waits while more than `max_unsent` bytes have not gone. Any number of
+ * greenlets may send, and one receive (WEALD_EBUSY).
+ * ---------------------------------------------------------------------------------------------- */
+
+/* What a message is: UTF-8, or bytes. */
+#define WEALD_WEBSOCKET_TEXT 1
+#define WEALD_WEBSOCKET_BINARY 2
+
+/* To be sent alone: the library receives and answers them. */
+#define WEALD_WEBSOCKET_PING 9
+#define WEALD_WEBSOCKET_PONG 10
+
+/* Messages are compressed, if the other side does so too (permessage-deflate). Costs some 300 KB a
+ * connection, and time. */
+#define WEALD_WEBSOCKET_DEFLATE 1
+
+/* With that: each message by itself. */
+#define WEALD_WEBSOCKET_NO_CONTEXT 2
+
+/* Of weald_websocket_new: this side is the client. */
+#define WEALD_WEBSOCKET_CLIENT 4
+
+/* Of weald_websocket_broadcast: who has no room is hung up on. */
+#define WEALD_WEBSOCKET_DROP_SLOW 8
+
+/* A handle to a connection. */
+typedef int64_t weald_websocket;
+
+/* How a connection is to be; begin with `{.size = sizeof options}`. */
+typedef struct weald_websocket_options {
+  size_t size;
+  /* WEALD_WEBSOCKET_DEFLATE, WEALD_WEBSOCKET_NO_CONTEXT, WEALD_WEBSOCKET_CLIENT. */
+  int flags;
+  /* The longest message to be received, inflated; 0: 1 MiB. */
+  size_t max_message;
+  /* How much may wait to go before a send waits; 0: 256 KiB. */
+  size_t max_unsent;
+  /* Subprotocols, with commas: of a server, the best first; the first that a client offers is
+   * taken. */
+  const char *protocols;
+  /* Of a server: the Origins that may connect, with commas, "https://oak.example"; NULL: all. Pages
+   * of any site can connect to a server with their reader's cookies if it does not look. */
+  const char *origins;
+  /* Of a client: more lines for the request, each with its "\r\n". */
+  const char *headers;
+  /* Of a client: for "wss:", from weald_tls_client. */
+  weald_tls_config tls;
+} weald_websocket_options;
+
+/* Makes the connection of a request one of WebSocket. A request that does not ask for that, or may
+ * not, is answered, and the call fails. The connection is closed when the handler returns; close
+ * the handle as well, and before that end it with weald_websocket_close. May switch. Fails with
+ * WEALD_EPROTO (it does not ask for WebSocket, or not as it should), WEALD_EACCES (its Origin is
+ * none of `origins`), WEALD_EINVAL (`size`, flags, a text that is none; the request has a body),
+ * WEALD_EALREADY (it has been answered), WEALD_EPIPE (the client has left), WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_ENOMEM, WEALD_ECONNRESET. */
+weald_websocket weald_websocket_accept(weald_http_request request,
+                                       const weald_websocket_options *options, int64_t deadline);
+
+/* Connects to `url`, "ws://host:port/path" or "wss:". weald_error_message(weald_self()) says what a
+ * server that does not agree has answered. May switch. Fails with WEALD_EINVAL (`url`, `size`,
+ * flags, a text that is none; "wss:" without `tls`), WEALD_EPROTO (the server does not agree), the
+ * codes of weald_tcp_connect and weald_tls_connect, WEALD_EBADF (`tls`), WEALD_ECONNRESET,
+ * WEALD_EMFILE, WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_ENOMEM. */
+weald_websocket weald_websocket_connect(const char *url, const weald_websocket_options *options,
+                                        int64_t deadline);
+
+/* Speaks WebSocket over a stream on which somebody else has shaken hands, as the server, or as the
+ * client with WEALD_WEBSOCKET_CLIENT; WEALD_WEBSOCKET_DEFLATE: that has been agreed, with its usual
+ * parameters. The stream is the connection's from now on. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EINVAL (`size`, flags, a text that is none), WEALD_ENOMEM; then the stream is
+ * the caller's. */
+weald_websocket weald_websocket_new(weald_stream s, const weald_websocket_options *options);
+
+/* Receives the next message and returns what it is, WEALD_WEBSOCKET_TEXT or WEALD_WEBSOCKET_BINARY;
+ * 0 when the other side has closed. `*data` points to it until the next call that receives from `w`
+ * or closes it; `*len` is its length. May switch. Fails with WEALD_EPROTO (the other side has
+ * broken a rule, and has been told), WEALD_EMSGSIZE (the message is longer than `max_message`; it
+ * has been told), WEALD_ECONNABORTED (the connection has ended without a close), WEALD_EINVAL
+ * (`data` or `len` NULL), WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_ECONNRESET. After the first three the connection is of no use; weald_websocket_close_reason
+ * says more. */
+int weald_websocket_receive(weald_websocket w, const void **data, size_t *len, int64_t deadline);
+
+/* Sends a message, WEALD_WEBSOCKET_TEXT or WEALD_WEBSOCKET_BINARY, or a ping or pong of up to 125
+ * bytes. It is taken over whole, or the call fails and nothing is sent. May switch, while more than
+ * `max_unsent` bytes have not gone. Returns 0. Fails with WEALD_EPIPE (one of both has closed, or
+ * the other side is gone), WEALD_EINVAL (`what`; `data` NULL; text that is no UTF-8; a ping that is
+ * too long), WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM. */
+int weald_websocket_send(weald_websocket w, int what, const void *data, size_t len,
+                         int64_t deadline);
+
+/* Sends one message to `n` connections, made into a frame once and never compressed. It waits for
+ * nobody: who has more than `max_unsent` bytes to get is passed over, or hung up on with
+ * WEALD_WEBSOCKET_DROP_SLOW in `flags`. Passed over are also handles that would be WEALD_EBADF, or
+ * WEALD_EPERM, and connections that are closing. Does not switch. Returns how many get it. Fails
+ * with WEALD_EINVAL (`what`, flags; `all` or `data` NULL; text that is no UTF-8). */
+int64_t weald_websocket_broadcast(const weald_websocket *all, size_t n, int what, const void *data,
+                                  size_t len, int flags);
+
+/* Closes a connection in good order: says so, with a code of RFC 6455 (0: 1000, the usual one) and
+ * a reason of up to 123 bytes (NULL: none), lets go what was sent before, and waits for the answer;
+ * messages that come before that are dropped. While another greenlet receives, it gets the answer,
+ * and this waits until all has gone. The handle stays. May switch. Returns 0. Fails with
+ * WEALD_EINVAL (`code`, `reason`), WEALD_EPIPE (the other side is gone), WEALD_EPROTO,
+ * WEALD_EMSGSIZE, WEALD_ECONNABORTED (as in weald_websocket_receive), WEALD_EBADF (also when it is
+ * closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_websocket_close(weald_websocket w, int code, const char *reason, int64_t deadline);
+
+/* The code with which the other side has closed, 1005 when it gave none; 1006 when it was gone
+ * without a word; the code with which it was told that it has broken a rule; 0 before that. Does
+ * not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
+int weald_websocket_close_code(weald_websocket w);
+
+/* The reason that goes with it; "" if there is none, and for a bad handle. Never NULL; good until
+ * `w` is closed. Does not switch. */
+const char *weald_websocket_close_reason(weald_websocket w);
+
+/* The subprotocol that was agreed; "" if there is none, and for a bad handle. Never NULL; good
+ * until `w` is closed. Does not switch. */
+const char *weald_websocket_protocol(weald_websocket w);
+
+/* How many bytes have been taken over and have not gone. Does not switch. Fails with WEALD_EBADF,
+ * WEALD_EPERM. */
+int64_t weald_websocket_unsent(weald_websocket w);
+
+/* The connection's descriptor, which stays its own: for addresses and options. Does not switch.
+ * Fails with WEALD_EBADF, WEALD_EPERM. */
+int weald_websocket_fd(weald_websocket w);
 
 /* ----------------------------------------------------------------------------------------------
  * Files.

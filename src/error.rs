@@ -27,6 +27,7 @@ impl Error {
     pub const CHILD: Error = Error(-libc::ECHILD);
     pub const AGAIN: Error = Error(-libc::EAGAIN);
     pub const NOMEM: Error = Error(-libc::ENOMEM);
+    pub const ACCES: Error = Error(-libc::EACCES);
     pub const FAULT: Error = Error(-libc::EFAULT);
     pub const BUSY: Error = Error(-libc::EBUSY);
     pub const INVAL: Error = Error(-libc::EINVAL);

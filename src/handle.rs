@@ -61,6 +61,7 @@ pub enum Kind {
     Channel = 23,
     Folder = 24,
     TlsConfig = 25,
+    WebSocket = 26,
     HttpRequest = 28,
     HttpClient = 29,
     HttpResponse = 30,

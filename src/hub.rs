@@ -740,9 +740,11 @@ impl Hub {
     /// clock: when slices are long, fewer, so that timers and I/O are not starved.
     fn adapt(&self, now: i64) {
         let used = (self.slices.get() - self.budget.get().min(self.slices.get())).max(1);
-        let each = (now - self.round_at.get()).max(0) / i64::from(used);
-        let fitting = POLL_EVERY_NS / each.max(1);
-        let slices = fitting.clamp(1, i64::from(SLICES)) as u32;
+        let took = (now - self.round_at.get()).max(0);
+        // Divisions are slow, and as a rule the slices are short.
+        let are_short = took.saturating_mul(i64::from(SLICES)) <= POLL_EVERY_NS * i64::from(used);
+        let fitting = || POLL_EVERY_NS * i64::from(used) / took;
+        let slices = if are_short { SLICES } else { fitting().max(1) as u32 };
         self.resumes_since_poll.set(self.resumes_since_poll.get().saturating_add(used));
         self.stats.resumes.set(self.stats.resumes.get() + u64::from(used));
         if self.budget.get() < self.slices.get() {
@@ -823,8 +825,9 @@ impl Hub {
 
     /// Nothing is ready: waits for something to come.
     fn sleep(&self, now: i64, limit: Option<i64>) {
-        let was_left = !self.nothing_left();
-        let prepared = self.phase(Phase::Prepare);
+        let prepares = self.phase_counts[Phase::Prepare as usize].get() > 0;
+        let was_left = prepares && !self.nothing_left();
+        let prepared = prepares && self.phase(Phase::Prepare);
         let now = if prepared { sys::monotonic_ns() } else { now };
         // As in `round`: its watchers may stop the loop, or end what it runs for.
         let ended = prepared && (self.stop.get() || (was_left && self.nothing_left()));
@@ -837,14 +840,24 @@ impl Hub {
         if poller.has_unverified() {
             poller.verify_old(now);
         }
-        let timeout = if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) };
-        match poller.patience().filter(|&patience| timeout.is_none_or(|t| t > patience)) {
-            None => drop(self.wait(timeout)),
-            Some(patience) if self.wait(Some(patience)) => {}
-            Some(_) => {
-                poller.verify();
-                let now = sys::monotonic_ns();
-                self.wait(if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) });
+        let mut now = now;
+        loop {
+            let timeout = if is_busy() { Some(0) } else { self.time_to_sleep(now, limit) };
+            let verify_at = poller.patience().map_or(i64::MAX, |patience| now + patience);
+            let chores_at = self.chores_at().min(verify_at);
+            let ends_at = timeout.map_or(i64::MAX, |timeout| now + timeout);
+            // The alarm is for what is due again and again while a program talks.
+            let rings = || chores_at == verify_at && poller.ring_by(now, chores_at);
+            let timeout = if chores_at < ends_at && !rings() { Some((chores_at - now).max(0)) } else { timeout };
+            if self.wait(timeout) {
+                break;
+            }
+            now = sys::monotonic_ns();
+            if poller.has_unverified() {
+                poller.verify_all_old(now);
+            }
+            if is_busy() || self.chores_at() <= now || self.time_to_sleep(now, limit) == Some(0) {
+                break; // the rest is the round's
             }
         }
         let now = sys::monotonic_ns();
@@ -867,19 +880,23 @@ impl Hub {
         if idle || !self.ready.is_empty() || !self.callbacks().is_empty() || self.remote.mailbox.has_pending() {
             return crate::time::NOW;
         }
-        match self.time_to_sleep(0, None) {
-            Some(at) => at.max(1),
-            None => crate::time::FOREVER,
+        match self.time_to_sleep(0, None).unwrap_or(i64::MAX).min(self.chores_at()) {
+            i64::MAX => crate::time::FOREVER,
+            at => at.max(1),
         }
     }
 
-    /// How long nothing is due: `None` is for ever.
+    /// How long nothing is due but chores: `None` is for ever.
     fn time_to_sleep(&self, now: i64, limit: Option<i64>) -> Option<i64> {
-        let idle = self.stacks.has_idle() || self.records_freed.get() >= MANY_RECORDS;
-        let trim = idle.then(|| self.trim_at.get());
-        let sweep = self.poller().sweep_due();
-        let until = [self.timers.next_due(), limit, trim, sweep].into_iter().flatten().min()?;
+        let until = self.timers.next_due().unwrap_or(i64::MAX).min(limit.unwrap_or(i64::MAX));
         (until != i64::MAX).then(|| (until - now).max(0))
+    }
+
+    /// When a round has something to tidy up, which may be late.
+    fn chores_at(&self) -> i64 {
+        let idle = self.stacks.has_idle() || self.records_freed.get() >= MANY_RECORDS;
+        let trim = if idle { self.trim_at.get() } else { i64::MAX };
+        trim.min(self.poller().sweep_due().unwrap_or(i64::MAX))
     }
 
     fn ask(&self, timeout: Option<i64>) -> Result<usize> {

@@ -3,6 +3,7 @@
 //! Layers, only downward: error, time, trace / handle, timer, sys / stack, fiber,
 //! poller / greenlet, hub, wait / sync, group, ... / ffi.
 
+pub mod alarm;
 pub mod buffer;
 pub mod channel;
 pub mod disk;
@@ -57,4 +58,6 @@ pub mod tls;
 pub mod wait;
 pub mod waitlist;
 pub mod watcher;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 pub mod workers;

@@ -21,6 +21,7 @@
 //! An event carries descriptor and generation; events of an older generation (a
 //! dup'ed description that lives on) are dropped.
 
+use crate::alarm::Alarm;
 use crate::error::{Error, Result};
 use crate::sys;
 use mio::{Poll, Token, Waker};
@@ -60,19 +61,33 @@ pub fn wake_code(got: u32) -> i32 {
 }
 
 const WAKER: Token = Token(usize::MAX);
+const ALARM: u64 = u64::MAX - 1;
 const BATCH: usize = 256;
 /// So many descriptors are swept in one turn.
 const SWEEP_STEP: usize = 128;
 /// So many waits are verified at a time, and so often, when the poller does not sleep.
 const VERIFY_STEP: usize = 8;
 const VERIFY_EVERY_NS: i64 = 500_000;
-/// So long an event may take that proves a registration for nothing, for those who must
-/// not be woken for nothing, and for those who try for themselves. In a dialogue it comes
-/// sooner, and each wait is spared the two system calls of a verification; a hundred
-/// connections that are served in turn wait for many milliseconds each.
-const TRUST_NS: [i64; 2] = [1_000_000, 100_000_000];
+/// Why a wait may rely on a registration, which says how long it may.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Trust {
+    /// It must not be woken for nothing.
+    Strict,
+    /// The same, but an event has proved the registration a moment ago.
+    Fresh,
+    /// It tries for itself.
+    Patient,
+}
+
+const TRUSTS: [Trust; 3] = [Trust::Strict, Trust::Fresh, Trust::Patient];
+/// So long an event may take that proves a registration for nothing. In a dialogue it
+/// comes sooner, and each wait is spared the two system calls of a verification, and the
+/// clock an interrupt; a hundred connections that are served in turn wait for many
+/// milliseconds each.
+const TRUST_NS: [i64; 3] = [1_000_000, 10_000_000, 100_000_000];
 /// The same in a program that has closed a descriptor behind our back.
-const MISTRUST_NS: [i64; 2] = [1_000_000, 20_000_000];
+const MISTRUST_NS: [i64; 3] = [1_000_000, 1_000_000, 20_000_000];
+const FRESH_NS: i64 = 500_000;
 const SWEEP_EVERY_NS: i64 = 1_000_000_000;
 /// How soon to try again when there is no descriptor for an epoll.
 const NAP_NS: i64 = 1_000_000;
@@ -139,16 +154,16 @@ struct Slot {
     registered: bool,
     unverified: bool,
     /// It is in these queues of the unverified.
-    queued: [bool; 2],
+    queued: [bool; 3],
     /// What was read last was all there was.
     drained: bool,
     nature: Nature,
     /// Events in a row that nobody waited for.
     unwanted: u16,
     generation: u32,
-    /// When the last wait began, and whether it was a patient one.
+    /// When the last wait began, or an event proved the registration.
     since: i64,
-    patient: bool,
+    trust: Trust,
     /// How often this number has been closed or given out by calls of ours.
     life: u32,
 }
@@ -158,13 +173,13 @@ const EMPTY: Slot = Slot {
     armed: 0,
     registered: false,
     unverified: false,
-    queued: [false; 2],
+    queued: [false; 3],
     drained: false,
     nature: Nature::Unknown,
     unwanted: 0,
     generation: 0,
     since: 0,
-    patient: false,
+    trust: Trust::Strict,
     life: 0,
 };
 
@@ -267,6 +282,8 @@ const NONE: RawFd = -1;
 struct Epoll {
     poll: Poll,
     waker: Arc<Waker>,
+    /// Without one there are time-outs.
+    alarm: Option<Alarm>,
 }
 
 impl Epoll {
@@ -275,7 +292,11 @@ impl Epoll {
         let poll = Poll::new()?;
         sys::may_fail(sys::Call::Poller)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        Ok(Epoll { poll, waker })
+        let alarm = Alarm::new().ok().filter(|alarm| {
+            let events = libc::EPOLLIN | libc::EPOLLET;
+            sys::epoll_ctl(poll.as_raw_fd(), libc::EPOLL_CTL_ADD, alarm.fd(), events as u32, ALARM).is_ok()
+        });
+        Ok(Epoll { poll, waker, alarm })
     }
 }
 
@@ -320,8 +341,7 @@ pub struct Poller {
     waiting: Cell<usize>,
     linked: Cell<usize>,
     events: UnsafeCell<Vec<libc::epoll_event>>,
-    /// Those who must not be woken for nothing, and the patient ones.
-    unverified: [UnsafeCell<VecDeque<RawFd>>; 2],
+    unverified: [UnsafeCell<VecDeque<RawFd>>; 3],
     /// When the hub polled last.
     polled_at: Cell<i64>,
     sweep_at: Cell<i64>,
@@ -331,7 +351,7 @@ pub struct Poller {
     /// When some may be verified again.
     verify_at: Cell<i64>,
     /// `TRUST_NS`, or `MISTRUST_NS`.
-    patience: Cell<[i64; 2]>,
+    patience: Cell<[i64; 3]>,
     /// Greenlets are ready that have not run yet.
     others_run: Cell<bool>,
 }
@@ -353,7 +373,11 @@ fn to_epoll(wanted: u32) -> u32 {
     bits as u32
 }
 
+#[inline]
 fn from_epoll(bits: u32) -> u32 {
+    if bits == libc::EPOLLIN as u32 {
+        return READ; // the usual one
+    }
     let has = |b: i32| bits & b as u32 != 0;
     let mut got = 0;
     if has(libc::EPOLLIN) {
@@ -450,9 +474,9 @@ impl Poller {
 
     /// Each once; some have been verified since, by an event.
     #[allow(clippy::mut_from_ref)]
-    fn unverified(&self, patient: bool) -> &mut VecDeque<RawFd> {
+    fn unverified(&self, trust: Trust) -> &mut VecDeque<RawFd> {
         // SAFETY: as for `slots`.
-        unsafe { &mut *self.unverified[usize::from(patient)].get() }
+        unsafe { &mut *self.unverified[trust as usize].get() }
     }
 
     #[inline(always)]
@@ -515,12 +539,17 @@ impl Poller {
         let all = slot.wanted() | wanted;
         // A watcher has a wait of its own in what never blocks: it must know at once.
         let trusting = slot.registered && all & !slot.armed == 0 && !node.persistent.get();
-        (slot.since, slot.patient) = (self.polled_at.get(), patient);
+        let is_fresh = !slot.unverified && self.polled_at.get() - slot.since < FRESH_NS;
+        let trust = match patient {
+            true => Trust::Patient,
+            false if is_fresh => Trust::Fresh,
+            false => Trust::Strict,
+        };
+        slot.trust = if slot.first.is_null() { trust } else { trust.min(slot.trust) };
+        slot.since = self.polled_at.get();
         if trusting {
             slot.unverified = true;
-            if !std::mem::replace(&mut slot.queued[usize::from(patient)], true) {
-                self.unverified(patient).push_back(fd);
-            }
+            self.will_verify(fd);
         } else if self.rearm(fd, all)? == Added::AlwaysReady {
             return Ok(Added::AlwaysReady);
         }
@@ -694,10 +723,15 @@ impl Poller {
     /// Waits for events, at most `timeout_ns` (`None`: for ever), and tells those
     /// who wait. How many events came; EINTR when a signal came instead.
     pub fn poll(&self, timeout_ns: Option<i64>) -> Result<usize> {
-        let n = self.wait(timeout_ns)?;
-        for i in 0..n {
-            // SAFETY: `wait` filled the first n; the reference ends here.
+        let came = self.wait(timeout_ns)?;
+        let mut n = came;
+        for i in 0..came {
+            // SAFETY: `wait` filled the first ones; the reference ends here.
             let event = unsafe { (&*self.events.get())[i] };
+            if event.u64 == ALARM {
+                n -= 1; // the loop looks at its chores whoever wakes it
+                continue;
+            }
             self.dispatch(event.u64, from_epoll(event.events));
         }
         if n > 0 {
@@ -709,6 +743,16 @@ impl Poller {
         Ok(n)
     }
 
+    /// Has a poll that begins now end at `at` at the latest. False when only a time-out can.
+    pub fn ring_by(&self, now: i64, at: i64) -> bool {
+        if self.epoll_fd.get() == NONE {
+            return false; // the alarm is the parent's
+        }
+        // SAFETY: a read; it is replaced by `renew` alone, which is not called meanwhile.
+        let alarm = unsafe { &(*self.epoll.get()).alarm };
+        alarm.as_ref().is_some_and(|alarm| alarm.ring_by(now, at).is_ok())
+    }
+
     fn wait(&self, timeout_ns: Option<i64>) -> Result<usize> {
         if let Err(e) = self.have_epoll() {
             sys::nap(timeout_ns.unwrap_or(i64::MAX).min(NAP_NS)); // timers go on
@@ -716,7 +760,8 @@ impl Poller {
         }
         // SAFETY: the only reference to the buffer; it ends with this call.
         let buffer = unsafe { &mut *self.events.get() };
-        if !self.no_pwait2.get() {
+        // For those without a time the older call does, and is the quicker one.
+        if timeout_ns.is_some_and(|ns| ns > 0) && !self.no_pwait2.get() {
             match sys::epoll_pwait2(self.epoll_fd.get(), buffer, timeout_ns) {
                 // Before Linux 5.11, or a sandbox that does not know it.
                 Err(Error::NOSYS | Error::PERM) => self.no_pwait2.set(true),
@@ -737,20 +782,23 @@ impl Poller {
             return;
         }
         slot.trust_proved();
-        slot.unwanted += if self.others_run.get() { 1 } else { WHILE_BUSY };
-        let unwanted = slot.unwanted;
+        slot.since = self.polled_at.get();
+        let ends = got & (HUP | ERROR);
         let mut wanted_by_somebody = false;
         for node in slot.nodes() {
             if got & node.wanted.get() != 0 {
                 wanted_by_somebody = true;
-                let ends = got & (HUP | ERROR);
                 self.tell(node, got & node.wanted.get() | ends);
             }
         }
+        let slot = &mut self.slots()[fd];
         if wanted_by_somebody {
-            self.slots()[fd].unwanted = 0;
-        } else if unwanted > BORNE * WHILE_BUSY {
-            self.slots()[fd].unwanted = 0;
+            slot.unwanted = 0;
+            return;
+        }
+        slot.unwanted += if self.others_run.get() { 1 } else { WHILE_BUSY };
+        if slot.unwanted > BORNE * WHILE_BUSY {
+            slot.unwanted = 0;
             self.disarm(fd as RawFd, got);
         }
     }
@@ -819,11 +867,8 @@ impl Poller {
     /// How long they may, if there are any.
     #[inline]
     pub fn patience(&self) -> Option<i64> {
-        match (self.unverified(false).is_empty(), self.unverified(true).is_empty()) {
-            (false, _) => Some(self.patience.get()[0]),
-            (true, false) => Some(self.patience.get()[1]),
-            (true, true) => None,
-        }
+        let shortest = TRUSTS.into_iter().find(|&trust| !self.unverified(trust).is_empty())?;
+        Some(self.patience.get()[shortest as usize])
     }
 
     /// Whether greenlets are ready that have not run yet.
@@ -840,8 +885,16 @@ impl Poller {
 
     /// Verifies such waits, all of them: before a sleep.
     pub fn verify(&self) {
-        for patient in [false, true] {
-            self.verify_some(patient, self.unverified(patient).len(), i64::MAX);
+        for trust in TRUSTS {
+            self.verify_some(trust, self.unverified(trust).len(), i64::MAX);
+        }
+    }
+
+    /// Verifies all that have waited for so long: when nothing else has come.
+    pub fn verify_all_old(&self, now: i64) {
+        for trust in TRUSTS {
+            let before = now - self.patience.get()[trust as usize];
+            self.verify_some(trust, self.unverified(trust).len(), before);
         }
     }
 
@@ -857,27 +910,34 @@ impl Poller {
     #[cold]
     fn verify_some_old(&self, now: i64) {
         self.verify_at.set(now + VERIFY_EVERY_NS);
-        for patient in [false, true] {
-            let before = now - self.patience.get()[usize::from(patient)];
-            self.verify_some(patient, self.unverified(patient).len().min(VERIFY_STEP), before);
+        for trust in TRUSTS {
+            let before = now - self.patience.get()[trust as usize];
+            self.verify_some(trust, self.unverified(trust).len().min(VERIFY_STEP), before);
         }
     }
 
-    fn verify_some(&self, patient: bool, count: usize, before: i64) {
+    fn verify_some(&self, trust: Trust, count: usize, before: i64) {
         for _ in 0..count {
-            let Some(fd) = self.unverified(patient).pop_front() else { return };
+            let Some(fd) = self.unverified(trust).pop_front() else { return };
             let slot = &mut self.slots()[fd as usize];
-            slot.queued[usize::from(patient)] = false;
+            slot.queued[trust as usize] = false;
             if slot.first.is_null() {
                 slot.unverified = false;
-            } else if slot.unverified && slot.since < before {
+            } else if slot.unverified && slot.since <= before {
                 self.look_again(fd);
             }
-            let slot = &mut self.slots()[fd as usize];
-            if slot.unverified {
-                slot.queued[usize::from(patient)] = true; // too young, or it could not be verified now
-                self.unverified(patient).push_back(fd);
+            if self.slots()[fd as usize].unverified {
+                self.will_verify(fd); // too young, or it could not be verified now
             }
+        }
+    }
+
+    /// Notes that those who wait for `fd` rely on its registration.
+    fn will_verify(&self, fd: RawFd) {
+        let slot = &mut self.slots()[fd as usize];
+        let trust = slot.trust;
+        if !std::mem::replace(&mut slot.queued[trust as usize], true) {
+            self.unverified(trust).push_back(fd);
         }
     }
 
@@ -918,7 +978,7 @@ impl Poller {
         }
         let waited = |i: &usize| {
             let slot = &self.slots()[*i];
-            let is_young = slot.patient && slot.since > now - self.patience.get()[1];
+            let is_young = slot.trust == Trust::Patient && slot.since > now - self.patience.get()[slot.trust as usize];
             !slot.first.is_null() && !is_young
         };
         let some: Vec<usize> = (from..self.slots().len()).filter(waited).take(SWEEP_STEP).collect();

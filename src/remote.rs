@@ -16,12 +16,18 @@ use std::collections::VecDeque;
 #[cfg(loom)]
 use loom::sync::{
     Mutex,
-    atomic::{AtomicBool, Ordering::SeqCst},
+    atomic::{
+        AtomicBool,
+        Ordering::{Relaxed, SeqCst},
+    },
 };
 #[cfg(not(loom))]
 use std::sync::{
     Mutex,
-    atomic::{AtomicBool, Ordering::SeqCst},
+    atomic::{
+        AtomicBool,
+        Ordering::{Relaxed, SeqCst},
+    },
 };
 
 /// Wakes a sleeping poller.
@@ -112,7 +118,8 @@ impl<T, W: Wake> Mailbox<T, W> {
     }
 
     pub fn awake(&self) {
-        self.asleep.swap(false, SeqCst);
+        // Whoever reads it late wakes the hub for nothing; `may_sleep` looks at what has come.
+        self.asleep.store(false, Relaxed);
     }
 
     /// The poller has another waker now. The hub is awake: who posts meanwhile need not

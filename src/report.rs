@@ -19,7 +19,7 @@ pub fn duration(ns: i64) -> String {
 }
 
 fn kind_name(handle: i64) -> &'static str {
-    const NAMES: [(Kind, &str); 27] = [
+    const NAMES: [(Kind, &str); 28] = [
         (Kind::Greenlet, "greenlet"),
         (Kind::Hub, "hub"),
         (Kind::Watcher, "watcher"),
@@ -44,6 +44,7 @@ fn kind_name(handle: i64) -> &'static str {
         (Kind::Channel, "channel"),
         (Kind::Folder, "folder"),
         (Kind::TlsConfig, "TLS config"),
+        (Kind::WebSocket, "WebSocket"),
         (Kind::HttpRequest, "HTTP request"),
         (Kind::HttpClient, "HTTP client"),
         (Kind::HttpResponse, "HTTP response"),

@@ -373,6 +373,19 @@ impl Stream {
         &input.bytes[from..from + len]
     }
 
+    /// Hands out `len` bytes of the input, behind `before` others, to be changed; all go with the next
+    /// call. There are so many.
+    #[allow(clippy::mut_from_ref)]
+    pub fn lend_mut(&self, before: usize, len: usize) -> &mut [u8] {
+        if before + len == 0 {
+            return &mut [];
+        }
+        let input = self.input().held();
+        let from = input.from + before;
+        input.lent = before + len;
+        &mut input.bytes[from..from + len]
+    }
+
     /// Reads until `what` is in the input, which then begins with so many bytes before it;
     /// `None` at the end. EMSGSIZE.
     fn find(&self, hub: &Hub, what: &[u8], max: usize, deadline: Deadline) -> Result<Option<usize>> {
@@ -496,6 +509,58 @@ impl Stream {
     fn flush_all(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
         while self.unsent() > 0 {
             self.put_out(hub, &[], deadline)?;
+        }
+        Ok(())
+    }
+
+    // ---- what goes by itself: never waits, and takes no turn -------------------------------
+
+    /// Puts both behind what has not gone yet; the second, to be changed. ENOMEM.
+    #[allow(clippy::mut_from_ref)]
+    pub fn gather(&self, first: &[u8], second: &[u8]) -> Result<&mut [u8]> {
+        let output = self.output();
+        output.reserve(first.len() + second.len())?;
+        output.push(first);
+        output.push(second);
+        let there = output.get_mut();
+        let from = there.len() - second.len();
+        Ok(&mut there[from..])
+    }
+
+    /// As `gather`, but what can go at once goes without being copied. EPIPE when some has gone and
+    /// there is no memory for the rest.
+    pub fn send_now(&self, hub: &Hub, first: &[u8], second: &[u8]) -> Result<()> {
+        self.check(hub)?;
+        let mut gone = 0;
+        if self.unsent() == 0 && self.tls().is_none() {
+            let one = |bytes: &[u8]| iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            let (known, now) = (Known::Nothing, Deadline::NOW);
+            let tried = match second.is_empty() {
+                true => rw::try_write(hub, self.fd, first.as_ptr(), first.len(), known, now),
+                false => rw::try_writev(hub, self.fd, &[one(first), one(second)], known, now),
+            };
+            // What went wrong otherwise is found out by `push_some`.
+            gone = tried.unwrap_or(0);
+            if gone == first.len() + second.len() {
+                return Ok(());
+            }
+        }
+        let of_first = gone.min(first.len());
+        let kept = self.gather(&first[of_first..], &second[gone - of_first..]).map(drop);
+        kept.map_err(|e| if gone > 0 { Error::PIPE } else { e })
+    }
+
+    /// Writes what goes without waiting. EAGAIN when that is not all.
+    pub fn push_some(&self, hub: &Hub) -> Result<()> {
+        self.check(hub)?;
+        while self.unsent() > 0 {
+            if self.tls().is_some() {
+                self.put_out_secure(hub, &[], Deadline::NOW)?;
+            } else {
+                let there = self.output().get();
+                let n = rw::try_write(hub, self.fd, there.as_ptr(), there.len(), Known::Nothing, Deadline::NOW)?;
+                self.output().drop_front(n);
+            }
         }
         Ok(())
     }

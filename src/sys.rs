@@ -309,6 +309,24 @@ pub fn epoll_create() -> Result<RawFd> {
     check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })
 }
 
+/// A timer of the monotonic clock.
+pub fn timerfd_create() -> Result<RawFd> {
+    may_fail(Call::Poller)?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) })
+}
+
+/// Has it ring at `at`, and not at what was set before.
+pub fn timerfd_set(timer: RawFd, at: i64) -> Result<()> {
+    may_fail(Call::EpollCtl)?;
+    let at = at.max(1);
+    let value = libc::timespec { tv_sec: at / 1_000_000_000, tv_nsec: at % 1_000_000_000 };
+    let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let spec = libc::itimerspec { it_interval: never, it_value: value };
+    // SAFETY: `spec` lives through the call; NULL: what was set before is not wanted.
+    check(unsafe { libc::timerfd_settime(timer, libc::TFD_TIMER_ABSTIME, &spec, std::ptr::null_mut()) }).map(drop)
+}
+
 pub fn epoll_ctl(epoll: RawFd, op: c_int, fd: RawFd, events: u32, data: u64) -> Result<()> {
     may_fail(Call::EpollCtl)?;
     let mut event = libc::epoll_event { events, u64: data };

@@ -46,6 +46,7 @@ use weald::ffi::timeout::*;
 use weald::ffi::tls::*;
 use weald::ffi::wait::*;
 use weald::ffi::watcher::*;
+use weald::ffi::websocket::*;
 use weald::sys::fault;
 
 /// What `prepare` has made: handles, descriptors, process ids.
@@ -287,10 +288,37 @@ fn a_descriptor_for_a_foreign_loop() {
     });
 }
 
+/// The system calls that a hub can not be made without, and those that it can do without.
+const MUST: [i64; 3] = [0, 1, 4];
+const MAY: [i64; 2] = [2, 3]; // the alarm, and its place in the poll
+
+#[test]
+fn a_hub_without_an_alarm_sleeps_with_time_outs() {
+    let _turn = my_turn();
+    for fault in MAY {
+        thread::spawn(move || {
+            fault::fail_at(fault);
+            assert!(weald_self() > 0);
+            assert!(fault::disarm());
+            let mut ends = [0; 2];
+            // SAFETY: room for two.
+            assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+            // The second wait relies on what the first has registered, and is verified.
+            for _ in 0..2 {
+                assert_eq!(weald_wait_read(ends[0], weald_after(5_000_000)), WEALD_ETIMEDOUT);
+            }
+            // SAFETY: this test's own.
+            unsafe { ends.map(|fd| libc::close(fd)) };
+        })
+        .join()
+        .unwrap();
+    }
+}
+
 #[test]
 fn hubs_that_could_not_be_made_use_up_nothing() {
     let _turn = my_turn();
-    for fault in 0..=2 {
+    for fault in MUST {
         thread::spawn(move || {
             // More often than there can be hubs.
             for _ in 0..1500 {
@@ -1709,4 +1737,100 @@ fn a_connection_of_tls_that_moves_a_byte_at_a_time_is_one() {
     })
     .join()
     .unwrap();
+}
+
+// ---- WebSocket ----------------------------------------------------------------------
+
+fn socket_of(fd: i64, flags: c_int) -> i64 {
+    let options = weald_websocket_options {
+        size: size_of::<weald_websocket_options>(),
+        flags,
+        max_unsent: 1000,
+        ..weald_websocket_options::default()
+    };
+    let w = weald_websocket_new(weald_stream_new(fd as c_int, null()), &options);
+    assert!(w > 0);
+    w
+}
+
+extern "C-unwind" fn echo_messages(w: *mut c_void) -> *mut c_void {
+    let w = w as usize as i64;
+    let (mut data, mut len) = (null(), 0);
+    loop {
+        match weald_websocket_receive(w, &mut data, &mut len, WEALD_FOREVER) {
+            0 => return null_mut(),
+            WEALD_ENOMEM => {}
+            what => {
+                assert_eq!(what, WEALD_WEBSOCKET_BINARY);
+                // SAFETY: so many bytes are there until the next call that receives.
+                let copy = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) }.to_vec();
+                insist(|| weald_websocket_send(w, what, copy.as_ptr().cast(), copy.len(), WEALD_FOREVER));
+            }
+        }
+    }
+}
+
+fn talk_in_messages(flags: c_int) {
+    let ends = socket_pair();
+    let server = socket_of(ends[0], flags);
+    let client = socket_of(ends[1], flags | WEALD_WEBSOCKET_CLIENT);
+    let g = weald_spawn(Some(echo_messages), server as usize as *mut c_void);
+    assert_eq!(weald_yield(), 0);
+    FAULTS_FROM_HERE.with(|from| from.get()());
+    for size in [0usize, 10, 3000, 200] {
+        let text: Vec<u8> = (0..size).map(|i| (i * 7) as u8).collect();
+        insist(|| weald_websocket_send(client, WEALD_WEBSOCKET_BINARY, text.as_ptr().cast(), size, WEALD_FOREVER));
+        let (mut data, mut len) = (null(), 0);
+        loop {
+            match weald_websocket_receive(client, &mut data, &mut len, WEALD_FOREVER) {
+                WEALD_WEBSOCKET_BINARY => break,
+                code => assert_eq!(code, WEALD_ENOMEM),
+            }
+        }
+        // SAFETY: so many bytes are there until the next call that receives.
+        assert_eq!(if len == 0 { &[] } else { unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) } }, text);
+    }
+    insist(|| weald_websocket_close(client, 0, null(), WEALD_FOREVER));
+    joined(g);
+    assert_eq!(weald_close(server), 0);
+    assert_eq!(weald_close(client), 0);
+}
+
+/// No message is lost, changed or had twice, whatever fails.
+#[test]
+fn messages_survive_every_fault() {
+    static N: AtomicI64 = AtomicI64::new(0);
+    let _turn = my_turn();
+    for flags in [0, WEALD_WEBSOCKET_DEFLATE] {
+        N.store(0, SeqCst);
+        let mut met = true;
+        while met {
+            met = thread::spawn(move || {
+                FAULTS_FROM_HERE.set(|| fault::fail_at(N.load(SeqCst)));
+                talk_in_messages(flags);
+                let met = fault::disarm();
+                assert_eq!(weald_hub_shutdown(), 0);
+                met
+            })
+            .join()
+            .unwrap();
+            assert!(N.fetch_add(1, SeqCst) < 1000, "no end of faults");
+        }
+        assert!(N.load(SeqCst) > 5);
+    }
+}
+
+/// Frames come and go a byte at a time, and every third transfer is interrupted.
+#[test]
+fn messages_that_move_a_byte_at_a_time_are_whole() {
+    let _turn = my_turn();
+    for flags in [0, WEALD_WEBSOCKET_DEFLATE] {
+        thread::spawn(move || {
+            FAULTS_FROM_HERE.set(|| fault::disturb(1, 3));
+            talk_in_messages(flags);
+            fault::disturb(usize::MAX, 0);
+        })
+        .join()
+        .unwrap();
+    }
 }

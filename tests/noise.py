@@ -53,6 +53,7 @@ KINDS = {
     "tls_config": "weald_tls_client(&(weald_tls_options){.size = sizeof(weald_tls_options), "
                   ".flags = WEALD_TLS_INSECURE})",
     "http_request": "noise_http_request()",
+    "websocket": "weald_websocket_new(weald_stream_new(dup(noise_pipe[0]), NULL), NULL)",
     "http_client": "weald_http_client_new(NULL)",
     "http_response": "noise_http_response()",
 }
@@ -90,6 +91,9 @@ TAKES = [
     (r"weald_stream_", ["stream"]),
     (r"weald_tls_(add_certificate|reload)", ["tls_config"]),
     (r"weald_tls_", ["stream"]),
+    (r"weald_websocket_accept", ["http_request"]),
+    (r"weald_websocket_new", ["stream"]),
+    (r"weald_websocket_", ["websocket"]),
     (r"weald_http_(client_|fetch)", ["http_client"]),
     (r"weald_http_response_", ["http_response"]),
     (r"weald_http_", ["http_request"]),
@@ -101,6 +105,7 @@ TAKES_HERE = {
     ("weald_spawn_options", "group"): ["group", "pool"],
     ("weald_server_options", "pool"): ["group", "pool"],
     ("weald_server_options", "tls"): ["tls_config"],
+    ("weald_websocket_options", "tls"): ["tls_config"],
     ("weald_tls_connect", 1): ["tls_config"],
     ("weald_tls_accept", 1): ["tls_config"],
     ("weald_wait_item", "object"): GREENLETS + ["event", "result", "queue", "priority_queue", "semaphore",
@@ -115,7 +120,10 @@ ZERO_IS_FINE = {("weald_coro_new", "parent"), ("weald_offload", "pool"), ("weald
 ANY_THREAD = r"weald_(post|async_send|close|dup|kind|threadpool_\w+|workers_\w+|offload|tls_(add_certificate|reload|client|server))$"
 
 # Functions for which a bad handle is no error, and why.
-BAD_IS_FINE = {}
+BAD_IS_FINE = {
+    "weald_websocket_broadcast": "passes over handles that are none",
+    "weald_websocket_new": "its config of TLS is every thread's",
+}
 
 # Functions that get no wild numbers, and why.
 NUMBERS_BLOCK = {
@@ -411,7 +419,7 @@ NOT_MAKERS = {"weald_spawn_with", "weald_greenlet_new", "weald_group_spawn", "we
               "weald_process_spawn", "weald_process_fork", "weald_popen", "weald_channel_open", "weald_server_from_fd",
               "weald_datagram_server_new", "weald_datagram_server_from_fd", "weald_http_server_new",
               "weald_http_server_from_fd", "weald_http_upgrade", "weald_http_fetch", "weald_stream_server_new",
-              "weald_stream_server_from_fd", "weald_tls_server"}
+              "weald_stream_server_from_fd", "weald_tls_server", "weald_websocket_accept", "weald_websocket_connect"}
 
 
 def _ask_about_makers(calls, header):

@@ -18,8 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import (build, codes, ctests, docs, examples, faults, headers, http, install, interop, loom, noise,  # noqa: E402
-                     rust, soak)
+from harness import (browser, build, codes, ctests, docs, examples, faults, headers, http, install, interop, loom, noise,  # noqa: E402
+                     python, rust, soak)
 from harness.report import Report, indent, say, stop  # noqa: E402
 
 SUITES = {
@@ -32,6 +32,9 @@ SUITES = {
     "interop": interop.run,
     "examples": examples.run,
     "noise": noise.run,
+    "python": python.run,
+    "browser": browser.run,
+    "gevent": python.run_gevent,
     "fault": faults.run,
     "http": http.run,
     "codes": codes.run,
@@ -40,9 +43,9 @@ SUITES = {
     "loom": loom.run,
     "soak": soak.run,
 }
-SLOW = ("codes", "asan", "valgrind", "loom", "soak")
+SLOW = ("gevent", "codes", "asan", "valgrind", "loom", "soak")
 SHAKE_HANDS = ("c", "interop", "asan", "valgrind", "codes")
-NEED_NO_STAGE = ("rust", "loom")
+NEED_NO_STAGE = ("rust", "loom", "python", "gevent")
 
 
 class Options:

@@ -129,6 +129,7 @@ pub const WEALD_KIND_PROCESS: c_int = 22;
 pub const WEALD_KIND_CHANNEL: c_int = 23;
 pub const WEALD_KIND_FOLDER: c_int = 24;
 pub const WEALD_KIND_TLS_CONFIG: c_int = 25;
+pub const WEALD_KIND_WEBSOCKET: c_int = 26;
 pub const WEALD_KIND_HTTP_REQUEST: c_int = 28;
 pub const WEALD_KIND_HTTP_CLIENT: c_int = 29;
 pub const WEALD_KIND_HTTP_RESPONSE: c_int = 30;

@@ -37,6 +37,8 @@ pub mod server;
 pub mod http;
 #[cfg(feature = "http")]
 pub mod http_client;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 pub mod file;
 pub mod process;
 pub mod channel;

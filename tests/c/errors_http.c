@@ -75,6 +75,7 @@ static int64_t c_sendfile(int64_t d) { return weald_http_sendfile(r, a_file, 0, 
 static int64_t c_flush(int64_t d) { return weald_http_flush(r, d); }
 static int64_t c_end(int64_t d) { return weald_http_end(r, d); }
 static int64_t c_upgrade(int64_t d) { return weald_http_upgrade(r, "shout", d); }
+static int64_t c_websocket(int64_t d) { return weald_websocket_accept(r, NULL, d); }
 static const char *a_path = "/proc/self/maps";
 static int64_t c_file(int64_t d) { return weald_http_file(r, a_path, d); }
 static int64_t c_folder(int64_t d) { return weald_http_folder(r, "/proc/self", "maps", d); }
@@ -97,6 +98,7 @@ static const struct asking {
     {{"weald_http_flush", c_flush, &inside, WEALD_WRITE, NULL, 0}, begun},
     {{"weald_http_end", c_end, &inside, WEALD_WRITE, NULL, 0}, begun},
     {{"weald_http_upgrade", c_upgrade, &inside, WEALD_WRITE, NULL, 0}, nothing},
+    {{"weald_websocket_accept", c_websocket, &inside, WEALD_WRITE, NULL, 0}, nothing},
     {{"weald_http_file", c_file, &inside, WEALD_WRITE, NULL, 0}, nothing},
     {{"weald_http_folder", c_folder, &inside, WEALD_WRITE, NULL, 0}, nothing},
     {{"weald_http_events", c_events, &inside, WEALD_WRITE, NULL, 0}, nothing},
@@ -114,7 +116,8 @@ static void prepare(void)
         a_file = file_of("0123456789");
     if (current->as.events == WEALD_READ)
         return ask(WITH_BODY);
-    ask(HTTP_GET("/"));
+    ask("GET / HTTP/1.1\r\nHost: oak\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
     while (fill(inside) > 0) /* what is under way makes room once more */
         CHECK_EQ(weald_sleep(WEALD_MS(3)), 0);
     current->before();
@@ -332,6 +335,7 @@ TEST(wrong_arguments_are_einval)
     ask(HTTP_GET("/"));
     CHECK_EQ(weald_http_reply(r, 200, NULL, NULL, 0, WEALD_FOREVER), 0);
     CHECK_EQ(weald_http_upgrade(r, "x", WEALD_FOREVER), WEALD_EALREADY);
+    CHECK_EQ(weald_websocket_accept(r, NULL, WEALD_FOREVER), WEALD_EALREADY);
     hang_up();
     ask(HTTP_GET("/"));
     CHECK_EQ(weald_http_begin(r, 200, NULL, 5), 0);

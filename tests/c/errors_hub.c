@@ -59,6 +59,8 @@ static void call_all(void)
     weald_wait_item item = {.fd = 0, .events = WEALD_READ};
     weald_stats stats = {.size = sizeof stats};
     weald_tls_info info = {.size = sizeof info};
+    size_t data_len;
+    weald_websocket none = 0;
     void *value = NULL, *items[1] = {NULL};
     int signo = SIGUSR1;
     struct sockaddr_in in = {.sin_family = AF_INET};
@@ -316,6 +318,16 @@ static void call_all(void)
     IS(weald_http_flush(0, WEALD_FOREVER));
     IS(weald_http_end(0, WEALD_FOREVER));
     IS(weald_http_upgrade(0, "x", WEALD_FOREVER));
+    IS(weald_websocket_accept(0, NULL, WEALD_FOREVER));
+    IS(weald_websocket_connect("ws://127.0.0.1:9", NULL, WEALD_FOREVER));
+    IS(weald_websocket_new(0, NULL));
+    IS(weald_websocket_receive(0, &data, &data_len, WEALD_FOREVER));
+    IS(weald_websocket_send(0, WEALD_WEBSOCKET_TEXT, "x", 1, WEALD_FOREVER));
+    IS(weald_websocket_broadcast(&none, 1, WEALD_WEBSOCKET_TEXT, "x", 1, 0));
+    IS(weald_websocket_close(0, 0, NULL, WEALD_FOREVER));
+    IS(weald_websocket_close_code(0));
+    IS(weald_websocket_unsent(0));
+    IS(weald_websocket_fd(0));
     IS(weald_http_file(0, "x", WEALD_FOREVER));
     IS(weald_http_folder(0, "x", "y", WEALD_FOREVER));
     IS(weald_http_events(0, WEALD_FOREVER));

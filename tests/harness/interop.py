@@ -1,14 +1,18 @@
 """Suite `interop`: weald at one end of a connection, and somebody else's TLS at the other: OpenSSL's command, Python's
-ssl, curl. The certificates are those of tests/certificates.rs."""
+ssl, curl; or somebody else's WebSocket: Python's websockets, and Autobahn's cases as kosoku runs them (these two from
+PyPI, in a virtual environment of the tests). The certificates are those of tests/certificates.rs.
+
+`interop:websocket::autobahn_whole` runs all of Autobahn's cases, which takes minutes; without its name it is left out."""
 import socket
 import ssl
 import subprocess
 import threading
 import time
 
-from . import build, process, tools
+from . import build, process, tools, websocket
 
-SOURCE = build.ROOT / "tests" / "interop" / "tls_peer.c"
+SOURCES = build.ROOT / "tests" / "interop"
+SOURCE = SOURCES / "tls_peer.c"
 PROGRAM = build.BUILT / "interop" / "tls_peer"
 OWN = build.CERTIFICATES
 LARGE = 200000
@@ -16,6 +20,7 @@ LIMIT = 20
 
 
 def run(report, options):
+    websocket.run(report, options)
     with report.group("interop:tls") as group:
         compiled = build.compile_program(SOURCE, PROGRAM)
         if compiled.status != 0:

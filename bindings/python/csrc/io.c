@@ -1,0 +1,310 @@
+/* Waiting for descriptors, and reading and writing them, one call each.
+ *
+ * Each takes a timeout in seconds, or None. A descriptor need not be non-blocking. */
+
+#include "sync.h"
+#include <sys/socket.h>
+
+static PyObject *cancelled; /* what a wait raises that was called off: a class */
+
+/* 0: done; 1: once more; -1: an exception. */
+static int outcome_of(thread *th, int64_t code)
+{
+    if (likely(code >= 0) && likely(!th->attention))
+        return 0;
+    if (code == CODE_RAISE || th->attention) {
+        int c = green_check(th, code >= 0 ? 0 : (int)code);
+        if (c != 0 || code >= 0)
+            return c;
+    }
+    switch (code) {
+    case WEALD_ETIMEDOUT:
+        PyErr_SetString(PyExc_TimeoutError, "timed out");
+        return -1;
+    case WEALD_ECANCELED:
+        if (cancelled && cancelled != Py_None) {
+            PyErr_SetNone(cancelled);
+            return -1;
+        }
+        errno = EBADF;
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    case WEALD_EBUSY:
+        PyErr_SetString(exc_concurrent, "This socket is already used by another greenlet");
+        return -1;
+    case WEALD_EDEADLK:
+        return raise_code(WEALD_EDEADLK);
+    default:
+        return raise_code((int)code);
+    }
+}
+
+static int begin(thread **th, PyObject *timeout, int64_t *deadline)
+{
+    *th = thread_get();
+    if (!*th || green_may_wait(*th) < 0)
+        return -1;
+    return deadline_from(timeout, deadline);
+}
+
+static PyObject *wait_fd(PyObject *const *args, Py_ssize_t n, int events)
+{
+    thread *th;
+    int64_t deadline;
+    Py_ssize_t i = events ? 1 : 2;
+    if (n < i || n > i + 1) {
+        PyErr_SetString(PyExc_TypeError, "wait_fd(fd, events, timeout=None), wait_read(fd, timeout=None)");
+        return NULL;
+    }
+    int fd = PyObject_AsFileDescriptor(args[0]);
+    if (fd < 0)
+        return NULL;
+    if (!events && (events = (int)PyLong_AsLong(args[1])) == -1 && PyErr_Occurred())
+        return NULL;
+    if (begin(&th, n > i ? args[i] : NULL, &deadline) < 0)
+        return NULL;
+    for (;;) {
+        th->current->why = events == WEALD_READ ? "read" : events == WEALD_WRITE ? "write" : "read or write";
+        int code = weald_wait_fd(fd, events, deadline);
+        th->current->why = NULL;
+        switch (outcome_of(th, code)) {
+        case 0:
+            return PyLong_FromLong(code);
+        case -1:
+            return NULL;
+        }
+    }
+}
+
+static PyObject *py_wait_fd(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self;
+    return wait_fd(args, n, 0);
+}
+
+static PyObject *py_wait_read(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self;
+    return wait_fd(args, n, WEALD_READ);
+}
+
+static PyObject *py_wait_write(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self;
+    return wait_fd(args, n, WEALD_WRITE);
+}
+
+static PyObject *py_cancel_wait(PyObject *self, PyObject *arg)
+{
+    (void)self;
+    int fd = PyObject_AsFileDescriptor(arg);
+    if (fd < 0)
+        return NULL;
+    return PyLong_FromLong(weald_cancel_wait(fd));
+}
+
+static PyObject *py_close_fd(PyObject *self, PyObject *arg)
+{
+    (void)self;
+    int fd = PyObject_AsFileDescriptor(arg);
+    if (fd < 0)
+        return NULL;
+    /* Who waits is told by the exception of set_cancelled, as for cancel_wait. */
+    weald_cancel_wait(fd);
+    int code = weald_close_fd(fd);
+    if (code < 0) {
+        raise_code(code);
+        return NULL;
+    }
+    return PyLong_FromLong(code);
+}
+
+typedef int64_t (*transfer)(int fd, void *buffer, size_t len, int flags, int64_t deadline);
+
+/* Reads or writes once: how much, or -1 with an exception. */
+static int64_t move(thread *th, transfer f, int fd, void *buffer, size_t len, int flags, int64_t deadline,
+                    const char *why)
+{
+    for (;;) {
+        th->current->why = why;
+        int64_t got = f(fd, buffer, len, flags, deadline);
+        th->current->why = NULL;
+        int o = outcome_of(th, got);
+        if (o == 0)
+            return got;
+        if (o < 0)
+            return -1;
+    }
+}
+
+static int64_t f_recv(int fd, void *buffer, size_t len, int flags, int64_t deadline)
+{
+    return weald_recv(fd, buffer, len, flags, deadline);
+}
+
+static int64_t f_send(int fd, void *buffer, size_t len, int flags, int64_t deadline)
+{
+    return weald_send(fd, buffer, len, flags, deadline);
+}
+
+static int64_t f_read(int fd, void *buffer, size_t len, int flags, int64_t deadline)
+{
+    (void)flags;
+    return weald_read(fd, buffer, len, deadline);
+}
+
+static int64_t f_write(int fd, void *buffer, size_t len, int flags, int64_t deadline)
+{
+    (void)flags;
+    return weald_write(fd, buffer, len, deadline);
+}
+
+/* The arguments (fd, second, flags=0, timeout=None); without flags when `flags` is NULL. */
+static int arguments(const char *name, PyObject *const *args, Py_ssize_t n, int *fd, int *flags, thread **th,
+                     int64_t *deadline)
+{
+    Py_ssize_t most = flags ? 4 : 3;
+    if (n < 2 || n > most) {
+        PyErr_Format(PyExc_TypeError, "%s() takes 2 to %zd arguments (%zd given)", name, most, n);
+        return -1;
+    }
+    if ((*fd = PyObject_AsFileDescriptor(args[0])) < 0)
+        return -1;
+    if (flags) {
+        *flags = 0;
+        if (n > 2 && (*flags = (int)PyLong_AsLong(args[2])) == -1 && PyErr_Occurred())
+            return -1;
+    }
+    return begin(th, n == most ? args[most - 1] : NULL, deadline);
+}
+
+static PyObject *take(transfer f, int fd, PyObject *size, int flags, thread *th, int64_t deadline)
+{
+    Py_ssize_t len = PyNumber_AsSsize_t(size, PyExc_OverflowError);
+    if (len < 0) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "negative buffersize");
+        return NULL;
+    }
+    PyObject *out = PyBytes_FromStringAndSize(NULL, len);
+    if (!out || len == 0)
+        return out;
+    int64_t got = move(th, f, fd, PyBytes_AS_STRING(out), (size_t)len, flags, deadline, "read");
+    if (got < 0) {
+        Py_DECREF(out);
+        return NULL;
+    }
+    if (got != len)
+        _PyBytes_Resize(&out, (Py_ssize_t)got);
+    return out;
+}
+
+static PyObject *take_into(transfer f, int fd, PyObject *object, int flags, thread *th, int64_t deadline)
+{
+    Py_buffer b;
+    if (PyObject_GetBuffer(object, &b, PyBUF_WRITABLE) < 0)
+        return NULL;
+    int64_t got = b.len ? move(th, f, fd, b.buf, (size_t)b.len, flags, deadline, "read") : 0;
+    PyBuffer_Release(&b);
+    return got < 0 ? NULL : PyLong_FromLongLong(got);
+}
+
+static PyObject *give(transfer f, int fd, PyObject *object, int flags, thread *th, int64_t deadline, bool all)
+{
+    Py_buffer b;
+    if (PyObject_GetBuffer(object, &b, PyBUF_SIMPLE) < 0)
+        return NULL;
+    size_t done = 0;
+    int64_t got;
+    do {
+        got = move(th, f, fd, (char *)b.buf + done, (size_t)b.len - done, flags, deadline, "write");
+        if (got < 0)
+            break;
+        done += (size_t)got;
+    } while (all && done < (size_t)b.len);
+    PyBuffer_Release(&b);
+    if (got < 0)
+        return NULL;
+    if (all)
+        Py_RETURN_NONE;
+    return PyLong_FromSize_t(done);
+}
+
+#define FUNCTION(name, with_flags, call)                                              \
+    static PyObject *name(PyObject *self, PyObject *const *args, Py_ssize_t n)       \
+    {                                                                                 \
+        int fd, flags = 0;                                                            \
+        thread *th;                                                                   \
+        int64_t deadline;                                                             \
+        (void)self;                                                                   \
+        if (arguments(#name, args, n, &fd, with_flags ? &flags : NULL, &th, &deadline) < 0) \
+            return NULL;                                                              \
+        return call;                                                                  \
+    }
+
+FUNCTION(recv_, 1, take(f_recv, fd, args[1], flags, th, deadline))
+FUNCTION(recv_into, 1, take_into(f_recv, fd, args[1], flags, th, deadline))
+FUNCTION(send_, 1, give(f_send, fd, args[1], flags, th, deadline, false))
+FUNCTION(sendall, 1, give(f_send, fd, args[1], flags, th, deadline, true))
+FUNCTION(read_, 0, take(f_read, fd, args[1], flags, th, deadline))
+FUNCTION(read_into, 0, take_into(f_read, fd, args[1], flags, th, deadline))
+FUNCTION(write_, 0, give(f_write, fd, args[1], flags, th, deadline, false))
+FUNCTION(writeall, 0, give(f_write, fd, args[1], flags, th, deadline, true))
+
+static PyObject *py_accept(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    thread *th;
+    int64_t deadline;
+    (void)self;
+    if (n < 1 || n > 2) {
+        PyErr_SetString(PyExc_TypeError, "accept(fd, timeout=None)");
+        return NULL;
+    }
+    int fd = PyObject_AsFileDescriptor(args[0]);
+    if (fd < 0 || begin(&th, n > 1 ? args[1] : NULL, &deadline) < 0)
+        return NULL;
+    for (;;) {
+        th->current->why = "accept";
+        int got = weald_accept(fd, NULL, NULL, deadline);
+        th->current->why = NULL;
+        int o = outcome_of(th, got);
+        if (o == 0)
+            return PyLong_FromLong(got);
+        if (o < 0)
+            return NULL;
+    }
+}
+
+static PyObject *py_set_cancelled(PyObject *self, PyObject *class)
+{
+    (void)self;
+    Py_INCREF(class);
+    Py_XSETREF(cancelled, class);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"wait_fd", WITH_KEYWORDS(py_wait_fd), METH_FASTCALL,
+     "wait_fd(fd, events, timeout=None): waits for 1 (to read), 2 (to write) or both; what came. TimeoutError."},
+    {"wait_read", WITH_KEYWORDS(py_wait_read), METH_FASTCALL, "wait_read(fd, timeout=None)"},
+    {"wait_write", WITH_KEYWORDS(py_wait_write), METH_FASTCALL, "wait_write(fd, timeout=None)"},
+    {"cancel_wait", py_cancel_wait, METH_O,
+     "cancel_wait(fd): ends the waits of this thread for fd with the exception of set_cancelled; how many there were."},
+    {"close_fd", py_close_fd, METH_O,
+     "close_fd(fd): closes a descriptor that the loop may know; waits for it end as by cancel_wait."},
+    {"set_cancelled", py_set_cancelled, METH_O, "The class that cancel_wait raises; None: OSError(EBADF)."},
+    {"recv", WITH_KEYWORDS(recv_), METH_FASTCALL, "recv(fd, size, flags=0, timeout=None): bytes"},
+    {"recv_into", WITH_KEYWORDS(recv_into), METH_FASTCALL, "recv_into(fd, buffer, flags=0, timeout=None): how many"},
+    {"send", WITH_KEYWORDS(send_), METH_FASTCALL, "send(fd, data, flags=0, timeout=None): how many"},
+    {"sendall", WITH_KEYWORDS(sendall), METH_FASTCALL, "sendall(fd, data, flags=0, timeout=None)"},
+    {"read", WITH_KEYWORDS(read_), METH_FASTCALL, "read(fd, size, timeout=None): bytes"},
+    {"read_into", WITH_KEYWORDS(read_into), METH_FASTCALL, "read_into(fd, buffer, timeout=None): how many"},
+    {"write", WITH_KEYWORDS(write_), METH_FASTCALL, "write(fd, data, timeout=None): how many"},
+    {"writeall", WITH_KEYWORDS(writeall), METH_FASTCALL, "writeall(fd, data, timeout=None)"},
+    {"accept", WITH_KEYWORDS(py_accept), METH_FASTCALL, "accept(fd, timeout=None): the new descriptor"},
+    {NULL}};
+
+int init_io(PyObject *m)
+{
+    return PyModule_AddFunctions(m, functions);
+}

@@ -1,0 +1,43 @@
+/* What can be waited for and linked to: the base of Event, AsyncResult, Semaphore and queues. */
+
+#ifndef WEALD_PYTHON_SYNC_H
+#define WEALD_PYTHON_SYNC_H
+
+#include "core.h"
+
+typedef struct {
+    PyObject_HEAD
+    nodelist links; /* who waits, and callables */
+    thread *th;     /* who used it first */
+    bool multi;     /* used from several threads: waiting for it is no deadlock */
+    PyObject *weakrefs;
+} linkable;
+
+/* As green_wait, in the list of `l`; `front`: before those who wait already. */
+int linkable_wait(thread *th, linkable *l, nodelist *list, int64_t deadline, const char *why, bool front);
+
+static inline void linkable_touch(linkable *l, thread *th)
+{
+    if (likely(l->th == th))
+        return;
+    if (!l->th)
+        l->th = th;
+    else
+        l->multi = true;
+}
+
+nodelist *task_links(PyObject *task);
+int linkable_traverse(PyObject *self, visitproc visit, void *arg);
+int linkable_clear(PyObject *self);
+/* What every one's dealloc begins with; it ends with tp_free. */
+void linkable_dealloc_begin(PyObject *self);
+/* Parses (block, timeout) as queues and locks have it. Zero: only try. */
+int parse_block(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, const char *first, int *block,
+                PyObject **timeout);
+/* As above behind one argument of its own. */
+int parse_item_block(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, PyObject **item, int *block,
+                     PyObject **timeout);
+
+#define WITH_KEYWORDS(f) ((PyCFunction)(void (*)(void))(f))
+
+#endif

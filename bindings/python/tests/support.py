@@ -1,0 +1,287 @@
+"""What the tests share: programs in processes of their own, servers on free ports, packages that are installed on demand."""
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import unittest
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# Seconds that a program may take; machines that test are busy.
+LIMIT = 60
+
+
+# ---- programs ----
+
+
+def environment(**more):
+    """The environment of a child: the alias is on in it and in its children, and nothing else of ours."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("GEVENT", "PYTHON", "WEALD"))}
+    env.update(WEALD_AS_GEVENT="1", PYTHONUNBUFFERED="1")
+    env.update({key: str(value) for key, value in more.items()})
+    return env
+
+
+class Done:
+    """What a program did."""
+
+    def __init__(self, status, out, err):
+        self.status, self.out, self.err = status, out, err
+
+    def __repr__(self):
+        return f"status {self.status}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+def command(source, *args, how="run"):
+    """The command for a program given as text or as a file: `how` is run, monkey, or plain, without our command."""
+    if isinstance(source, Path):
+        file = source
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="weald-program-"))
+        file = folder / "program.py"
+        file.write_text(textwrap.dedent(source))
+    ways = {"run": ["-m", "weald", "run"], "monkey": ["-m", "weald.monkey"], "plain": []}
+    return [sys.executable, *ways[how], str(file), *map(str, args)], file
+
+
+def run(source, *args, how="run", limit=LIMIT, stdin=None, cwd=None, **env):
+    """Runs a program to its end."""
+    words, file = command(source, *args, how=how)
+    try:
+        process = subprocess.Popen(
+            words, env=environment(**env), text=True, cwd=cwd or file.parent, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            out, err = process.communicate(stdin or "", timeout=limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            err += f"\nno end after {limit} s"
+        return Done(process.returncode, out, err)
+    finally:
+        if not isinstance(source, Path):
+            shutil.rmtree(file.parent, ignore_errors=True)
+
+
+class TestCase(unittest.TestCase):
+    """A test that runs programs."""
+
+    maxDiff = None
+
+    def succeeds(self, source, *args, **kwargs):
+        """The lines that a program prints, which must end well."""
+        done = run(source, *args, **kwargs)
+        self.assertEqual(done.status, 0, done)
+        return done.out.splitlines()
+
+    def prints(self, expected, source, *args, **kwargs):
+        """Runs a program that must end well and print this."""
+        lines = self.succeeds(source, *args, **kwargs)
+        self.assertEqual(lines, textwrap.dedent(expected).strip().splitlines())
+
+    def serves(self, source, *args, port=None, **kwargs):
+        """Starts a program that serves at `port`, and waits until it does. It is stopped after the test."""
+        server = Server(source, *args, port=port, **kwargs)
+        self.addCleanup(server.stop)
+        server.wait()
+        return server
+
+
+class Server:
+    """A program or a command that runs until it is stopped."""
+
+    def __init__(self, source, *args, port, how="run", cwd=None, **env):
+        self.port = port
+        self._log = tempfile.TemporaryFile("w+")
+        self._folder = None
+        if isinstance(source, list):
+            words = [str(word) for word in source]
+        else:
+            words, file = command(source, *args, how=how)
+            if not isinstance(source, Path):
+                self._folder = file.parent
+            cwd = cwd or file.parent
+        self.process = subprocess.Popen(
+            words, env=environment(**env), cwd=cwd, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def output(self):
+        self._log.seek(0)
+        return self._log.read()
+
+    def wait(self, limit=LIMIT):
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise AssertionError(f"ended with status {self.process.returncode}\n{self.output()}")
+            for family, host in (socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"):
+                with socket.socket(family) as probe:
+                    probe.settimeout(1)
+                    if probe.connect_ex((host, self.port)) == 0:
+                        return
+            time.sleep(0.05)
+        raise AssertionError(f"does not listen after {limit} s\n{self.output()}")
+
+    def stop(self):
+        for sign in signal.SIGTERM, signal.SIGKILL:
+            try:
+                os.killpg(self.process.pid, sign)
+            except ProcessLookupError:
+                pass
+            try:
+                self.process.wait(5)
+                break
+            except subprocess.TimeoutExpired:
+                pass
+        try:
+            # What it has started.
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._log.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def http(port, request, until_close=True):
+    """Sends bytes to a server, and returns what it answers until it closes the connection."""
+    if isinstance(request, str):
+        request = request.replace("\n", "\r\n").encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+        sock.sendall(request)
+        parts = []
+        while True:
+            part = sock.recv(65536)
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+
+
+def get(port, path="/", **headers):
+    """(status, body) of a GET."""
+    lines = "".join(f"{name.replace('_', '-')}: {value}\n" for name, value in headers.items())
+    answer = http(port, f"GET {path} HTTP/1.1\nHost: localhost\nConnection: close\n{lines}\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" in head.lower():
+        body = unchunked(body)
+    return int(head.split()[1]), body
+
+
+def unchunked(data):
+    parts = []
+    while True:
+        size, _, data = data.partition(b"\r\n")
+        if int(size, 16) == 0:
+            return b"".join(parts)
+        parts.append(data[: int(size, 16)])
+        data = data[int(size, 16) + 2 :]
+
+
+# ---- packages and servers that are not ours ----
+
+
+def need(*packages):
+    """Packages of PyPI, as `name` or `name=module`; installed into this environment if they are not there.
+
+    WEALD_TESTS_OFFLINE=1 leaves out what is missing.
+    """
+    missing = []
+    for package in packages:
+        name, _, module = package.partition("=")
+        if importlib.util.find_spec(module or name.replace("-", "_").lower()) is None:
+            missing.append(name)
+    if not missing:
+        return
+    if os.environ.get("WEALD_TESTS_OFFLINE"):
+        raise unittest.SkipTest(f"without {' '.join(missing)}")
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", *missing], capture_output=True, text=True, timeout=300
+    )
+    importlib.invalidate_caches()
+    if done.returncode:
+        raise unittest.SkipTest(f"{' '.join(missing)} can not be installed: {done.stderr.strip()[-300:]}")
+
+
+def need_program(name, package=None, where=()):
+    """The path of a program; installed with apt-get if it is missing and we are root."""
+    found = _find(name, where)
+    if found is None and package and os.geteuid() == 0 and shutil.which("apt-get"):
+        for words in ["install"], ["update"], ["install"]:
+            subprocess.run(["apt-get", "-qq", "-y", *words, *([package] if words == ["install"] else [])],
+                           capture_output=True, timeout=300, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})  # fmt: skip
+            found = _find(name, where)
+            if found:
+                break
+    if found is None:
+        raise unittest.SkipTest(f"there is no {name}")
+    return found
+
+
+def _find(name, where):
+    found = shutil.which(name)
+    for pattern in where:
+        found = found or next((str(path / name) for path in sorted(Path("/").glob(pattern)) if (path / name).exists()), None)
+    return found
+
+
+class Redis:
+    """A Redis server on a free port."""
+
+    def __init__(self):
+        program = need_program("redis-server", "redis-server")
+        self.port = free_port()
+        self.folder = tempfile.mkdtemp(prefix="weald-redis-")
+        self.server = Server(
+            [program, "--port", self.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self.folder],
+            port=self.port,
+        )
+        self.server.wait()
+
+    def stop(self):
+        self.server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Postgres:
+    """A PostgreSQL server on a free port, with a user and a database named weald."""
+
+    def __init__(self):
+        where = ("usr/lib/postgresql/*/bin",)
+        initdb, postgres = (need_program(name, "postgresql", where) for name in ("initdb", "postgres"))
+        self.port = free_port()
+        self.folder = tempfile.mkdtemp(prefix="weald-postgres-")
+        data = os.path.join(self.folder, "data")
+        drop = []
+        if os.geteuid() == 0:
+            # It refuses to run as root.
+            shutil.chown(self.folder, "postgres")
+            drop = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        os.chmod(self.folder, 0o755)
+        done = subprocess.run([*drop, initdb, "-D", data, "-U", "weald", "-A", "trust", "--no-sync"],
+                              capture_output=True, text=True, timeout=120, cwd="/")  # fmt: skip
+        if done.returncode:
+            raise unittest.SkipTest(f"initdb: {done.stderr[-300:]}")
+        self.server = Server(
+            [*drop, postgres, "-D", data, "-p", self.port, "-k", self.folder, "-c", "fsync=off",
+             "-c", "listen_addresses=127.0.0.1"],
+            port=self.port, cwd="/",
+        )  # fmt: skip
+        self.server.wait()
+
+    def stop(self):
+        self.server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,188 @@
+"""`import gevent` and `import greenlet` mean weald where that was asked for, and nowhere else."""
+import tempfile
+import unittest
+from pathlib import Path
+
+import support
+
+# Whoever asks for the alias gets all of these; the last are what other packages import though they should not.
+NAMES = """
+gevent greenlet gevent.backdoor gevent.baseserver gevent.builtins gevent.contextvars gevent.core gevent.event gevent.events
+gevent.exceptions gevent.fileobject gevent.greenlet gevent.hub gevent.local gevent.lock gevent.monkey gevent.os gevent.pool
+gevent.pywsgi gevent.queue gevent.resolver gevent.resolver.thread gevent.resolver.blocking gevent.select gevent.selectors
+gevent.server gevent.signal gevent.socket gevent.ssl gevent.subprocess gevent.thread gevent.threading gevent.threadpool
+gevent.time gevent.timeout gevent.util gevent._compat gevent._config gevent._hub_local gevent._hub_primitives gevent._util
+gevent._socketcommon gevent._fileobjectcommon gevent._fileobjectposix gevent._ident
+""".split()
+
+
+class Alias(support.TestCase):
+    def test_all_modules_are_there_and_are_ours(self):
+        self.prints(
+            "ok",
+            f"""
+            import importlib, sys
+            for name in {NAMES!r}:
+                module = importlib.import_module(name)
+                assert module.__name__.startswith("weald"), (name, module)
+                assert module.__spec__.name == module.__name__, (name, module.__spec__)
+                assert sys.modules[name] is sys.modules[module.__name__], name
+            import gevent, weald
+            assert gevent is weald and gevent.queue is weald.queue
+            import greenlet
+            assert greenlet.greenlet is not None and issubclass(gevent.Greenlet, greenlet.greenlet)
+            print("ok")
+            """,
+        )
+
+    def test_top_level_names(self):
+        self.prints(
+            "[]",
+            """
+            import gevent
+            names = '''Greenlet GreenletExit Timeout config fork get_hub getcurrent getswitchinterval setswitchinterval
+            idle iwait wait joinall kill killall reinit signal_handler sleep spawn spawn_later spawn_raw with_timeout
+            __version__ version_info'''.split()
+            print([name for name in names if not hasattr(gevent, name)])
+            """,
+        )
+
+    def test_what_is_loaded_is_loaded_under_both_names(self):
+        self.prints(
+            "True True",
+            """
+            import sys
+            from gevent import monkey, queue
+            print(sys.modules["gevent.monkey"] is monkey, sys.modules["gevent.queue"] is queue)
+            """,
+        )
+
+    def test_the_variable_alone_turns_it_on(self):
+        self.prints(
+            "True True True False",
+            """
+            import sys
+            early = "weald" in sys.modules
+            import gevent, weald
+            print(gevent is weald, weald.os is sys.modules["gevent.os"], gevent.__version__ > "24", early)
+            """,
+            how="plain",
+        )
+
+    def test_unknown_modules_are_not_found(self):
+        self.prints(
+            """
+            ModuleNotFoundError gevent.nonsense
+            ImportError
+            None
+            """,
+            """
+            try:
+                import gevent.nonsense
+            except ImportError as problem:
+                print(type(problem).__name__, problem.name)
+            try:
+                from gevent import nonsense
+            except ImportError as problem:
+                print(type(problem).__name__)
+            import gevent
+            print(getattr(gevent, "nonsense", None))
+            """,
+        )
+
+    def test_version_checks_are_answered(self):
+        self.prints(
+            "True True 26.9.0 3.5.6",
+            """
+            import importlib.metadata
+            import gevent
+            version = tuple(map(int, gevent.__version__.split(".")))
+            print(version >= (24, 10, 1), gevent.version_info[:2] >= (24, 10),
+                  importlib.metadata.version("gevent"), importlib.metadata.version("greenlet"))
+            """,
+        )
+
+    def test_patches_are_seen_under_both_names(self):
+        self.prints(
+            "patched",
+            """
+            from unittest import mock
+            import gevent.socket, weald.socket
+            with mock.patch("gevent.socket.create_connection", "patched"):
+                print(weald.socket.create_connection)
+            """,
+        )
+
+    def test_children_have_it_as_well(self):
+        folder = tempfile.TemporaryDirectory(prefix="weald-alias-")
+        self.addCleanup(folder.cleanup)
+        Path(folder.name, "whoami.py").write_text("import gevent; print(gevent.__name__)")
+        self.prints(
+            """
+            weald
+            weald
+            """,
+            """
+            import multiprocessing, os, subprocess, sys
+
+            def child():
+                import gevent
+                print(gevent.__name__, flush=True)
+
+            if __name__ == "__main__":
+                subprocess.run([sys.executable, "-m", "weald", "run", "-m", "whoami"], check=True, cwd=os.getcwd())
+                process = multiprocessing.get_context("spawn").Process(target=child)
+                process.start()
+                process.join()
+            """,
+            cwd=folder.name,
+        )
+
+    def test_it_is_off_unless_asked_for(self):
+        done = support.run("import weald, importlib.util; print(importlib.util.find_spec('gevent'))", how="plain", WEALD_AS_GEVENT="")
+        self.assertEqual(done.status, 0, done)
+        self.assertNotIn("weald", done.out)
+
+    def test_install_in_code(self):
+        self.prints(
+            """
+            weald
+            weald.greenlet
+            """,
+            """
+            import weald
+            weald.install_as_gevent()
+            weald.install_as_gevent()
+            import gevent, greenlet
+            print(gevent.__name__)
+            print(greenlet.__name__)
+            """,
+            how="plain", WEALD_AS_GEVENT="",
+        )  # fmt: skip
+
+
+class Command(support.TestCase):
+    def test_run_passes_arguments_and_status(self):
+        done = support.run("import sys; print(sys.argv[1:], __name__); sys.exit(7)", "a", "--b")
+        self.assertEqual((done.status, done.out), (7, "['a', '--b'] __main__\n"), done)
+
+    def test_the_self_test_passes(self):
+        done = support.run("import runpy, sys; sys.argv = ['weald']; runpy.run_module('weald', run_name='__main__')", how="plain")
+        self.assertEqual(done.status, 0, done)
+        self.assertIn("weald 0.", done.out)
+        self.assertNotIn("FAILED", done.out)
+
+    def test_monkey_patches_and_aliases(self):
+        self.prints(
+            "weald.socket weald.hub ['x']",
+            """
+            import socket, sys, time
+            import gevent
+            print(socket.socket.__module__, "weald.hub" if time.sleep is gevent.sleep else time.sleep, sys.argv[1:])
+            """,
+            "x", how="monkey",
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,492 @@
+"""Packages that were written for gevent, or that use greenlet, unchanged, with the servers that they talk to."""
+import threading
+import time
+import unittest
+
+import support
+
+PATCH = "from gevent import monkey; monkey.patch_all()\n"
+
+
+class WithRedis(support.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.redis = support.Redis()
+        cls.addClassCleanup(cls.redis.stop)
+
+    def test_redis(self):
+        support.need("redis")
+        self.prints(
+            "True 20 True",
+            PATCH
+            + """
+import sys, time
+import gevent, redis
+client = redis.Redis(port=int(sys.argv[1]))
+client.set("tree", "oak")
+began = time.monotonic()
+def wait(n):
+    return redis.Redis(port=int(sys.argv[1])).blpop(f"list{n}", timeout=10)
+waiters = [gevent.spawn(wait, n) for n in range(20)]
+gevent.sleep(0.3)
+for n in range(20):
+    client.rpush(f"list{n}", n)
+gevent.joinall(waiters)
+print(client.get("tree") == b"oak", sum(int(w.value[1]) == n for n, w in enumerate(waiters)), time.monotonic() - began < 5)
+""",
+            self.redis.port,
+        )
+
+    def test_celery(self):
+        support.need("celery", "redis")
+        import tempfile
+        from pathlib import Path
+
+        folder = tempfile.TemporaryDirectory(prefix="weald-celery-")
+        self.addCleanup(folder.cleanup)
+        Path(folder.name, "tasks.py").write_text(
+            f"""
+import time
+from celery import Celery
+app = Celery("tasks", broker="redis://127.0.0.1:{self.redis.port}/1", backend="redis://127.0.0.1:{self.redis.port}/2")
+
+@app.task
+def slow(n):
+    time.sleep(0.5)
+    return n * n
+"""
+        )
+        import sys
+
+        worker = support.Server(
+            [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-P", "gevent", "-c", "20", "-l", "INFO"],
+            port=0, cwd=folder.name, C_FORCE_ROOT="1",
+        )  # fmt: skip
+        self.addCleanup(worker.stop)
+        lines = self.succeeds(
+            f"""
+            import sys, time
+            sys.path.insert(0, {folder.name!r})
+            from tasks import slow
+            slow.delay(1).get(timeout=50)
+            began = time.monotonic()
+            results = [slow.delay(n) for n in range(20)]
+            print([result.get(timeout=30) for result in results] == [n * n for n in range(20)], time.monotonic() - began < 5)
+            """,
+            how="plain", limit=100, WEALD_AS_GEVENT="",
+        )  # fmt: skip
+        self.assertEqual(lines, ["True True"], worker.output())
+
+
+class WithPostgres(support.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.postgres = support.Postgres()
+        cls.addClassCleanup(cls.postgres.stop)
+        cls.dsn = f"host=127.0.0.1 port={cls.postgres.port} user=weald dbname=postgres"
+
+    def test_psycopg2_with_psycogreen(self):
+        support.need("psycopg2-binary=psycopg2", "psycogreen")
+        self.prints(
+            "10 True",
+            PATCH
+            + """
+import sys, time
+from psycogreen.gevent import patch_psycopg; patch_psycopg()
+import gevent, psycopg2
+def query(n):
+    with psycopg2.connect(sys.argv[1]) as connection, connection.cursor() as cursor:
+        cursor.execute("select pg_sleep(0.4), %s", (n,))
+        return cursor.fetchone()[1]
+began = time.monotonic()
+jobs = [gevent.spawn(query, n) for n in range(10)]
+gevent.joinall(jobs)
+print(sum(job.get() == n for n, job in enumerate(jobs)), time.monotonic() - began < 3)
+""",
+            self.dsn,
+        )
+
+    def test_psycopg3(self):
+        support.need("psycopg[binary]=psycopg")
+        self.prints(
+            "10 True",
+            PATCH
+            + """
+import sys, time
+import gevent, psycopg
+def query(n):
+    with psycopg.connect(sys.argv[1]) as connection:
+        return connection.execute("select pg_sleep(0.4), %s", (n,)).fetchone()[1]
+began = time.monotonic()
+jobs = [gevent.spawn(query, n) for n in range(10)]
+gevent.joinall(jobs)
+print(sum(job.get() == n for n, job in enumerate(jobs)), time.monotonic() - began < 3)
+""",
+            self.dsn,
+        )
+
+
+class Web(support.TestCase):
+    def test_gunicorn_serves_flask(self):
+        support.need("gunicorn", "flask")
+        self._gunicorn(
+            """
+            import time
+            from flask import Flask
+            application = Flask(__name__)
+
+            @application.route("/<name>")
+            def hello(name):
+                time.sleep(0.4)
+                return f"hello {name}"
+            """
+        )
+
+    def test_gunicorn_serves_django(self):
+        support.need("gunicorn", "django")
+        self._gunicorn(
+            """
+            import time
+            import django
+            from django.conf import settings
+            from django.core.wsgi import get_wsgi_application
+            from django.http import HttpResponse
+            from django.urls import path
+
+            settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="x")
+
+            def hello(request, name):
+                time.sleep(0.4)
+                return HttpResponse(f"hello {name}")
+
+            urlpatterns = [path("<name>", hello)]
+            application = get_wsgi_application()
+            """
+        )
+
+    def _gunicorn(self, source):
+        import sys
+        import tempfile
+        import textwrap
+        from pathlib import Path
+
+        folder = tempfile.TemporaryDirectory(prefix="weald-gunicorn-")
+        self.addCleanup(folder.cleanup)
+        Path(folder.name, "site_of_tests.py").write_text(textwrap.dedent(source))
+        port = support.free_port()
+        server = support.Server(
+            [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "2", "-b", f"127.0.0.1:{port}", "site_of_tests:application"],
+            port=port, cwd=folder.name,
+        )  # fmt: skip
+        self.addCleanup(server.stop)
+        server.wait()
+        self.assertEqual(support.get(port, "/first"), (200, b"hello first"), server.output())
+        answers, began = [], time.monotonic()
+        clients = [
+            threading.Thread(target=lambda n=n: answers.append(support.get(port, f"/{n}"))) for n in range(20)
+        ]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        self.assertEqual(sorted(answers), sorted((200, b"hello %d" % n) for n in range(20)))
+        self.assertLess(time.monotonic() - began, 5)
+
+    def test_flask_on_the_wsgi_server_with_requests_as_client(self):
+        support.need("flask", "requests")
+        self.prints(
+            "20 True",
+            PATCH
+            + """
+import time
+import gevent, requests
+from flask import Flask, jsonify
+from gevent.pywsgi import WSGIServer
+app = Flask(__name__)
+
+@app.route("/<int:n>")
+def number(n):
+    time.sleep(0.3)
+    return jsonify(n=n)
+
+server = WSGIServer(("127.0.0.1", 0), app, log=None)
+server.start()
+began = time.monotonic()
+jobs = [gevent.spawn(lambda n=n: requests.get(f"http://127.0.0.1:{server.server_port}/{n}", timeout=20).json()["n"]) for n in range(20)]
+gevent.joinall(jobs)
+print(sum(job.get() == n for n, job in enumerate(jobs)), time.monotonic() - began < 4)
+""",
+        )
+
+    def test_grequests(self):
+        support.need("grequests", "requests")
+        self.prints(
+            "[200, 200, 200]",
+            """
+            import grequests
+            from gevent.pywsgi import WSGIServer
+
+            def hello(environ, start_response):
+                start_response("200 OK", [("Content-Length", "2")])
+                return [b"ok"]
+
+            server = WSGIServer(("127.0.0.1", 0), hello, log=None)
+            server.start()
+            url = f"http://127.0.0.1:{server.server_port}/"
+            print([answer.status_code for answer in grequests.map(grequests.get(url, timeout=20) for _ in range(3))])
+            """,
+        )
+
+    def test_geventhttpclient(self):
+        support.need("geventhttpclient")
+        self.prints(
+            "10 ok",
+            """
+            import gevent
+            from geventhttpclient import HTTPClient
+            from gevent.pywsgi import WSGIServer
+
+            def hello(environ, start_response):
+                gevent.sleep(0.05)
+                start_response("200 OK", [("Content-Length", "2")])
+                return [b"ok"]
+
+            server = WSGIServer(("127.0.0.1", 0), hello, log=None)
+            server.start()
+            client = HTTPClient("127.0.0.1", server.server_port, concurrency=5)
+            jobs = [gevent.spawn(lambda: client.get("/").read()) for _ in range(10)]
+            gevent.joinall(jobs)
+            print(sum(bytes(job.get()) == b"ok" for job in jobs), "ok")
+            """,
+        )
+
+    def test_gevent_websocket(self):
+        support.need("gevent-websocket=geventwebsocket", "websocket-client=websocket")
+        self.prints(
+            "['bark 0', 'bark 1', 'bark 2'] bytes",
+            PATCH
+            + """
+import gevent, websocket
+from gevent.pywsgi import WSGIServer
+from geventwebsocket.handler import WebSocketHandler
+
+def echo(environ, start_response):
+    ws = environ["wsgi.websocket"]
+    while True:
+        message = ws.receive()
+        if message is None:
+            return []
+        ws.send("bark " + message if isinstance(message, str) else bytes(message))
+
+server = WSGIServer(("127.0.0.1", 0), echo, handler_class=WebSocketHandler, log=None)
+server.start()
+client = websocket.create_connection(f"ws://127.0.0.1:{server.server_port}/", timeout=20)
+heard = []
+for n in range(3):
+    client.send(str(n))
+    heard.append(client.recv())
+client.send_binary(b"bytes")
+print(heard, client.recv().decode())
+client.close()
+""",
+        )
+
+    def test_flask_socketio(self):
+        support.need("flask-socketio", "simple-websocket", "python-socketio[client]=socketio", "websocket-client=websocket")
+        self.prints(
+            """
+            connected websocket
+            ['echo 0', 'echo 1', 'echo 2']
+            """,
+            PATCH
+            + """
+import logging; logging.disable()
+import gevent, socketio
+from flask import Flask
+from flask_socketio import SocketIO, send
+app = Flask(__name__)
+server = SocketIO(app, async_mode="gevent")
+
+@server.on("message")
+def echo(text):
+    gevent.sleep(0.01)
+    send("echo " + text)
+
+import sys
+port = int(sys.argv[1])
+gevent.spawn(server.run, app, host="127.0.0.1", port=port)
+gevent.sleep(0.5)
+heard, done = [], gevent.event.Event()
+client = socketio.Client()
+
+@client.on("message")
+def listen(text):
+    heard.append(text)
+    if len(heard) == 3:
+        done.set()
+
+client.connect(f"http://127.0.0.1:{port}", transports=["websocket"])
+print("connected", client.transport())
+for n in range(3):
+    client.send(str(n))
+    gevent.sleep(0.05)
+done.wait(10)
+print(heard)
+import os; sys.stdout.flush(); os._exit(0)
+""",
+            support.free_port(),
+        )
+
+
+class Others(support.TestCase):
+    def test_zmq_green(self):
+        support.need("pyzmq=zmq")
+        self.prints(
+            "[0, 1, 4] ticked",
+            """
+            import gevent
+            import zmq.green as zmq
+            context = zmq.Context()
+            server, client = context.socket(zmq.REP), context.socket(zmq.REQ)
+            port = server.bind_to_random_port("tcp://127.0.0.1")
+            client.connect(f"tcp://127.0.0.1:{port}")
+
+            def serve():
+                while True:
+                    n = int(server.recv())
+                    gevent.sleep(0.02)
+                    server.send(b"%d" % (n * n))
+
+            ticks = []
+            def tick():
+                while True:
+                    ticks.append(1)
+                    gevent.sleep(0.005)
+
+            gevent.spawn(serve)
+            gevent.spawn(tick)
+            answers = []
+            for n in range(3):
+                client.send(b"%d" % n)
+                answers.append(int(client.recv()))
+            print(answers, "ticked" if len(ticks) > 5 else ticks)
+            """,
+        )
+
+    def test_sqlalchemy_asyncio_uses_our_greenlet(self):
+        support.need("sqlalchemy", "aiosqlite")
+        self.prints(
+            "[(1,), (2,)] weald.greenlet",
+            """
+            import asyncio, sys
+            from sqlalchemy import text
+            from sqlalchemy.ext.asyncio import create_async_engine
+
+            async def main():
+                engine = create_async_engine("sqlite+aiosqlite://")
+                async with engine.begin() as connection:
+                    await connection.execute(text("create table t (n int)"))
+                    await connection.execute(text("insert into t values (1), (2)"))
+                    rows = (await connection.execute(text("select n from t order by n"))).all()
+                await engine.dispose()
+                import greenlet
+                print([tuple(row) for row in rows], greenlet.__name__)
+
+            asyncio.run(main())
+            """,
+        )
+
+    def test_kazoo_has_its_handler(self):
+        support.need("kazoo")
+        self.prints(
+            "done 7",
+            """
+            from kazoo.handlers.gevent import SequentialGeventHandler
+            handler = SequentialGeventHandler()
+            handler.start()
+            result = handler.async_result()
+            handler.spawn(lambda: (handler.sleep_func(0.01), result.set(7)))
+            print("done", result.get(timeout=5))
+            handler.stop()
+            """,
+        )
+
+    def test_gipc(self):
+        support.need("gipc")
+        self.prints(
+            "['0', '1', '2']",
+            """
+            import gevent, gipc
+
+            def child(writer):
+                for n in range(3):
+                    writer.put(str(n))
+
+            if __name__ == "__main__":
+                with gipc.pipe() as (reader, writer):
+                    process = gipc.start_process(child, args=(writer,))
+                    print([reader.get() for _ in range(3)])
+                    process.join()
+            """,
+        )
+
+    def test_zerorpc(self):
+        support.need("zerorpc")
+        self.prints(
+            "HELLO",
+            """
+            import gevent, zerorpc
+
+            class Shout:
+                def shout(self, text):
+                    return text.upper()
+
+            server = zerorpc.Server(Shout())
+            server.bind("tcp://127.0.0.1:0")
+            endpoint = server._events._socket.last_endpoint.decode()
+            gevent.spawn(server.run)
+            client = zerorpc.Client()
+            client.connect(endpoint)
+            print(client.shout("hello"))
+            client.close()
+            """,
+        )
+
+    def test_locust_imports_and_runs(self):
+        support.need("locust")
+        self.prints(
+            "True",
+            """
+            import gevent.monkey; gevent.monkey.patch_all()
+            import gevent
+            from gevent.pywsgi import WSGIServer
+            from locust import HttpUser, task
+            from locust.env import Environment
+
+            def hello(environ, start_response):
+                start_response("200 OK", [("Content-Length", "2")])
+                return [b"ok"]
+
+            server = WSGIServer(("127.0.0.1", 0), hello, log=None)
+            server.start()
+
+            class User(HttpUser):
+                host = f"http://127.0.0.1:{server.server_port}"
+
+                @task
+                def index(self):
+                    self.client.get("/")
+
+            environment = Environment(user_classes=[User])
+            runner = environment.create_local_runner()
+            runner.start(5, spawn_rate=5)
+            gevent.sleep(1.5)
+            runner.quit()
+            stats = environment.stats.total
+            print(stats.num_requests > 20 and stats.num_failures == 0)
+            """,
+        )
+
+
+if __name__ == "__main__":
+    unittest.main()

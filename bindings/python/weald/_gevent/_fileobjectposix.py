@@ -1,0 +1,6 @@
+from weald.fileobject import (  # noqa: F401
+    FileObjectPosix,
+    GreenFileDescriptorIO,
+    GreenFileDescriptorIOWriteall,
+    GreenOpenDescriptor,
+)

@@ -1,0 +1,1 @@
+from weald.resolver.ares import *  # noqa: F403

@@ -1,0 +1,1 @@
+from weald.resolver.thread import *  # noqa: F403

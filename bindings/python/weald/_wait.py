@@ -1,0 +1,110 @@
+"""Waiting for a descriptor: the one place where sockets, files and pipes meet the hub.
+
+A watcher (`loop.io(fd, events)`) has one waiter at a time. `cancel_wait` ends a wait with an exception, so that
+closing a descriptor frees whoever waits for it.
+"""
+import errno
+
+from weald import _core
+from weald.exceptions import ConcurrentObjectUseError
+from weald.hub import get_hub
+from weald.timeout import Timeout
+
+READ, WRITE = 1, 2
+
+
+class Missing:
+    """The default of an argument for which None means something."""
+
+    def __repr__(self):
+        return "<default value>"
+
+
+MISSING = Missing()
+
+
+class cancel_wait_ex(OSError):
+    """What a waiter gets whose descriptor was closed by another greenlet."""
+
+    def __init__(self):
+        super().__init__(errno.EBADF, "File descriptor was closed in another greenlet")
+
+
+_core.set_cancelled(cancel_wait_ex)
+
+
+def wait(watcher, timeout=None, timeout_exc=MISSING, hub=None):
+    """Waits until the watcher sees its event. After `timeout` seconds raises `timeout_exc`, by default TimeoutError."""
+    if watcher.callback is not None:
+        raise ConcurrentObjectUseError(f"This socket is already used by another greenlet: {watcher.callback!r}")
+    if hub is None:
+        hub = get_hub()
+    if timeout is None:
+        hub.wait(watcher)
+        return
+    if timeout_exc is MISSING:
+        timeout_exc = TimeoutError("timed out")
+    if isinstance(timeout, Timeout):
+        # One that is running already is the caller's own; it raises itself.
+        hub.wait(watcher)
+        return
+    with Timeout(timeout, timeout_exc):
+        hub.wait(watcher)
+
+
+def _wait_fd(fileno, events, timeout, timeout_exc):
+    if timeout_exc is MISSING and not isinstance(timeout, Timeout):
+        _core.wait_fd(fileno, events, timeout)
+        return
+    with Timeout._start_new_or_dummy(timeout, None if timeout_exc is MISSING else timeout_exc):
+        _core.wait_fd(fileno, events, None)
+
+
+def wait_read(fileno, timeout=None, timeout_exc=MISSING):
+    """Waits until there is something to read from the descriptor."""
+    _wait_fd(fileno, READ, timeout, timeout_exc)
+
+
+def wait_write(fileno, timeout=None, timeout_exc=MISSING, event=MISSING):
+    """Waits until the descriptor takes something. `event` is ignored."""
+    _wait_fd(fileno, WRITE, timeout, timeout_exc)
+
+
+def wait_readwrite(fileno, timeout=None, timeout_exc=MISSING, event=MISSING):
+    """Waits until the descriptor gives or takes something. `event` is ignored."""
+    _wait_fd(fileno, READ | WRITE, timeout, timeout_exc)
+
+
+def cancel_wait(watcher, error=cancel_wait_ex):
+    """Makes whoever waits with the watcher raise `error`."""
+    get_hub().cancel_wait(watcher, error)
+
+
+def close_fd(watchers, close, *args):
+    """Closes the watchers, frees those who wait with them, and calls close(*args), which closes their descriptor.
+
+    Where somebody waits with a watcher that is put off to the loop: a descriptor must outlive the waits for it, lest
+    they see what gets its number next. Waits in the core are ended by _core.close_fd.
+    """
+    waited = []
+    for watcher in watchers:
+        if watcher is None:
+            continue
+        if watcher.callback is None:
+            watcher.close()
+        else:
+            waited.append(watcher)
+    if waited:
+        get_hub().loop.run_callback(_throw_then_close, waited, close, args)
+    else:
+        close(*args)
+
+
+def _throw_then_close(watchers, close, args):
+    for watcher in watchers:
+        active, callback = watcher.active, watcher.callback
+        watcher.close()
+        waiter = getattr(callback, "__self__", None) if active else None
+        if waiter is not None:
+            waiter.throw(cancel_wait_ex)
+    close(*args)

@@ -1,0 +1,78 @@
+"""Suite `python`: the binding in bindings/python, built into its own environment and tested in it.
+
+`make python` makes bindings/python/.venv. The tests are unittest modules, bindings/python/tests/test_*.py, a process
+each; those that want other packages or servers install them, or are skipped and say why. gevent's own tests are not
+here but in `make gevent-tests`, which the suite `gevent` runs for a few modules.
+"""
+import re
+
+from . import build, process
+
+PACKAGE = build.ROOT / "bindings" / "python"
+PYTHON = PACKAGE / ".venv" / "bin" / "python"
+TESTS = PACKAGE / "tests"
+FILE_LIMIT = 900
+# Modules of gevent's own that a change must pass: what each part stands on.
+GEVENT = "event queue semaphore greenlet local timeout pool hub select socket ssl pywsgi subprocess monkey threading_2"
+
+_CASE = re.compile(r"^(\w+) \(([\w.]+)\)(?:\n.*)?? \.\.\. (ok|FAIL|ERROR|skipped .*)$", re.M)
+
+
+def make():
+    return process.run(["make", "python"], build.BUILD_LIMIT, {"CARGO_TARGET_DIR": build.TARGET}, build.ROOT)
+
+
+def _build(group):
+    made = make()
+    group.ran("make python", made)
+    return made.status == 0
+
+
+def run(report, options):
+    with report.group("python") as group:
+        if not _build(group):
+            return
+    for file in sorted(TESTS.glob("test_*.py")):
+        # A word of the filter chooses files by name, or else cases.
+        if options.filter and not options.wants(file.stem) and not _has(file, options.filter):
+            continue
+        with report.group(f"python/{file.stem}") as group:
+            _run_file(group, file, options)
+
+
+def _has(file, word):
+    return re.search(rf"def test_\w*{re.escape(word)}", file.read_text(encoding="utf-8"))
+
+
+def _run_file(group, file, options):
+    words = [PYTHON, "-m", "unittest", "-v", file.stem]
+    if options.filter and not options.wants(file.stem):
+        words += ["-k", options.filter]
+    done = process.run(words, FILE_LIMIT, {"PYTHONPATH": TESTS}, TESTS)
+    cases = _CASE.findall(done.output)
+    for name, where, outcome in cases:
+        case = f"{where.split('.')[-2]}.{name}" if "." in where else name
+        if outcome == "ok":
+            group.passed(case)
+        elif outcome.startswith("skipped"):
+            group.skipped(case, outcome.removeprefix("skipped ").strip("'\""))
+        else:
+            group.failed(case, _section(done.output, name))
+    if not cases or (done.status and not any(outcome in ("FAIL", "ERROR") for _, _, outcome in cases)):
+        group.failed("runs to its end", f"{done.story}\n{done.output}")
+
+
+def _section(output, name):
+    """What unittest says of one failure."""
+    found = re.search(rf"^(?:FAIL|ERROR): {name} .*?(?=^={{70}}|^-{{70}}\nRan |\Z)", output, re.M | re.S)
+    return found.group(0) if found else output
+
+
+def run_gevent(report, options):
+    with report.group("gevent") as group:
+        if not _build(group):
+            return
+        modules = options.filter.split(",") if options.filter else GEVENT.split()
+        for module in modules:
+            words = [PYTHON, TESTS / "gevent_tests.py", "--no-build", "--no-own", module]
+            group.ran(module, process.run(words, 400, cwd=build.ROOT))
