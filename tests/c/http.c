@@ -869,6 +869,112 @@ TEST(a_unix_socket_serves_as_well)
     CHECK_EQ(weald_server_stop(http_server, WEALD_FOREVER), 0);
 }
 
+/* ---- everything that can go wrong, at once ---- */
+
+static unsigned storm_state = 1;
+static unsigned draw(unsigned n)
+{
+    storm_state = storm_state * 1664525u + 1013904223u;
+    return (storm_state >> 8) % n;
+}
+
+static weald_greenlet storm_handling[64];
+
+static void in_the_storm(weald_http_request r, void *user)
+{
+    static char bytes[30000];
+    char buffer[100];
+    unsigned place = draw(64);
+
+    (void)user;
+    storm_handling[place] = weald_self();
+    switch (draw(8)) {
+    case 0: weald_http_reply(r, 200, NULL, bytes, sizeof bytes, weald_after(WEALD_MS(20))); break;
+    case 1: weald_http_discard(r, WEALD_FOREVER); break;
+    case 2:
+        weald_http_begin(r, 200, NULL, -1);
+        for (int i = 0; i < 5 && weald_http_write(r, bytes, 1 + draw(9000), NULL, WEALD_FOREVER) == 0; i++)
+            weald_http_flush(r, weald_after(WEALD_MS(5)));
+        break;
+    case 3: weald_sleep(WEALD_US(draw(3000))); break;
+    case 4:
+        while (weald_http_read(r, buffer, sizeof buffer, weald_after(WEALD_MS(10))) > 0)
+            ;
+        break;
+    case 5: weald_http_begin(r, 200, NULL, 10); break;
+    case 6: weald_http_upgrade(r, "x", WEALD_FOREVER); break;
+    default: http_seen++; weald_http_reply(r, 200, "text/plain", "x", 1, WEALD_FOREVER);
+    }
+}
+
+static void *a_client_in_the_storm(void *until)
+{
+    static const char *const pieces[] = {
+        HTTP_GET("/"), HTTP_GET("/") HTTP_GET("/"), "GET / HT", "PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 20\r\n\r\n0123",
+        "PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" HTTP_GET("/"),
+        "PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "rubbish\n", "0123456789", "\r\n\r\n",
+        "PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n", "HEAD / HTTP/1.0\r\n\r\n",
+    };
+    struct linger at_once = {1, 0};
+    char buffer[5000];
+
+    while (weald_now() < *(int64_t *)until) {
+        int fd = net_plain(http_port);
+        for (unsigned i = 0, n = 1 + draw(4); i < n; i++) {
+            const char *piece = pieces[draw(sizeof pieces / sizeof *pieces)];
+            if (send(fd, piece, strlen(piece), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+                break;
+            weald_sleep(WEALD_US(draw(500)));
+            if (draw(2))
+                while (recv(fd, buffer, sizeof buffer, MSG_DONTWAIT) > 0)
+                    ;
+        }
+        if (draw(3) == 0)
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        else if (draw(2))
+            shutdown(fd, SHUT_WR);
+        close(fd);
+    }
+    return NULL;
+}
+
+static int open_fds(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 1000; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+TEST(a_storm_leaves_nothing_behind)
+{
+    weald_http_options options = {.size = sizeof options, .head_ns = WEALD_MS(30), .idle_ns = WEALD_MS(30),
+                                  .body_ns = WEALD_MS(30), .write_ns = WEALD_MS(30)};
+    int64_t until = weald_now() + WEALD_MS(1500);
+    weald_greenlet clients[8];
+    int before;
+
+    CHECK_EQ(weald_set_report_handler(errors_no_report, NULL), 0);
+    http_serve(in_the_storm, &options);
+    CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+    before = open_fds();
+    for (int i = 0; i < 8; i++)
+        CHECK_GT(clients[i] = weald_spawn(a_client_in_the_storm, &until), 0);
+    while (weald_now() < until) {
+        CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+        weald_kill(storm_handling[draw(64)], 0, WEALD_NOW); /* perhaps one that is still there */
+    }
+    CHECK_EQ(weald_joinall(clients, 8, 0, 0, WEALD_FOREVER), 8);
+    http_wait_for(0);
+    CHECK_EQ(open_fds(), before);
+    printf("%d requests\n", http_seen);
+    CHECK_GT(http_seen, 20);
+    storm_state = 7; /* the next one is answered */
+    for (int i = 0; i < 100 && http_status(http_ask(HTTP_GET("/"))) != 200; i++)
+        ;
+    CHECK_EQ(http_status(http_got), 200);
+}
+
 /* ---- more than one hub ---- */
 
 static char shared_address[64];
