@@ -1,8 +1,8 @@
 //! What HTTP is read by, fed with noise: seeds that are changed at random, for WEALD_FUZZ_SECONDS (1) each, from
 //! WEALD_FUZZ_SEED (drawn, and printed).
 //!
-//! Beside "it does not panic" there are claims: however the bytes are cut, the same comes of them; what is taken has no byte
-//! in it that could end a line; and written down anew, it is read as the same.
+//! Beside "it does not panic" there are claims: however the bytes are cut, the same comes of them; what is taken has no
+//! byte in it that could end a line; and written down anew, it is read as the same.
 #![cfg(feature = "http")]
 
 use std::env;

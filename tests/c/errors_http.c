@@ -25,7 +25,8 @@ static int other_end(int port)
     for (int fd = 0; fd < 1024; fd++) {
         struct sockaddr_in peer;
         socklen_t len = sizeof peer;
-        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET && ntohs(peer.sin_port) == port)
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET &&
+            ntohs(peer.sin_port) == port)
             return fd;
     }
     CHECK(!"a connection that has another end");

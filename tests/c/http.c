@@ -10,8 +10,8 @@ static void say_all(weald_http_request r, void *user)
 {
     char text[1000];
     const char *name, *value, *query = weald_http_query(r);
-    int n = snprintf(text, sizeof text, "%s %s %s %s %d;", weald_http_method(r), weald_http_target(r), weald_http_path(r),
-                     query ? query : "-", weald_http_version(r));
+    int n = snprintf(text, sizeof text, "%s %s %s %s %d;", weald_http_method(r), weald_http_target(r),
+                     weald_http_path(r), query ? query : "-", weald_http_version(r));
     socklen_t len;
 
     (void)user;
@@ -26,10 +26,12 @@ static void say_all(weald_http_request r, void *user)
 TEST(a_handler_sees_what_was_asked)
 {
     http_serve(say_all, NULL);
-    CHECK_STR(http_body(http_ask("GET /a%20b/?c=%20d HTTP/1.1\r\nHost: oak\r\nX-Empty:\r\nx_y: dropped\r\nB:  c d \r\n\r\n")),
-              "GET /a%20b/?c=%20d /a b/ c=%20d 11;Host=oak;X-Empty=;B=c d;");
+    CHECK_STR(
+        http_body(http_ask("GET /a%20b/?c=%20d HTTP/1.1\r\nHost: oak\r\nX-Empty:\r\nx_y: dropped\r\nB:  c d \r\n\r\n")),
+        "GET /a%20b/?c=%20d /a b/ c=%20d 11;Host=oak;X-Empty=;B=c d;");
     CHECK_STR(http_body(http_ask("OPTIONS * HTTP/1.0\r\n\r\n")), "OPTIONS * * - 10;");
-    CHECK_STR(http_body(http_ask("GET http://oak/x?y HTTP/1.1\r\n" HTTP_HOST "\r\n")), "GET http://oak/x?y /x y 11;Host=oak;");
+    CHECK_STR(http_body(http_ask("GET http://oak/x?y HTTP/1.1\r\n" HTTP_HOST "\r\n")),
+              "GET http://oak/x?y /x y 11;Host=oak;");
 }
 
 static void look_up(weald_http_request r, void *user)
@@ -72,8 +74,9 @@ TEST(pipelined_requests_are_answered_in_order)
 
 TEST(a_request_may_come_byte_by_byte)
 {
-    const char *request = "POST /x HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n3;e=f\r\nabc\r\n0\r\nT: u\r\n\r\n"
-                          "GET /y HTTP/1.1\r\nHost: oak\r\nConnection: close\r\n\r\n";
+    const char *request =
+        "POST /x HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n3;e=f\r\nabc\r\n0\r\nT: u\r\n\r\n"
+        "GET /y HTTP/1.1\r\nHost: oak\r\nConnection: close\r\n\r\n";
     int fd;
 
     http_serve(http_say_body, NULL);
@@ -132,11 +135,13 @@ TEST(a_connection_goes_on_unless_one_side_says_close)
 {
     http_serve(http_say_target, NULL);
     CHECK(!strstr(http_ask(HTTP_GET("/")), "Connection:"));
-    CHECK_CONTAINS(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nConnection: close\r\n\r\n" HTTP_GET("/never")), "Connection: close\r\n");
+    CHECK_CONTAINS(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nConnection: close\r\n\r\n" HTTP_GET("/never")),
+                   "Connection: close\r\n");
     CHECK_EQ(http_seen, 2);
     CHECK_CONTAINS(http_ask("GET / HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n"), "Connection: close\r\n");
     CHECK_EQ(http_seen, 3);
-    CHECK_CONTAINS(http_ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\r\n"), "Connection: keep-alive\r\n");
+    CHECK_CONTAINS(http_ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\r\n"),
+                   "Connection: keep-alive\r\n");
     CHECK_EQ(http_seen, 5);
     http_wait_for(0);
 }
@@ -290,7 +295,8 @@ TEST(a_refusal_is_read_by_a_client_that_goes_on_sending)
 
 TEST(limits_have_their_statuses)
 {
-    weald_http_options options = {.size = sizeof options, .max_line = 100, .max_head = 300, .max_headers = 5, .max_body = 10};
+    weald_http_options options = {
+        .size = sizeof options, .max_line = 100, .max_head = 300, .max_headers = 5, .max_body = 10};
     char text[2000];
 
     http_serve(http_say_body, &options);
@@ -301,14 +307,21 @@ TEST(limits_have_their_statuses)
     CHECK_EQ(http_status(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nA:\r\nB:\r\nC:\r\nD:\r\nE:\r\n\r\n")), 431);
     CHECK_EQ(http_status(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nContent-Length: 11\r\n\r\nhello world")), 413);
     CHECK_EQ(http_seen, 0);
-    CHECK_EQ(http_status(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n")), 413);
+    CHECK_EQ(http_status(http_ask(
+                 "GET / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n")),
+             413);
     CHECK_EQ(http_status(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nContent-Length: 10\r\n\r\nhello worl")), 200);
 }
 
 TEST(what_is_asked_for_by_name_is_allowed)
 {
-    weald_http_lenient lenient = {.size = sizeof lenient, .bare_lf = 1, .folding = 1, .space_before_colon = 1, .no_host = 1,
-                                  .underscores = 1, .raw_target = 1};
+    weald_http_lenient lenient = {.size = sizeof lenient,
+                                  .bare_lf = 1,
+                                  .folding = 1,
+                                  .space_before_colon = 1,
+                                  .no_host = 1,
+                                  .underscores = 1,
+                                  .raw_target = 1};
     weald_http_options options = {.size = sizeof options, .lenient = &lenient};
 
     http_serve(say_all, &options);
@@ -343,10 +356,12 @@ static void read_in_pieces(weald_http_request r, void *user)
 TEST(a_body_is_read_as_it_comes)
 {
     http_serve(read_in_pieces, NULL);
-    CHECK_STR(http_body(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 20\r\n\r\n01234567890123456789")), "01234567890123456789");
+    CHECK_STR(http_body(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 20\r\n\r\n01234567890123456789")),
+              "01234567890123456789");
     CHECK_EQ(left_before, 20);
-    CHECK_STR(http_body(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n01234567890123456789\r\n"
-                                 "1\r\n!\r\n0\r\nA: b\r\n\r\n")),
+    CHECK_STR(http_body(http_ask(
+                  "PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n01234567890123456789\r\n"
+                  "1\r\n!\r\n0\r\nA: b\r\n\r\n")),
               "01234567890123456789!");
     CHECK_EQ(left_before, -1);
     CHECK_STR(http_body(http_ask(HTTP_GET("/"))), "");
@@ -358,7 +373,9 @@ TEST(a_body_that_is_wrong_or_breaks_off_is_answered_400_and_nothing_behind_it_is
     http_serve(read_in_pieces, NULL);
     CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 20\r\n\r\nabc")), 400);
     CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc")), 400);
-    CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n" HTTP_GET("/"))), 400);
+    CHECK_EQ(http_status(http_ask(
+                 "PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n" HTTP_GET("/"))),
+             400);
     CHECK_EQ(http_seen, 3);
 }
 
@@ -420,7 +437,8 @@ TEST(who_waits_to_be_asked_is_asked_when_the_body_is_read)
 TEST(who_is_not_asked_is_told_that_the_connection_ends)
 {
     http_serve(do_not_read, NULL);
-    CHECK_CONTAINS(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"), "Connection: close\r\n");
+    CHECK_CONTAINS(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"),
+                   "Connection: close\r\n");
     CHECK(!strstr(http_got, "Continue"));
 }
 
@@ -438,8 +456,11 @@ TEST(read_all_has_a_cap)
 {
     http_serve(cap, NULL);
     CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 6\r\n\r\nabcdef")), 413);
-    CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n")), 413);
-    CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 6\r\n\r\n")), 413);
+    CHECK_EQ(http_status(
+                 http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n")),
+             413);
+    CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 6\r\n\r\n")),
+             413);
 }
 
 enum { UPLOAD = 8 << 20 };
@@ -517,7 +538,8 @@ TEST(an_answer_of_unknown_length_goes_in_chunks)
     CHECK_CONTAINS(http_got, "Trailer: X-Sum\r\n");
     CHECK_EQ(strncmp(body, "5\r\nhello\r\n2710\r\nzzzz", 20), 0);
     CHECK_CONTAINS(body, "zzzz\r\n0\r\nX-Sum: 7\r\n\r\n");
-    body = http_body(http_ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")); /* who knows no chunks gets all until the end */
+    body = http_body(
+        http_ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")); /* who knows no chunks gets all until the end */
     CHECK_EQ(strlen(body), 5 + 10000);
     CHECK_CONTAINS(http_got, "Connection: close\r\n");
     CHECK(!strstr(http_got, "chunked"));
@@ -631,7 +653,8 @@ TEST(nothing_can_be_injected_into_a_head)
     weald_http_options options = {.size = sizeof options, .name = "oak"};
 
     http_serve(inject, &options);
-    CHECK_STR(http_ask(HTTP_GET("/")), "HTTP/1.1 200 OK\r\nServer: oak\r\nDate: today\r\nX: \xc3\xbc\t!\r\nContent-Length: 0\r\n\r\n");
+    CHECK_STR(http_ask(HTTP_GET("/")),
+              "HTTP/1.1 200 OK\r\nServer: oak\r\nDate: today\r\nX: \xc3\xbc\t!\r\nContent-Length: 0\r\n\r\n");
     options.name = "oak\r\nX: y";
     CHECK_EQ(weald_http_server_new("127.0.0.1:0", inject, NULL, &options), WEALD_EINVAL);
 }
@@ -765,8 +788,9 @@ static void upgrade(weald_http_request r, void *user)
 TEST(a_connection_is_handed_over_to_another_protocol)
 {
     http_serve(upgrade, NULL);
-    CHECK_STR(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nUpgrade: shout\r\nConnection: upgrade\r\n\r\nfirst\nsecond\n"),
-              "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: shout\r\nX: y\r\n\r\nfirst!\nsecond!\n");
+    CHECK_STR(
+        http_ask("GET / HTTP/1.1\r\nHost: oak\r\nUpgrade: shout\r\nConnection: upgrade\r\n\r\nfirst\nsecond\n"),
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: shout\r\nX: y\r\n\r\nfirst!\nsecond!\n");
     http_wait_for(0);
 }
 
@@ -839,7 +863,8 @@ static void take_log(weald_http_request r, int status, int64_t sent, int64_t too
 
     CHECK(!user);
     CHECK_GE(took_ns, 0);
-    snprintf(logged + len, sizeof logged - len, "%s %s %d %d;", weald_http_method(r), weald_http_target(r), status, (int)sent);
+    snprintf(logged + len, sizeof logged - len, "%s %s %d %d;", weald_http_method(r), weald_http_target(r), status,
+             (int)sent);
 }
 
 TEST(each_request_is_logged)
@@ -847,7 +872,8 @@ TEST(each_request_is_logged)
     weald_http_options options = {.size = sizeof options, .log = take_log};
 
     http_serve(http_say_target, &options);
-    http_ask(HTTP_GET("/one") "HEAD /two HTTP/1.1\r\nHost: oak\r\n\r\nPUT /three HTTP/1.1\r\nHost: oak\r\nContent-Length: x\r\n\r\n");
+    http_ask(HTTP_GET(
+        "/one") "HEAD /two HTTP/1.1\r\nHost: oak\r\n\r\nPUT /three HTTP/1.1\r\nHost: oak\r\nContent-Length: x\r\n\r\n");
     CHECK_STR(logged, "GET /one 200 4;HEAD /two 200 0;  400 11;");
 }
 
@@ -910,10 +936,17 @@ static void in_the_storm(weald_http_request r, void *user)
 static void *a_client_in_the_storm(void *until)
 {
     static const char *const pieces[] = {
-        HTTP_GET("/"), HTTP_GET("/") HTTP_GET("/"), "GET / HT", "PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 20\r\n\r\n0123",
+        HTTP_GET("/"),
+        HTTP_GET("/") HTTP_GET("/"),
+        "GET / HT",
+        "PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 20\r\n\r\n0123",
         "PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" HTTP_GET("/"),
-        "PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "rubbish\n", "0123456789", "\r\n\r\n",
-        "PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n", "HEAD / HTTP/1.0\r\n\r\n",
+        "PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        "rubbish\n",
+        "0123456789",
+        "\r\n\r\n",
+        "PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+        "HEAD / HTTP/1.0\r\n\r\n",
     };
     struct linger at_once = {1, 0};
     char buffer[5000];
