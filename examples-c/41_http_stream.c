@@ -1,8 +1,8 @@
 /* 41_http_stream: an answer that is made while it is sent, and server-sent events.
  *
- * "/count" goes in chunks: nobody knows its length before it ends. "/news" never ends by itself: each piece of news goes to
- * all who listen, each in a greenlet that waits for it, and a client that has left is noticed when the next one is sent.
- * In a browser: new EventSource("/news").
+ * "/count" goes in chunks: nobody knows its length before it ends. "/news" never ends by itself: each piece of news
+ * goes to all who listen, each in a greenlet that waits for it, and a client that has left is noticed when the next one
+ * is sent. In a browser: new EventSource("/news").
  *
  * Build:  cc -std=c11 41_http_stream.c $(pkg-config --cflags --libs weald) -o 41_http_stream
  * Prints:

@@ -1,8 +1,8 @@
 /* 42_http_files: a folder as a web site, with tags and ranges, and a log.
  *
- * weald_http_folder does it: what a client has already is not sent again, a download goes on where it was cut, and nothing
- * outside the folder is to be had. With a folder and a port, "42_http_files www 8080", it serves that until it is stopped;
- * without them a folder of its own, and asks for a few things.
+ * weald_http_folder does it: what a client has already is not sent again, a download goes on where it was cut, and
+ * nothing outside the folder is to be had. With a folder and a port, "42_http_files www 8080", it serves that until it
+ * is stopped; without them a folder of its own, and asks for a few things.
  *
  * Build:  cc -std=c11 42_http_files.c $(pkg-config --cflags --libs weald) -o 42_http_files
  * Prints:
@@ -60,7 +60,8 @@ int main(int argc, char **argv)
     weald_http_options options = {.size = sizeof options, .log = log_line};
     const char *known[] = {"If-None-Match", tag, NULL}, *part[] = {"Range", "bytes=4-7", NULL};
     weald_http_fetch_options plain = {.size = sizeof plain}, if_new = {.size = sizeof if_new, .headers = known},
-                             some = {.size = sizeof some, .headers = part}, post = {.size = sizeof post, .method = "POST"};
+                             some = {.size = sizeof some, .headers = part},
+                             post = {.size = sizeof post, .method = "POST"};
     weald_http_client client;
     weald_server server;
     FILE *file;

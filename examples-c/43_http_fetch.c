@@ -1,7 +1,8 @@
 /* 43_http_fetch: what a client gets from the web, and how long it waits.
  *
- * With addresses it prints the status and the size of each, all asked for at once: "43_http_fetch https://example.org/".
- * Without them it asks a server of its own: a page, a redirect, a form, and one that takes too long.
+ * With addresses it prints the status and the size of each, all asked for at once: "43_http_fetch
+ * https://example.org/". Without them it asks a server of its own: a page, a redirect, a form, and one that takes too
+ * long.
  *
  * Build:  cc -std=c11 43_http_fetch.c $(pkg-config --cflags --libs weald) -o 43_http_fetch
  * Prints:

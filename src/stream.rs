@@ -95,6 +95,11 @@ impl Stream {
     /// 0 for the usual sizes. EBADF, ENOMEM.
     pub fn create(hub: &Hub, fd: RawFd, owns: bool, read_max: usize, write_size: usize) -> Result<i64> {
         sys::is_nonblocking(fd)?;
+        Stream::of(hub, fd, owns, read_max, write_size)
+    }
+
+    /// The same of what is known to be a descriptor. ENOMEM.
+    pub fn of(hub: &Hub, fd: RawFd, owns: bool, read_max: usize, write_size: usize) -> Result<i64> {
         let or = |size, usual| if size == 0 { usual } else { size };
         insert(
             hub,

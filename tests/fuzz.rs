@@ -1,8 +1,8 @@
 //! What HTTP is read by, fed with noise: seeds that are changed at random, for WEALD_FUZZ_SECONDS (1) each, from
 //! WEALD_FUZZ_SEED (drawn, and printed).
 //!
-//! Beside "it does not panic" there are claims: however the bytes are cut, the same comes of them; what is taken has no byte
-//! in it that could end a line; and written down anew, it is read as the same.
+//! Beside "it does not panic" there are claims: however the bytes are cut, the same comes of them; what is taken has no
+//! byte in it that could end a line; and written down anew, it is read as the same.
 #![cfg(feature = "http")]
 
 use std::env;
@@ -147,7 +147,9 @@ fn read(pieces: &[&[u8]], lenient: &Lenient, is_response: bool) -> Result<Option
 }
 
 /// What matters of it.
-fn summary(head: &Head) -> (Vec<u8>, Vec<u8>, u8, Framing, bool, Vec<(Vec<u8>, Vec<u8>)>) {
+type Summary = (Vec<u8>, Vec<u8>, u8, Framing, bool, Vec<(Vec<u8>, Vec<u8>)>);
+
+fn summary(head: &Head) -> Summary {
     let fields = head.fields().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
     (head.method().to_vec(), head.target().to_vec(), head.minor, head.framing, head.keeps_alive, fields)
 }

@@ -5,9 +5,10 @@
     run.py --quick         does every server still work?
     run.py --rows keep-100 --seconds 5 --reps 5
 
-The servers run on one core, the client on the others. It builds what it needs in target/bench/http, and installs wrk, ab,
-nginx, libevent and Go with apt-get where it may; a server that can not be had is left out and named.
+The servers run on one core, the client on the others. It builds what it needs in target/bench/http, and installs wrk,
+ab, nginx, libevent and Go with apt-get where it may; a server that can not be had is left out and named.
 """
+
 import argparse
 import os
 import re
@@ -55,8 +56,12 @@ def have(name):
     there = Path("/usr/include/event2/http.h").exists() if name == "evhttp" else shutil.which(name)
     if not there and os.geteuid() == 0 and shutil.which("apt-get"):
         say(f"installing {PACKAGES[name]}")
-        subprocess.run(["apt-get", "-q", "-y", "install", "--no-install-recommends", PACKAGES[name]], check=False,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            ["apt-get", "-q", "-y", "install", "--no-install-recommends", PACKAGES[name]],
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         there = Path("/usr/include/event2/http.h").exists() if name == "evhttp" else shutil.which(name)
     return bool(there)
 
@@ -68,7 +73,9 @@ def build():
     cc, missing, servers = os.environ.get("CC", "cc"), [], {}
 
     def compiled(name, *flags):
-        subprocess.run([cc, "-O2", "-Wall", "-Wextra", str(HERE / f"{name}.c"), *flags, "-o", str(OUT / name)], check=True)
+        subprocess.run(
+            [cc, "-O2", "-Wall", "-Wextra", str(HERE / f"{name}.c"), *flags, "-o", str(OUT / name)], check=True
+        )
         servers[name] = [str(OUT / name)]
 
     compiled("weald", f"-I{STAGE}/include", f"-L{STAGE}/lib", "-lweald", f"-Wl,-rpath,{STAGE}/lib")
@@ -78,8 +85,13 @@ def build():
     else:
         missing.append("evhttp")
     if have("go"):
-        done = subprocess.run(["go", "build", "-o", str(OUT / "go"), str(HERE / "main.go")], check=False,
-                              env={**os.environ, "GO111MODULE": "off"}, capture_output=True, text=True)
+        done = subprocess.run(
+            ["go", "build", "-o", str(OUT / "go"), str(HERE / "main.go")],
+            check=False,
+            env={**os.environ, "GO111MODULE": "off"},
+            capture_output=True,
+            text=True,
+        )
         if done.returncode == 0:
             servers["go"] = [str(OUT / "go")]
     if "go" not in servers:
@@ -105,8 +117,9 @@ class Server:
         (OUT / "files").mkdir(exist_ok=True)
         (OUT / "files" / "10k").write_bytes(b"x" * 10000)
         (OUT / "nginx.conf").write_text(NGINX.format(out=OUT, port=self.port), encoding="ascii")
-        self.child = subprocess.Popen([*pin, "nginx", "-e", "stderr", "-c", str(OUT / "nginx.conf")],
-                                      stderr=subprocess.DEVNULL)
+        self.child = subprocess.Popen(
+            [*pin, "nginx", "-e", "stderr", "-c", str(OUT / "nginx.conf")], stderr=subprocess.DEVNULL
+        )
         for _ in range(100):
             try:
                 socket.create_connection(("127.0.0.1", self.port)).close()
@@ -143,7 +156,9 @@ def once(name, command, row, options):
         else:
             words = [*client, url]
         before, began = server.cpu(), time.monotonic()
-        done = subprocess.run(["taskset", "-c", others, *words], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            ["taskset", "-c", others, *words], capture_output=True, text=True, timeout=120, check=False
+        )
         cpu, took = server.cpu() - before, time.monotonic() - began
         found = re.search(r"(\d+) requests in|Complete requests:\s+(\d+)", done.stdout)
         failed = re.search(r"Socket errors: (.*)|Non-2xx[^:]*: *([1-9].*)|Failed requests:\s+([1-9]\d*)", done.stdout)
@@ -187,6 +202,7 @@ def polls(name, command, options):
 
 def show_polls(servers, options):
     import resource
+
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if most < POLLS + 100:
@@ -200,7 +216,10 @@ def show_polls(servers, options):
         runs = [polls(name, command, options) for _ in range(options.reps)]
         each, took, cpu = (statistics.median(column) for column in zip(*runs))
         cells.append(f"{each:.1f}K {took:.0f}ms {cpu:.0f}us")
-    print(f"{f'{POLLS} long polls: RSS each, time to tell all, CPU each':<52}" + "".join(f"{c:>18}" for c in cells), flush=True)
+    print(
+        f"{f'{POLLS} long polls: RSS each, time to tell all, CPU each':<52}" + "".join(f"{c:>18}" for c in cells),
+        flush=True,
+    )
 
 
 def main():
@@ -233,7 +252,9 @@ def main():
         cells = []
         for name in servers:
             of = runs.get(name)
-            cells.append(f"{statistics.median(c for c, _ in of):.2f} ({statistics.median(r for _, r in of):.0f})" if of else "-")
+            cells.append(
+                f"{statistics.median(c for c, _ in of):.2f} ({statistics.median(r for _, r in of):.0f})" if of else "-"
+            )
         print(f"{ROWS[row][0]:<52}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
     if with_polls:
         show_polls(servers, options)

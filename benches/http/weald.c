@@ -1,5 +1,5 @@
-/* weald's HTTP server: "/" 13 bytes, "/10k" ten thousand, "/chunked" ten pieces of 100; "/poll" waits until somebody asks
- * for "/go". Prints its port. */
+/* weald's HTTP server: "/" 13 bytes, "/10k" ten thousand, "/chunked" ten pieces of 100; "/poll" waits until somebody
+ * asks for "/go". Prints its port. */
 #include <stdio.h>
 #include <string.h>
 #include <weald.h>

@@ -322,7 +322,7 @@ fn check(request: &Request) -> Result<()> {
 fn connect(hub: &Hub, url: &Url, deadline: Deadline) -> Result<i64> {
     let fd = dial::dial(hub, &url.address(), libc::SOCK_STREAM, deadline)?;
     let _ = crate::sys::descriptor::set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, &1);
-    let handle = Stream::create(hub, fd.as_raw_fd(), true, 0, 0)?;
+    let handle = Stream::of(hub, fd.as_raw_fd(), true, 0, 0)?;
     let _ = fd.into_raw_fd(); // the stream's now
     Ok(handle)
 }

@@ -106,7 +106,7 @@ impl Service {
     /// An exchange for a new connection, which the current greenlet's record holds.
     fn connect<'a>(&self, hub: &Hub, fd: RawFd, peer: &Address) -> Result<&'a Rc<Exchange>> {
         let read_max = (self.0.limits.head + 4).max(crate::stream::READ_MAX);
-        let stream = Stream::create(hub, fd, false, read_max, 0)?;
+        let stream = Stream::of(hub, fd, false, read_max, 0)?;
         let shared = keep(object::get::<Stream>(hub, stream)?);
         let exchange = Rc::new(Exchange::new(self.0.clone(), shared, stream, fd, *peer));
         let mut all = self.0.exchanges.borrow_mut();

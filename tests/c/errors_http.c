@@ -25,7 +25,8 @@ static int other_end(int port)
     for (int fd = 0; fd < 1024; fd++) {
         struct sockaddr_in peer;
         socklen_t len = sizeof peer;
-        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET && ntohs(peer.sin_port) == port)
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET &&
+            ntohs(peer.sin_port) == port)
             return fd;
     }
     CHECK(!"a connection that has another end");
@@ -365,13 +366,46 @@ TEST(wrong_arguments_of_files_and_events)
     CHECK_EQ(c_folder(WEALD_FOREVER), WEALD_EALREADY);
 }
 
+/* The threads that open files: as many wait for somebody at the other end of a pipe. */
+enum { FILE_THREADS = 16 };
+static char fifo[64];
+
+static void *open_fifo(void *unused)
+{
+    int fd = weald_file_open(fifo, O_RDONLY, 0, WEALD_FOREVER);
+
+    CHECK_GE(fd, 0);
+    close(fd);
+    return unused;
+}
+
+static void end_of_fifo(weald_watcher w, int what, void *fd)
+{
+    (void)w, (void)what;
+    *(int *)fd = open(fifo, O_RDWR | O_NONBLOCK);
+}
+
 TEST(files_in_a_child_that_a_callback_has_forked_meanwhile)
 {
+    snprintf(fifo, sizeof fifo, "/tmp/weald-test-%d-fifo", (int)getpid());
     for EACH_CALL
         if (current->as.call == c_file || current->as.call == c_folder) {
+            weald_watcher ends;
+            int fd = -1;
+
             ask(HTTP_GET("/"));
+            CHECK_EQ(mkfifo(fifo, 0600), 0);
+            for (int i = 0; i < FILE_THREADS; i++)
+                CHECK_EQ(weald_close(weald_spawn(open_fifo, NULL)), 0);
+            CHECK_EQ(weald_sleep(WEALD_MS(10)), 0);
+            CHECK_GT(ends = weald_timer_watcher(WEALD_MS(30), 0, end_of_fifo, &fd), 0);
+            CHECK_EQ(weald_watcher_start(ends), 0);
             errors_child = -1;
             CALL_CHECK(in_a_forked_child(for_ever), WEALD_EDEADLK);
+            CHECK_EQ(weald_close(ends), 0);
+            CHECK_GE(fd, 0);
+            close(fd);
+            unlink(fifo);
             hang_up();
         }
 }

@@ -2,6 +2,7 @@
  * ways. */
 #include "errors.h"
 #include "http.h"
+#include <stdatomic.h>
 
 /* ---- requests ---- */
 
@@ -9,8 +10,8 @@ static void say_all(weald_http_request r, void *user)
 {
     char text[1000];
     const char *name, *value, *query = weald_http_query(r);
-    int n = snprintf(text, sizeof text, "%s %s %s %s %d;", weald_http_method(r), weald_http_target(r), weald_http_path(r),
-                     query ? query : "-", weald_http_version(r));
+    int n = snprintf(text, sizeof text, "%s %s %s %s %d;", weald_http_method(r), weald_http_target(r),
+                     weald_http_path(r), query ? query : "-", weald_http_version(r));
     socklen_t len;
 
     (void)user;
@@ -25,10 +26,12 @@ static void say_all(weald_http_request r, void *user)
 TEST(a_handler_sees_what_was_asked)
 {
     http_serve(say_all, NULL);
-    CHECK_STR(http_body(http_ask("GET /a%20b/?c=%20d HTTP/1.1\r\nHost: oak\r\nX-Empty:\r\nx_y: dropped\r\nB:  c d \r\n\r\n")),
-              "GET /a%20b/?c=%20d /a b/ c=%20d 11;Host=oak;X-Empty=;B=c d;");
+    CHECK_STR(
+        http_body(http_ask("GET /a%20b/?c=%20d HTTP/1.1\r\nHost: oak\r\nX-Empty:\r\nx_y: dropped\r\nB:  c d \r\n\r\n")),
+        "GET /a%20b/?c=%20d /a b/ c=%20d 11;Host=oak;X-Empty=;B=c d;");
     CHECK_STR(http_body(http_ask("OPTIONS * HTTP/1.0\r\n\r\n")), "OPTIONS * * - 10;");
-    CHECK_STR(http_body(http_ask("GET http://oak/x?y HTTP/1.1\r\n" HTTP_HOST "\r\n")), "GET http://oak/x?y /x y 11;Host=oak;");
+    CHECK_STR(http_body(http_ask("GET http://oak/x?y HTTP/1.1\r\n" HTTP_HOST "\r\n")),
+              "GET http://oak/x?y /x y 11;Host=oak;");
 }
 
 static void look_up(weald_http_request r, void *user)
@@ -71,8 +74,9 @@ TEST(pipelined_requests_are_answered_in_order)
 
 TEST(a_request_may_come_byte_by_byte)
 {
-    const char *request = "POST /x HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n3;e=f\r\nabc\r\n0\r\nT: u\r\n\r\n"
-                          "GET /y HTTP/1.1\r\nHost: oak\r\nConnection: close\r\n\r\n";
+    const char *request =
+        "POST /x HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n3;e=f\r\nabc\r\n0\r\nT: u\r\n\r\n"
+        "GET /y HTTP/1.1\r\nHost: oak\r\nConnection: close\r\n\r\n";
     int fd;
 
     http_serve(http_say_body, NULL);
@@ -131,11 +135,13 @@ TEST(a_connection_goes_on_unless_one_side_says_close)
 {
     http_serve(http_say_target, NULL);
     CHECK(!strstr(http_ask(HTTP_GET("/")), "Connection:"));
-    CHECK_CONTAINS(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nConnection: close\r\n\r\n" HTTP_GET("/never")), "Connection: close\r\n");
+    CHECK_CONTAINS(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nConnection: close\r\n\r\n" HTTP_GET("/never")),
+                   "Connection: close\r\n");
     CHECK_EQ(http_seen, 2);
     CHECK_CONTAINS(http_ask("GET / HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n"), "Connection: close\r\n");
     CHECK_EQ(http_seen, 3);
-    CHECK_CONTAINS(http_ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\r\n"), "Connection: keep-alive\r\n");
+    CHECK_CONTAINS(http_ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\r\n"),
+                   "Connection: keep-alive\r\n");
     CHECK_EQ(http_seen, 5);
     http_wait_for(0);
 }
@@ -289,7 +295,8 @@ TEST(a_refusal_is_read_by_a_client_that_goes_on_sending)
 
 TEST(limits_have_their_statuses)
 {
-    weald_http_options options = {.size = sizeof options, .max_line = 100, .max_head = 300, .max_headers = 5, .max_body = 10};
+    weald_http_options options = {
+        .size = sizeof options, .max_line = 100, .max_head = 300, .max_headers = 5, .max_body = 10};
     char text[2000];
 
     http_serve(http_say_body, &options);
@@ -300,14 +307,21 @@ TEST(limits_have_their_statuses)
     CHECK_EQ(http_status(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nA:\r\nB:\r\nC:\r\nD:\r\nE:\r\n\r\n")), 431);
     CHECK_EQ(http_status(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nContent-Length: 11\r\n\r\nhello world")), 413);
     CHECK_EQ(http_seen, 0);
-    CHECK_EQ(http_status(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n")), 413);
+    CHECK_EQ(http_status(http_ask(
+                 "GET / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n")),
+             413);
     CHECK_EQ(http_status(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nContent-Length: 10\r\n\r\nhello worl")), 200);
 }
 
 TEST(what_is_asked_for_by_name_is_allowed)
 {
-    weald_http_lenient lenient = {.size = sizeof lenient, .bare_lf = 1, .folding = 1, .space_before_colon = 1, .no_host = 1,
-                                  .underscores = 1, .raw_target = 1};
+    weald_http_lenient lenient = {.size = sizeof lenient,
+                                  .bare_lf = 1,
+                                  .folding = 1,
+                                  .space_before_colon = 1,
+                                  .no_host = 1,
+                                  .underscores = 1,
+                                  .raw_target = 1};
     weald_http_options options = {.size = sizeof options, .lenient = &lenient};
 
     http_serve(say_all, &options);
@@ -342,10 +356,12 @@ static void read_in_pieces(weald_http_request r, void *user)
 TEST(a_body_is_read_as_it_comes)
 {
     http_serve(read_in_pieces, NULL);
-    CHECK_STR(http_body(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 20\r\n\r\n01234567890123456789")), "01234567890123456789");
+    CHECK_STR(http_body(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 20\r\n\r\n01234567890123456789")),
+              "01234567890123456789");
     CHECK_EQ(left_before, 20);
-    CHECK_STR(http_body(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n01234567890123456789\r\n"
-                                 "1\r\n!\r\n0\r\nA: b\r\n\r\n")),
+    CHECK_STR(http_body(http_ask(
+                  "PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n01234567890123456789\r\n"
+                  "1\r\n!\r\n0\r\nA: b\r\n\r\n")),
               "01234567890123456789!");
     CHECK_EQ(left_before, -1);
     CHECK_STR(http_body(http_ask(HTTP_GET("/"))), "");
@@ -357,7 +373,9 @@ TEST(a_body_that_is_wrong_or_breaks_off_is_answered_400_and_nothing_behind_it_is
     http_serve(read_in_pieces, NULL);
     CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 20\r\n\r\nabc")), 400);
     CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc")), 400);
-    CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n" HTTP_GET("/"))), 400);
+    CHECK_EQ(http_status(http_ask(
+                 "PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n" HTTP_GET("/"))),
+             400);
     CHECK_EQ(http_seen, 3);
 }
 
@@ -419,7 +437,8 @@ TEST(who_waits_to_be_asked_is_asked_when_the_body_is_read)
 TEST(who_is_not_asked_is_told_that_the_connection_ends)
 {
     http_serve(do_not_read, NULL);
-    CHECK_CONTAINS(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"), "Connection: close\r\n");
+    CHECK_CONTAINS(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"),
+                   "Connection: close\r\n");
     CHECK(!strstr(http_got, "Continue"));
 }
 
@@ -437,8 +456,11 @@ TEST(read_all_has_a_cap)
 {
     http_serve(cap, NULL);
     CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 6\r\n\r\nabcdef")), 413);
-    CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n")), 413);
-    CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 6\r\n\r\n")), 413);
+    CHECK_EQ(http_status(
+                 http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n")),
+             413);
+    CHECK_EQ(http_status(http_ask("PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 6\r\n\r\n")),
+             413);
 }
 
 enum { UPLOAD = 8 << 20 };
@@ -516,7 +538,8 @@ TEST(an_answer_of_unknown_length_goes_in_chunks)
     CHECK_CONTAINS(http_got, "Trailer: X-Sum\r\n");
     CHECK_EQ(strncmp(body, "5\r\nhello\r\n2710\r\nzzzz", 20), 0);
     CHECK_CONTAINS(body, "zzzz\r\n0\r\nX-Sum: 7\r\n\r\n");
-    body = http_body(http_ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")); /* who knows no chunks gets all until the end */
+    body = http_body(
+        http_ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")); /* who knows no chunks gets all until the end */
     CHECK_EQ(strlen(body), 5 + 10000);
     CHECK_CONTAINS(http_got, "Connection: close\r\n");
     CHECK(!strstr(http_got, "chunked"));
@@ -630,7 +653,8 @@ TEST(nothing_can_be_injected_into_a_head)
     weald_http_options options = {.size = sizeof options, .name = "oak"};
 
     http_serve(inject, &options);
-    CHECK_STR(http_ask(HTTP_GET("/")), "HTTP/1.1 200 OK\r\nServer: oak\r\nDate: today\r\nX: \xc3\xbc\t!\r\nContent-Length: 0\r\n\r\n");
+    CHECK_STR(http_ask(HTTP_GET("/")),
+              "HTTP/1.1 200 OK\r\nServer: oak\r\nDate: today\r\nX: \xc3\xbc\t!\r\nContent-Length: 0\r\n\r\n");
     options.name = "oak\r\nX: y";
     CHECK_EQ(weald_http_server_new("127.0.0.1:0", inject, NULL, &options), WEALD_EINVAL);
 }
@@ -764,8 +788,9 @@ static void upgrade(weald_http_request r, void *user)
 TEST(a_connection_is_handed_over_to_another_protocol)
 {
     http_serve(upgrade, NULL);
-    CHECK_STR(http_ask("GET / HTTP/1.1\r\nHost: oak\r\nUpgrade: shout\r\nConnection: upgrade\r\n\r\nfirst\nsecond\n"),
-              "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: shout\r\nX: y\r\n\r\nfirst!\nsecond!\n");
+    CHECK_STR(
+        http_ask("GET / HTTP/1.1\r\nHost: oak\r\nUpgrade: shout\r\nConnection: upgrade\r\n\r\nfirst\nsecond\n"),
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: shout\r\nX: y\r\n\r\nfirst!\nsecond!\n");
     http_wait_for(0);
 }
 
@@ -838,7 +863,8 @@ static void take_log(weald_http_request r, int status, int64_t sent, int64_t too
 
     CHECK(!user);
     CHECK_GE(took_ns, 0);
-    snprintf(logged + len, sizeof logged - len, "%s %s %d %d;", weald_http_method(r), weald_http_target(r), status, (int)sent);
+    snprintf(logged + len, sizeof logged - len, "%s %s %d %d;", weald_http_method(r), weald_http_target(r), status,
+             (int)sent);
 }
 
 TEST(each_request_is_logged)
@@ -846,7 +872,8 @@ TEST(each_request_is_logged)
     weald_http_options options = {.size = sizeof options, .log = take_log};
 
     http_serve(http_say_target, &options);
-    http_ask(HTTP_GET("/one") "HEAD /two HTTP/1.1\r\nHost: oak\r\n\r\nPUT /three HTTP/1.1\r\nHost: oak\r\nContent-Length: x\r\n\r\n");
+    http_ask(HTTP_GET(
+        "/one") "HEAD /two HTTP/1.1\r\nHost: oak\r\n\r\nPUT /three HTTP/1.1\r\nHost: oak\r\nContent-Length: x\r\n\r\n");
     CHECK_STR(logged, "GET /one 200 4;HEAD /two 200 0;  400 11;");
 }
 
@@ -866,6 +893,170 @@ TEST(a_unix_socket_serves_as_well)
     CHECK_STR(http_body(http_until(fd, "/unix")), "/unix");
     CHECK_EQ(weald_close_fd(fd), 0);
     CHECK_EQ(weald_server_stop(http_server, WEALD_FOREVER), 0);
+}
+
+/* ---- everything that can go wrong, at once ---- */
+
+static unsigned storm_state = 1;
+static unsigned draw(unsigned n)
+{
+    storm_state = storm_state * 1664525u + 1013904223u;
+    return (storm_state >> 8) % n;
+}
+
+static weald_greenlet storm_handling[64];
+
+static void in_the_storm(weald_http_request r, void *user)
+{
+    static char bytes[30000];
+    char buffer[100];
+    unsigned place = draw(64);
+
+    (void)user;
+    storm_handling[place] = weald_self();
+    switch (draw(8)) {
+    case 0: weald_http_reply(r, 200, NULL, bytes, sizeof bytes, weald_after(WEALD_MS(20))); break;
+    case 1: weald_http_discard(r, WEALD_FOREVER); break;
+    case 2:
+        weald_http_begin(r, 200, NULL, -1);
+        for (int i = 0; i < 5 && weald_http_write(r, bytes, 1 + draw(9000), NULL, WEALD_FOREVER) == 0; i++)
+            weald_http_flush(r, weald_after(WEALD_MS(5)));
+        break;
+    case 3: weald_sleep(WEALD_US(draw(3000))); break;
+    case 4:
+        while (weald_http_read(r, buffer, sizeof buffer, weald_after(WEALD_MS(10))) > 0)
+            ;
+        break;
+    case 5: weald_http_begin(r, 200, NULL, 10); break;
+    case 6: weald_http_upgrade(r, "x", WEALD_FOREVER); break;
+    default: http_seen++; weald_http_reply(r, 200, "text/plain", "x", 1, WEALD_FOREVER);
+    }
+}
+
+static void *a_client_in_the_storm(void *until)
+{
+    static const char *const pieces[] = {
+        HTTP_GET("/"),
+        HTTP_GET("/") HTTP_GET("/"),
+        "GET / HT",
+        "PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 20\r\n\r\n0123",
+        "PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" HTTP_GET("/"),
+        "PUT / HTTP/1.1\r\nHost: oak\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        "rubbish\n",
+        "0123456789",
+        "\r\n\r\n",
+        "PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+        "HEAD / HTTP/1.0\r\n\r\n",
+    };
+    struct linger at_once = {1, 0};
+    char buffer[5000];
+
+    while (weald_now() < *(int64_t *)until) {
+        int fd = net_plain(http_port);
+        for (unsigned i = 0, n = 1 + draw(4); i < n; i++) {
+            const char *piece = pieces[draw(sizeof pieces / sizeof *pieces)];
+            if (send(fd, piece, strlen(piece), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+                break;
+            weald_sleep(WEALD_US(draw(500)));
+            if (draw(2))
+                while (recv(fd, buffer, sizeof buffer, MSG_DONTWAIT) > 0)
+                    ;
+        }
+        if (draw(3) == 0)
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        else if (draw(2))
+            shutdown(fd, SHUT_WR);
+        close(fd);
+    }
+    return NULL;
+}
+
+static int open_fds(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 1000; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+TEST(a_storm_leaves_nothing_behind)
+{
+    weald_http_options options = {.size = sizeof options, .head_ns = WEALD_MS(30), .idle_ns = WEALD_MS(30),
+                                  .body_ns = WEALD_MS(30), .write_ns = WEALD_MS(30)};
+    int64_t until = weald_now() + WEALD_MS(1500);
+    weald_greenlet clients[8];
+    int before;
+
+    CHECK_EQ(weald_set_report_handler(errors_no_report, NULL), 0);
+    http_serve(in_the_storm, &options);
+    CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+    before = open_fds();
+    for (int i = 0; i < 8; i++)
+        CHECK_GT(clients[i] = weald_spawn(a_client_in_the_storm, &until), 0);
+    while (weald_now() < until) {
+        CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+        weald_kill(storm_handling[draw(64)], 0, WEALD_NOW); /* perhaps one that is still there */
+    }
+    CHECK_EQ(weald_joinall(clients, 8, 0, 0, WEALD_FOREVER), 8);
+    http_wait_for(0);
+    CHECK_EQ(open_fds(), before);
+    printf("%d requests\n", http_seen);
+    CHECK_GT(http_seen, 20);
+    storm_state = 7; /* the next one is answered */
+    for (int i = 0; i < 100 && http_status(http_ask(HTTP_GET("/"))) != 200; i++)
+        ;
+    CHECK_EQ(http_status(http_got), 200);
+}
+
+/* ---- more than one hub ---- */
+
+static char shared_address[64];
+static atomic_int by_thread[2];
+
+static void count_thread(weald_http_request r, void *user)
+{
+    by_thread[(intptr_t)user]++;
+    http_reply_text(r, "x");
+}
+
+static void *serve_in_a_thread(void *arg)
+{
+    weald_server_options below = {.size = sizeof below, .flags = WEALD_REUSEPORT};
+    weald_http_options how = {.size = sizeof how, .server = &below};
+    weald_server server = weald_http_server_new(shared_address, count_thread, arg, &how);
+
+    CHECK_GT(server, 0);
+    by_thread[(intptr_t)arg]++;
+    CHECK_EQ(weald_server_serve(server, weald_after(WEALD_MS(1500))), WEALD_ETIMEDOUT);
+    CHECK_GE(weald_server_stop(server, weald_after(WEALD_SEC(1))), 0);
+    return NULL;
+}
+
+TEST(two_hubs_serve_one_address)
+{
+    int reserved = weald_tcp_listen("127.0.0.1:0", 0, WEALD_REUSEPORT), fds[100];
+    pthread_t threads[2];
+
+    http_port = net_port(reserved);
+    snprintf(shared_address, sizeof shared_address, "127.0.0.1:%d", http_port);
+    for (intptr_t i = 0; i < 2; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, serve_in_a_thread, (void *)i), 0);
+    while (by_thread[0] == 0 || by_thread[1] == 0)
+        usleep(1000);
+    close(reserved);
+    for (int i = 0; i < 100; i++) {
+        fds[i] = net_plain(http_port);
+        net_write(fds[i], HTTP_GET("/"));
+    }
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(http_status(http_until(fds[i], "\r\n\r\nx")), 200);
+        close(fds[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    CHECK_GT(by_thread[0], 10);
+    CHECK_GT(by_thread[1], 10);
+    CHECK_EQ(by_thread[0] + by_thread[1], 102);
 }
 
 static void *stop_soon(void *arg)

@@ -273,7 +273,8 @@ TEST(a_request_has_what_it_is_given)
     CHECK_GT(r = weald_http_fetch(client, at("/p"), &how, WEALD_FOREVER), 0);
     CHECK_STR(body_of(r), "POST /p;X-A=b;Accept=c;User-Agent=me;Content-Length=5;hello");
     CHECK_EQ(weald_close(r), 0);
-    how.body = NULL, how.body_len = 0, how.body_fn = give_piece, how.user = &pieces_left, how.method = "PUT", pieces_left = 3;
+    how.body = NULL, how.body_len = 0, how.body_fn = give_piece, how.user = &pieces_left, how.method = "PUT",
+    pieces_left = 3;
     CHECK_GT(r = weald_http_fetch(client, at("/p"), &how, WEALD_FOREVER), 0);
     CHECK_STR(body_of(r), "PUT /p;X-A=b;Accept=c;User-Agent=me;Transfer-Encoding=chunked;piece piece piece ");
     CHECK_EQ(weald_close(r), 0);
@@ -314,11 +315,18 @@ static int64_t ask_one_that_says(const char *text)
 TEST(a_server_that_does_not_speak_http_is_eproto)
 {
     static const char *const wrong[] = {
-        "SSH-2.0-x\r\n\r\n", "HTTP/2.0 200 OK\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 200 OK\n\n",
-        "HTTP/1.1 200 OK\r\nA : b\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", "HTTP/1.1 200 OK\r\nA: \1\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        "SSH-2.0-x\r\n\r\n",
+        "HTTP/2.0 200 OK\r\n\r\n",
+        "HTTP/1.1 20 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\n\n",
+        "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: \1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "\x15\x03\x01\x00\x02\x02",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "\x15\x03\x01\x00\x02\x02",
     };
     char many[3000] = "";
 
@@ -568,12 +576,13 @@ TEST(bodies_that_break_off_are_wrong_or_too_long)
 
 TEST(wrong_arguments_of_clients_are_einval)
 {
-    static const char *const urls[] = {"", "oak", "ftp://oak/", "http://", "http://a b/", "http://oak/\r\n", "http://me@oak/",
-                                       "http://oak/\xfc"};
+    static const char *const urls[] = {
+        "", "oak", "ftp://oak/", "http://", "http://a b/", "http://oak/\r\n", "http://me@oak/", "http://oak/\xfc"};
     static const char *const bad[][3] = {{"A b", "c"}, {"A", "b\r\nC: d"}, {"Host", "elm"}, {"Content-Length", "1"},
                                          {"transfer-encoding", "x"}, {"Connection", "close"}, {"A", NULL}};
     weald_http_fetch_options how = {.size = sizeof how};
-    weald_http_client_options late = {.size = sizeof late, .idle_ns = -1}, many = {.size = sizeof many, .max_redirects = -2},
+    weald_http_client_options late = {.size = sizeof late, .idle_ns = -1},
+                              many = {.size = sizeof many, .max_redirects = -2},
                               named = {.size = sizeof named, .name = "a\nb"}, short_one = {.size = 3},
                               foreign = {.size = sizeof foreign, .tls = 12345};
     weald_group group;

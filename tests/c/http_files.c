@@ -86,9 +86,20 @@ TEST(a_file_is_served_with_its_type)
 
 TEST(what_is_no_file_there_is_404)
 {
-    static const char *const targets[] = {"/missing", "/sub", "/sub/", "/digits.txt/", "/digits.txt/x", "/.hidden",
-                                          "/sub/../.hidden", "/../../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/%00",
-                                          "/digits.txt%00.html", "/%2fetc/passwd", "//etc/passwd", "/%zz"};
+    static const char *const targets[] = {"/missing",
+                                          "/sub",
+                                          "/sub/",
+                                          "/digits.txt/",
+                                          "/digits.txt/x",
+                                          "/.hidden",
+                                          "/sub/../.hidden",
+                                          "/../../../../etc/passwd",
+                                          "/%2e%2e/%2e%2e/etc/passwd",
+                                          "/%00",
+                                          "/digits.txt%00.html",
+                                          "/%2fetc/passwd",
+                                          "//etc/passwd",
+                                          "/%zz"};
     begin();
     for (size_t i = 0; i < sizeof targets / sizeof *targets; i++)
         CHECK_EQ(http_status(ask_for(targets[i], "")), 404);

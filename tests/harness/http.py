@@ -1,5 +1,6 @@
-"""Suite `http`: the server of tests/http/server.c among requests that others have collected, two other readers, clients that
-are slow on purpose, and proxies in front of it. What is fetched for it lies in target/http."""
+"""Suite `http`: the server of tests/http/server.c among requests that others have collected, two other readers,
+clients that are slow on purpose, and proxies in front of it. What is fetched for it lies in target/http."""
+
 import os
 import subprocess
 import sys
@@ -31,8 +32,14 @@ def run(report, options):
         if built.status != 0:
             group.failed("compiles", built.output)
             return
-    for name, part in (("corpus", _corpus), ("vectors", _vectors), ("differ", _differ), ("slow", _slow),
-                       ("proxies", _proxies), ("flat", _flat)):
+    for name, part in (
+        ("corpus", _corpus),
+        ("vectors", _vectors),
+        ("differ", _differ),
+        ("slow", _slow),
+        ("proxies", _proxies),
+        ("flat", _flat),
+    ):
         if options.wants(name):
             with report.group(f"http:{name}") as group:
                 part(group)
@@ -43,6 +50,7 @@ def _statuses(got):
 
 
 # ---- what others have collected ----
+
 
 def _corpus(group):
     folder, reason = corpus.fetch(KEPT)
@@ -65,6 +73,7 @@ def _corpus(group):
 
 # ---- one request, or two? ----
 
+
 def _vectors(group):
     with talk.Server(PROGRAM) as server:
         for name, request in VECTORS.items():
@@ -75,12 +84,16 @@ def _vectors(group):
                 continue
             seen = [a.understood.get("target") for a in talk.answers(whole)]
             group.check(name, b"/smuggled" not in seen and statuses[-1:] != [200], f"{statuses} {seen}")
-            different = [at for at in range(1, len(request) - len(HIDDEN) + 2)
-                         if _statuses(server.ask(request[:at], request[at:])) != statuses]
+            different = [
+                at
+                for at in range(1, len(request) - len(HIDDEN) + 2)
+                if _statuses(server.ask(request[:at], request[at:])) != statuses
+            ]
             group.check(f"{name}, cut anywhere", not different, f"not {statuses} when cut at {different}")
 
 
 # ---- what other readers understand ----
+
 
 def _readers():
     """The modules, from an environment of their own; or why not."""
@@ -91,12 +104,15 @@ def _readers():
         if made.status != 0:
             return None, None, "no virtual environment: " + made.output[-200:]
     done = process.run([python, "-m", "pip", "install", "-q", "h11", "httptools"], 300)
-    where = process.run([python, "-c", "import h11, httptools, os; print(os.path.dirname(os.path.dirname(h11.__file__)))"], 60)
+    where = process.run(
+        [python, "-c", "import h11, httptools, os; print(os.path.dirname(os.path.dirname(h11.__file__)))"], 60
+    )
     if where.status != 0:
         return None, None, "h11 and httptools can not be installed: " + done.output[-200:]
     sys.path.append(where.output.strip().splitlines()[-1])
     import h11
     import httptools
+
     return h11, httptools, ""
 
 
@@ -115,17 +131,27 @@ def _differ(group):
             taken += 1
             ours = answers[0].understood
             # Empty lines before a request are not for h11's first read.
-            for name, theirs in (("h11", differ.by_h11(h11, request)), ("httptools", differ.by_httptools(httptools, request))):
+            for name, theirs in (
+                ("h11", differ.by_h11(h11, request)),
+                ("httptools", differ.by_httptools(httptools, request)),
+            ):
                 if theirs is None and name == "httptools":
                     continue  # it knows a list of methods, and no absolute target without a path
                 if theirs is None or not differ.same(ours, theirs):
                     wrong.append(f"{name}: {request!r}\n  here {ours}\n  there {theirs}")
+        for method, target in (("GET", "/"), ("HEAD", "/"), ("GET", "/large"), ("HEAD", "/large"), ("POST", "/x")):
+            request = f"{method} {target} HTTP/1.1\r\nHost: oak\r\n\r\n".encode()
+            said = differ.response_by_h11(h11, method, target, server.ask(request * 2))
+            group.check(f"h11 understands the answers to {method} {target}", said == [200, 200], str(said))
         group.check("the server lives", server.lives())
-    group.check("some are taken and some refused", taken > DRAWN // 20 and refused > DRAWN // 20, f"{taken} and {refused}")
+    group.check(
+        "some are taken and some refused", taken > DRAWN // 20 and refused > DRAWN // 20, f"{taken} and {refused}"
+    )
     group.check("what is taken is understood alike", not wrong, f"{len(wrong)} of {taken}\n" + "\n".join(wrong[:5]))
 
 
 # ---- those who take their time ----
+
 
 def _trickle(server, first, each, every, seconds):
     """How long a client that says a little now and then is listened to, and what it is told."""
@@ -159,12 +185,18 @@ def _many(n, work):
 def _slow(group):
     with talk.Server(PROGRAM, "head=500", "body=500", "write=500", "idle=500", "rate=1000") as server:
         heads = _many(50, lambda: _trickle(server, b"GET / HTTP/1.1\r\n", b"A: b\r\n", 0.05, 5))
-        group.check("a slow head is answered 408 in its time",
-                    all(0.4 < t < 2.5 and b" 408 " in got for t, got in heads), str(heads[:5]))
+        group.check(
+            "a slow head is answered 408 in its time",
+            all(0.4 < t < 2.5 and b" 408 " in got for t, got in heads),
+            str(heads[:5]),
+        )
         body = b"POST / HTTP/1.1\r\nHost: oak\r\nContent-Length: 1000000\r\n\r\n"
         bodies = _many(50, lambda: _trickle(server, body, b"x", 0.05, 5))
-        group.check("a slow body is answered 408 in its time",
-                    all(0.4 < t < 2.5 and b" 408 " in got for t, got in bodies), str(bodies[:5]))
+        group.check(
+            "a slow body is answered 408 in its time",
+            all(0.4 < t < 2.5 and b" 408 " in got for t, got in bodies),
+            str(bodies[:5]),
+        )
         steady = _trickle(server, body, b"x" * 200, 0.05, 1.2)
         group.check("a steady body is waited for", steady[0] > 1.1, str(steady))
         readers = _many(20, lambda: _does_not_read(server))
@@ -187,15 +219,25 @@ def _slowhttptest(group):
         return
     with talk.Server(PROGRAM, "head=2000", "body=2000", "write=2000", "idle=2000") as server:
         url = f"http://127.0.0.1:{server.port}/large"
-        modes = {"slow headers": ["-H"], "slow bodies": ["-B", "-s", "100000"], "slow reading": ["-X", "-w", "10", "-y", "20", "-z", "5"]}
+        modes = {
+            "slow headers": ["-H"],
+            "slow bodies": ["-B", "-s", "100000"],
+            "slow reading": ["-X", "-w", "10", "-y", "20", "-z", "5"],
+        }
         for name, mode in modes.items():
-            done = process.run(["slowhttptest", *mode, "-c", "200", "-r", "200", "-i", "1", "-l", "8", "-p", "2", "-u", url], 60)
-            group.check(f"slowhttptest finds the service available: {name}",
-                        "service available:   YES" in _plain(done.output) and server.lives(), _plain(done.output)[-1500:])
+            done = process.run(
+                ["slowhttptest", *mode, "-c", "200", "-r", "200", "-i", "1", "-l", "8", "-p", "2", "-u", url], 60
+            )
+            group.check(
+                f"slowhttptest finds the service available: {name}",
+                "service available:   YES" in _plain(done.output) and server.lives(),
+                _plain(done.output)[-1500:],
+            )
 
 
 def _plain(text):
     import re
+
     return re.sub("\x1b\\[[0-9;]*[a-zA-Z]", "", text)
 
 
@@ -207,7 +249,8 @@ http {{ access_log off; client_body_temp_path {home}/body; proxy_temp_path {home
   fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;
   upstream weald {{ server 127.0.0.1:{behind}; keepalive 4; }}
   server {{ listen 127.0.0.1:{port};
-    location / {{ proxy_pass http://weald; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering off; }} }} }}
+    location / {{ proxy_pass http://weald; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_request_buffering off; }} }} }}
 """
 
 HAPROXY = """global
@@ -228,7 +271,10 @@ backend weald
 
 
 def _proxies(group):
-    for name, text, command in (("nginx", NGINX, ["nginx", "-e", "stderr", "-c"]), ("haproxy", HAPROXY, ["haproxy", "-db", "-f"])):
+    for name, text, command in (
+        ("nginx", NGINX, ["nginx", "-e", "stderr", "-c"]),
+        ("haproxy", HAPROXY, ["haproxy", "-db", "-f"]),
+    ):
         if reason := tools.missing(name):
             group.skipped(name, reason)
         else:
@@ -270,11 +316,16 @@ def _through(group, name, port):
     large = b"x" * 300000
     sent = b"POST /big HTTP/1.1\r\nHost: oak\r\nConnection: close\r\nContent-Length: 300000\r\n\r\n" + large
     got = talk.answers(talk.ask_openly(port, sent, 10))
-    group.check(f"a large body comes through {name}", [a.understood.get("body") for a in got] == [large], str([a.status for a in got]))
+    group.check(
+        f"a large body comes through {name}",
+        [a.understood.get("body") for a in got] == [large],
+        str([a.status for a in got]),
+    )
 
 
 def _free_port():
     import socket
+
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
@@ -282,15 +333,21 @@ def _free_port():
 
 # ---- memory ----
 
+
 def _flat(group):
     """Two hundred thousand requests (WEALD_HTTP_REQUESTS) on a thousand connections leave nothing behind."""
-    batch = b"GET /one HTTP/1.1\r\nHost: oak\r\n\r\n" * 100 + b"POST / HTTP/1.1\r\nHost: oak\r\nContent-Length: 9\r\n\r\nsome body" * 100
+    batch = (
+        b"GET /one HTTP/1.1\r\nHost: oak\r\n\r\n" * 100
+        + b"POST / HTTP/1.1\r\nHost: oak\r\nContent-Length: 9\r\n\r\nsome body" * 100
+    )
     with talk.Server(PROGRAM, "requests=1000000") as server:
+
         def requests(n):
             for _ in range(n):
                 if len(_statuses(server.ask(batch, timeout=30))) != 200:
                     return False
             return True
+
         ok = requests(100)
         before = server.rss()
         ok = ok and requests(REQUESTS // 200 - 100)

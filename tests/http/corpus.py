@@ -1,4 +1,5 @@
-"""Requests that others have collected: those of gunicorn's source distribution, which is fetched when they are wanted."""
+"""Requests that others have collected: those of gunicorn's source distribution, which is fetched when it is wanted."""
+
 import subprocess
 import sys
 import tarfile
@@ -8,12 +9,21 @@ OWN_LIMITS = ("LimitRequestLine", "LimitRequestHeaders")
 
 # What gunicorn takes, and the server does not, and why.
 STRICTER = {
-    "004": "plus signs are no host", "005": "a fragment is for the client", "025": "gzip is not decoded",
-    "025_line": "gzip is not decoded", "029": "identity is no coding", "030": "identity is no coding",
-    "099": "its body is shorter than it says", "pp_01": "the PROXY protocol", "pp_02": "the PROXY protocol",
-    "pp_04": "the PROXY protocol", "pp_05": "the PROXY protocol", "rfc9112_smuggle_gzip_chunked_01": "gzip is not decoded",
+    "004": "plus signs are no host",
+    "005": "a fragment is for the client",
+    "025": "gzip is not decoded",
+    "025_line": "gzip is not decoded",
+    "029": "identity is no coding",
+    "030": "identity is no coding",
+    "099": "its body is shorter than it says",
+    "pp_01": "the PROXY protocol",
+    "pp_02": "the PROXY protocol",
+    "pp_04": "the PROXY protocol",
+    "pp_05": "the PROXY protocol",
+    "rfc9112_smuggle_gzip_chunked_01": "gzip is not decoded",
     "rfc9112_smuggle_te_identity_chunked_01": "identity is no coding",
-    "rfc9112_target_absolute_userinfo_01": "a user in a target", "rfc9112_target_authority_connect_01": "CONNECT",
+    "rfc9112_target_absolute_userinfo_01": "a user in a target",
+    "rfc9112_target_authority_connect_01": "CONNECT",
     "rfc9112_target_authority_ipv6_01": "CONNECT",
 }
 

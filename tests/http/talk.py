@@ -1,4 +1,5 @@
 """The server of server.c in a process of its own, and bytes to it and back."""
+
 import socket
 import subprocess
 
@@ -105,4 +106,4 @@ def unchunked(got):
         size, _, got = got.partition(b"\r\n")
         if not size or int(size, 16) == 0:
             return body, got[2:] if size else b""
-        body, got = body + got[:int(size, 16)], got[int(size, 16) + 2:]
+        body, got = body + got[: int(size, 16)], got[int(size, 16) + 2 :]

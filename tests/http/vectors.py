@@ -1,5 +1,5 @@
-"""Requests by which a second one has been smuggled past somebody: what one reader takes for a body, another for a request.
-Each is followed by a request for /smuggled that belongs to it. {n} is the length of that."""
+"""Requests by which a second one has been smuggled past somebody: what one takes for a body, another takes for a request.
+Each is followed by a request for /smuggled that belongs to it."""
 
 HIDDEN = b"GET /smuggled HTTP/1.1\r\nHost: oak\r\n\r\n"
 
@@ -64,5 +64,5 @@ VECTORS = {
     "a target with a space": b"GET / x HTTP/1.1\r\nHost: oak\r\n\r\n" + HIDDEN,
 }
 
-# In these the second request is one, by the rules: the header with an underscore is no framing, and five bytes are a body.
+# In these the second request is one, by the rules: a header with an underscore frames nothing, and five bytes are a body.
 HONEST = {"an underscore for a hyphen"}
