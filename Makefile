@@ -7,6 +7,7 @@ MANDIR     ?= $(PREFIX)/share/man
 DESTDIR    ?=
 
 SOAK_SECONDS ?= 600
+FUZZ_SECONDS ?= 60
 
 CARGO      ?= cargo
 PYTHON     ?= python3
@@ -28,7 +29,7 @@ CPP     := $(wildcard bindings/cpp/weald.hpp)
 
 EXAMPLES := $(sort $(patsubst examples-c/%.c,%,$(wildcard examples-c/*.c)))
 
-.PHONY: all help python bench-python header man stage install uninstall examples demo test bench lint codes asan valgrind loom soak gevent-tests clean
+.PHONY: all help python bench-python header man stage install uninstall examples demo test bench lint codes fuzz asan valgrind loom soak gevent-tests clean
 .DELETE_ON_ERROR:
 
 all: $(SHARED)
@@ -52,6 +53,7 @@ help:
 	@echo 'make codes      whether the C tests provoke every code that the header lists'
 	@echo 'make python     the package weald for Python, in bindings/python/.venv'
 	@echo 'make bench-python  weald and gevent side by side; ROUNDS=3, ROWS="queue echo" chooses some'
+	@echo 'make fuzz       noise into what reads HTTP, FUZZ_SECONDS=$(FUZZ_SECONDS) for each part'
 	@echo 'make asan       the C and C++ tests under AddressSanitizer'
 	@echo 'make valgrind   the C and C++ tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
@@ -157,6 +159,10 @@ lint:
 
 codes:
 	$(PYTHON) tests/run.py codes
+
+# WEALD_FUZZ_SEED=n draws from that seed.
+fuzz:
+	WEALD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --test fuzz -- --nocapture
 
 asan:
 	$(PYTHON) tests/run.py asan

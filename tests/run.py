@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import (build, codes, ctests, docs, examples, faults, headers, http, install, interop, loom, noise,  # noqa: E402
+from harness import (browser, build, codes, ctests, docs, examples, faults, headers, http, install, interop, loom, noise,  # noqa: E402
                      python, rust, soak)
 from harness.report import Report, indent, say, stop  # noqa: E402
 
@@ -33,6 +33,7 @@ SUITES = {
     "examples": examples.run,
     "noise": noise.run,
     "python": python.run,
+    "browser": browser.run,
     "gevent": python.run_gevent,
     "fault": faults.run,
     "http": http.run,

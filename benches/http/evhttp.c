@@ -9,18 +9,38 @@
 #include <sys/socket.h>
 
 static char large[10000];
+static struct evhttp_request *waiting[100000];
+static int count;
+
+static void hello(struct evhttp_request *r)
+{
+    struct evbuffer *body = evbuffer_new();
+
+    evhttp_add_header(evhttp_request_get_output_headers(r), "Content-Type", "text/plain");
+    evbuffer_add_reference(body, "Hello, World!", 13, NULL, NULL);
+    evhttp_send_reply(r, 200, "OK", body);
+    evbuffer_free(body);
+}
 
 static void answer(struct evhttp_request *r, void *unused)
 {
     const char *target = evhttp_request_get_uri(r);
-    struct evbuffer *body = evbuffer_new();
+    struct evbuffer *body;
 
     (void)unused;
+    if (target[1] == 'p') {
+        waiting[count++] = r;
+        return;
+    }
+    while (target[1] == 'g' && count > 0)
+        hello(waiting[--count]);
+    if (target[1] == 0 || target[1] == 'g') {
+        hello(r);
+        return;
+    }
+    body = evbuffer_new();
     evhttp_add_header(evhttp_request_get_output_headers(r), "Content-Type", "text/plain");
-    if (target[1] == 0) {
-        evbuffer_add_reference(body, "Hello, World!", 13, NULL, NULL);
-        evhttp_send_reply(r, 200, "OK", body);
-    } else if (target[1] == '1') {
+    if (target[1] == '1') {
         evbuffer_add_reference(body, large, sizeof large, NULL, NULL);
         evhttp_send_reply(r, 200, "OK", body);
     } else {

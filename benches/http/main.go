@@ -10,6 +10,7 @@ import (
 )
 
 func main() {
+	gate := make(chan struct{})
 	hello, large, piece := []byte("Hello, World!"), bytes.Repeat([]byte("x"), 10000), bytes.Repeat([]byte("x"), 100)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -20,6 +21,12 @@ func main() {
 		w.Header().Set("Content-Type", "text/plain")
 		switch r.URL.Path {
 		case "/":
+			w.Write(hello)
+		case "/poll":
+			<-gate
+			w.Write(hello)
+		case "/go":
+			close(gate)
 			w.Write(hello)
 		case "/10k":
 			w.Header().Set("Content-Length", strconv.Itoa(len(large)))

@@ -35,6 +35,7 @@ ROWS = {
     "close-100": ("13 bytes, 100 at a time, a connection each", ["wrk", "-c", "100", "-H", "Connection: close"], "/"),
     "ab": ("ab -n 10000 -c 100: HTTP/1.0, a connection each", ["ab", "-n", "10000", "-c", "100"], "/"),
 }
+POLLS = 5000
 FLOOR = {"keep-1", "keep-100", "keep-1000"}
 
 NGINX = """daemon off; worker_processes 1; error_log stderr crit; pid {out}/nginx.pid; worker_rlimit_nofile 4096;
@@ -154,9 +155,57 @@ def once(name, command, row, options):
         server.stop()
 
 
+def polls(name, command, options):
+    """KiB for each of many requests that wait, and the milliseconds until all have their answers."""
+    server = Server(name, command, options.core)
+    clients = []
+
+    def rss():
+        with open(f"/proc/{server.child.pid}/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * 4
+
+    try:
+        # Those that have asked once and wait for nothing are not what is measured.
+        before = rss()
+        for _ in range(POLLS):
+            client = socket.create_connection(("127.0.0.1", server.port))
+            client.sendall(b"GET /poll HTTP/1.1\r\nHost: oak\r\n\r\n")
+            clients.append(client)
+        time.sleep(0.5)
+        each, cpu = (rss() - before) / POLLS, server.cpu()
+        began = time.monotonic()
+        with socket.create_connection(("127.0.0.1", server.port)) as go:
+            go.sendall(b"GET /go HTTP/1.1\r\nHost: oak\r\n\r\n")
+            for client in clients:
+                client.recv(1000)
+        return each, (time.monotonic() - began) * 1e3, (server.cpu() - cpu) / POLLS * 1e6
+    finally:
+        for client in clients:
+            client.close()
+        server.stop()
+
+
+def show_polls(servers, options):
+    import resource
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most < POLLS + 100:
+        say(f"the polls are left out: {most} descriptors are too few")
+        return
+    cells = []
+    for name, command in servers.items():
+        if name in ("epoll", "nginx"):
+            cells.append("-")
+            continue
+        runs = [polls(name, command, options) for _ in range(options.reps)]
+        each, took, cpu = (statistics.median(column) for column in zip(*runs))
+        cells.append(f"{each:.1f}K {took:.0f}ms {cpu:.0f}us")
+    print(f"{f'{POLLS} long polls: RSS each, time to tell all, CPU each':<52}" + "".join(f"{c:>18}" for c in cells), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", help="some of: " + ", ".join(ROWS))
+    parser.add_argument("--rows", help="some of: " + ", ".join([*ROWS, "polls"]))
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--quick", action="store_true")
@@ -164,7 +213,9 @@ def main():
     options = parser.parse_args()
     if options.quick:
         options.seconds, options.reps = 1, 1
-    rows = options.rows.split(",") if options.rows else list(ROWS)
+    rows = options.rows.split(",") if options.rows else [*ROWS, "polls"]
+    with_polls = "polls" in rows
+    rows = [row for row in rows if row in ROWS]
     servers, missing = build()
     clients = {"wrk", "ab"} & {ROWS[row][1][0] for row in rows}
     for client in sorted(clients):
@@ -184,6 +235,8 @@ def main():
             of = runs.get(name)
             cells.append(f"{statistics.median(c for c, _ in of):.2f} ({statistics.median(r for _, r in of):.0f})" if of else "-")
         print(f"{ROWS[row][0]:<52}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+    if with_polls:
+        show_polls(servers, options)
     for name in missing:
         print(f"{name} is left out: it is not installed")
     return 0

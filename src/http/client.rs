@@ -147,7 +147,10 @@ impl Client {
         for left in (0..=this.redirects).rev() {
             let response = this.once(hub, &url, &now, deadline)?;
             let next = if left == 0 { None } else { next(&response, &url, &mut now) };
-            let Some(next) = next else { return insert(hub, response) };
+            let Some(next) = next else {
+                let stream = response.stream_handle.get();
+                return insert(hub, response).inspect_err(|_| pool::close(hub, stream));
+            };
             response.closed(hub);
             url = next;
         }
@@ -160,7 +163,7 @@ impl Client {
             && [&b"GET"[..], b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"].contains(&request.method);
         if let Some(stream) = self.pool.take(hub, &url.key()) {
             match self.on(hub, stream, url, request, deadline) {
-                Err((Error::PIPE | Error::CONNRESET, true)) if may_repeat => {}
+                Err((Error::PIPE | Error::CONNRESET | Error::CONNABORTED, true)) if may_repeat => {}
                 done => return done.map_err(|(e, _)| e),
             }
         }

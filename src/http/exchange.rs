@@ -166,15 +166,15 @@ impl Exchange {
 
     /// Sends 100 if it is waited for.
     fn ask_for_body(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
-        if !self.head().expects || self.continued.get() || self.body.is_done() {
+        if !self.head().expects || self.body.is_done() || self.response.state() != State::Open {
             return Ok(());
         }
-        if self.stream.peek(hub)?.is_empty() && self.response.state() == State::Open {
-            let line = b"HTTP/1.1 100 Continue\r\n\r\n";
-            self.response.inform(hub, &self.stream, &self.server.limits, line, deadline)?;
+        if !self.continued.get() && self.stream.peek(hub)?.is_empty() {
+            self.response.inform(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         self.continued.set(true);
-        Ok(())
+        // Also what an earlier call has not got rid of.
+        self.response.flush(hub, &self.stream, &self.server.limits, deadline)
     }
 
     /// Reads some of the body, at least a byte; 0 at its end.

@@ -81,6 +81,9 @@ impl Scan {
     }
 
     fn take_line(&mut self, line: &[u8], limits: &Limits, lenient: &Lenient) -> Result<(), Refused> {
+        if self.lines == 0 && !field::is_token_byte(line[0]) {
+            return Err(BAD);
+        }
         let goes_on = matches!(line[0], b' ' | b'\t');
         if goes_on && (self.lines < 2 || !lenient.folding) {
             return Err(BAD);

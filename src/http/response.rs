@@ -299,13 +299,15 @@ impl Response {
         deadline: Deadline,
     ) -> Result<()> {
         let _turn = Turn::take(&self.turn)?;
+        let added = self.lines().len();
         if let (Some(content_type), State::Open) = (content_type, self.state.get()) {
             if !field::is_value(content_type) || !(200..=999).contains(&code) {
                 return Err(Error::INVAL);
             }
             push(self.lines(), &[b"Content-Type: ", content_type, b"\r\n"]);
         }
-        self.begin_with_turn(how, code, None, Some(body.len() as u64))?;
+        let begun = self.begin_with_turn(how, code, None, Some(body.len() as u64));
+        begun.inspect_err(|_| self.lines().truncate(added))?;
         self.write_with_turn(hub, stream, limits, body, deadline).1?;
         self.end_with_turn(hub, stream, limits, deadline)
     }
@@ -555,12 +557,12 @@ impl Response {
         self.flush_with_turn(hub, stream, limits, deadline)
     }
 
-    /// An interim response, between the others.
-    pub fn inform(&self, hub: &Hub, stream: &Stream, limits: &Limits, line: &[u8], deadline: Deadline) -> Result<()> {
+    /// An interim response, between the others; it waits for a flush.
+    pub fn inform(&self, line: &[u8]) -> Result<()> {
         let _turn = Turn::take(&self.turn)?;
         self.must_be(State::Open)?;
         push(self.out(), &[line]);
-        self.flush_with_turn(hub, stream, limits, deadline)
+        Ok(())
     }
 }
 

@@ -18,8 +18,12 @@ GEVENT = "event queue semaphore greenlet local timeout pool hub select socket ss
 _CASE = re.compile(r"^(\w+) \(([\w.]+)\)(?:\n.*)?? \.\.\. (ok|FAIL|ERROR|skipped .*)$", re.M)
 
 
+def make():
+    return process.run(["make", "python"], build.BUILD_LIMIT, {"CARGO_TARGET_DIR": build.TARGET}, build.ROOT)
+
+
 def _build(group):
-    made = process.run(["make", "python"], build.BUILD_LIMIT, {"CARGO_TARGET_DIR": build.TARGET}, build.ROOT)
+    made = make()
     group.ran("make python", made)
     return made.status == 0
 

@@ -18,6 +18,8 @@ PACKAGES = {
     "slowhttptest": "slowhttptest",
     "openssl": "openssl",
     "curl": "curl",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
 }
 
 _updated = False

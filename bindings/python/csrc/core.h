@@ -10,6 +10,7 @@
  *   queue      Queue and its kin
  *   local      attributes of a greenlet
  *   io         waiting for descriptors, reading and writing them
+ *   websocket  connections of WebSocket
  *
  * Every greenlet that is not suspended, and every one that somebody will resume without being
  * asked (it is ready, or waits in a wait of ours), has a reference of its own: `held`. One that
@@ -266,6 +267,7 @@ int green_raise_later(green *g, PyObject *source);
 int green_pend(green *g, PyObject *source, PyObject *type, PyObject *value, PyObject *tb);
 void green_unpend(green *g, PyObject *source);
 /* Raises what pends; -1. */
+int green_leaves(thread *th);
 int green_raise_pending(green *g);
 /* After a call of the library that waited: 0; -1 with what the code says; or 1 when it was ended
  * for no reason, and is to be made again. */
@@ -340,6 +342,7 @@ int init_sync(PyObject *m);
 int init_queue(PyObject *m);
 int init_io(PyObject *m);
 int init_local(PyObject *m);
+int init_websocket(PyObject *m);
 void local_forget(green *g);
 
 #endif

@@ -251,9 +251,9 @@ thread *thread_make(void)
     return th;
 }
 
-static int trace(thread *th)
+static int trace_to(thread *th, green *to)
 {
-    green *from = th->traced, *to = th->current;
+    green *from = th->traced;
     bool threw = th->threw;
     th->threw = false;
     if (from == to)
@@ -278,6 +278,17 @@ static int trace(thread *th)
     Py_DECREF(r);
     PyErr_Restore(t, v, tb);
     return 0;
+}
+
+static int trace(thread *th)
+{
+    return trace_to(th, th->current);
+}
+
+/* Who waits hands over to the hub: a tracer sees that, and so how long a greenlet has run. */
+int green_leaves(thread *th)
+{
+    return th->tracer && th->hub && th->current->kind != HUB ? trace_to(th, th->hub) : 0;
 }
 
 int thread_bury(thread *th)
@@ -483,7 +494,7 @@ int green_may_wait(thread *th)
         return in_hub();
     if (unlikely(me->pending != NULL))
         return green_raise_pending(me);
-    return 0;
+    return unlikely(th->attention) ? green_leaves(th) : 0;
 }
 
 int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
@@ -493,6 +504,8 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
         return in_hub();
     if (unlikely(me->pending != NULL))
         return green_raise_pending(me);
+    if (unlikely(th->attention) && green_leaves(th) < 0)
+        return WAIT_FAILED;
     me->why = why;
     me->on = on;
     int outcome;
@@ -644,8 +657,16 @@ void list_wake_one(nodelist *l, PyObject *source)
 
 void list_wake_all(nodelist *l, PyObject *source)
 {
-    for (Py_ssize_t n = l->len; n > 0 && l->first && l->first->is_green; n--)
-        wake_node(l, l->first);
+    for (Py_ssize_t n = l->len; n > 0 && l->first && l->first->is_green; n--) {
+        green *g = (green *)l->first->what;
+        if (unlikely(g->pending != NULL) && !g->pending->source) {
+            /* Something was thrown at it before: it raises that, and nothing is handed over here that would be lost. */
+            list_remove(l, l->first);
+            g->in_list = false;
+        } else {
+            wake_node(l, l->first);
+        }
+    }
     if (l->links && !l->first->is_green)
         list_notify(l, source);
 }
@@ -1755,8 +1776,21 @@ static PyObject *py_after_fork(PyObject *self, PyObject *unused)
 {
     (void)self, (void)unused;
     thread *th = this_thread;
-    if (th && th->current->kind != MAIN)
+    if (!th)
+        Py_RETURN_NONE;
+    if (th->current->kind != MAIN)
         th->current->is_coro = false;
+    green *hub = th->hub;
+    if (hub && hub != th->current && hub->life == ACTIVE) {
+        /* Its greenlet is the parent's: the next callback begins another one. */
+        hub->life = NEW;
+        hub->handle = 0;
+        hub->loaded = hub->in_park = hub->in_switch = false;
+        hub->how = NOT_WOKEN;
+        th->hub_awake = th->hub_waits = th->to_hub = false;
+        if (th->ring_head != th->ring_tail)
+            hub_wake(th);
+    }
     Py_RETURN_NONE;
 }
 

@@ -451,12 +451,10 @@ static PyObject *hub_m_throw(PyObject *self, PyObject *args)
         PyErr_Clear();
         Py_RETURN_NONE;
     }
-    if (th->current->kind == MAIN)
-        return NULL; /* where it would arrive */
+    if (th->current->kind == MAIN || th->current->kind == HUB)
+        return NULL; /* where it would arrive; and who throws at itself raises it */
     if (hub_throw(th) < 0)
         return NULL;
-    if (th->current->kind == HUB)
-        Py_RETURN_NONE;
     return green_wait_switch(th);
 }
 

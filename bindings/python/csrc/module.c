@@ -19,12 +19,16 @@ PyMODINIT_FUNC PyInit__core(void)
         PyErr_SetString(PyExc_ImportError, "weald._core was built for another version of Python");
         return NULL;
     }
+    static bool is_set_up;
+    if (!is_set_up)
+        state_setup();
+    is_set_up = true;
     PyObject *m = PyModule_Create(&def);
     if (!m)
         return NULL;
     if (init_green(m) < 0 || init_hub(m) < 0 || init_loop(m) < 0 || init_timeout(m) < 0 || init_task(m) < 0 ||
         init_sync(m) < 0 || init_queue(m) < 0 || init_io(m) < 0 ||
-        init_local(m) < 0) {
+        init_local(m) < 0 || init_websocket(m) < 0) {
         Py_DECREF(m);
         return NULL;
     }

@@ -74,14 +74,17 @@ typedef struct {
     _PyErr_StackItem exc_state;
 } pystate;
 
-/* How much of a greenlet's stack its entry function sets aside for Python's frames. The
- * interpreter's own first chunk is 16 KiB and costs an mmap; this one costs the pages that are
- * touched, and its low end shares a page with the C frames below it. */
+/* How much of a greenlet's stack its entry function sets aside for Python's frames: enough for a
+ * handful, so that those and the C frames around them fit into one page. Deeper calls get chunks
+ * from the interpreter, 16 KiB each, which we keep for the next one; see state.c. */
 #if HAS_DATASTACK
-#define CHUNK_SIZE (14 * 1024)
+#define CHUNK_SIZE 1024
 #else
 #define CHUNK_SIZE 16
 #endif
+
+/* To be called once. */
+void state_setup(void);
 
 static inline PyThreadState *state_holder(void)
 {
@@ -198,9 +201,19 @@ PyObject *state_frame(PyThreadState *ts, const pystate *s);
 void state_forget(pystate *s);
 
 #define STATE_STACK_MOST 32
-/* The innermost `most` frames of the running greenlet, as a tuple (code, instruction, ...), for
- * state_line; cheaper than frame objects. */
-PyObject *state_stack(PyThreadState *ts, int most);
+
+/* Where something was called: cheaper than frame objects. */
+typedef struct {
+    int n;
+    struct {
+        PyObject *code;
+        int at;
+    } frame[];
+} call_stack;
+
+/* The innermost `most` frames of the running greenlet; NULL: no memory. */
+call_stack *state_stack(PyThreadState *ts, int most);
+void state_stack_free(call_stack *s);
 
 /* How deep in nested deallocations it is. */
 int state_trash(PyThreadState *ts);

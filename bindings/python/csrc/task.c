@@ -20,7 +20,7 @@ typedef struct {
     PyObject *ident;
     PyObject *spawner; /* weak */
     PyObject *tree;    /* spawn_tree_locals; NULL until somebody looks */
-    PyObject *stack;   /* spawning_stack as [code, instruction, ...] */
+    call_stack *stack; /* spawning_stack */
 } task;
 
 static PyObject *empty, *str_run, *str_underscore_run, *str_tree, *spawn_callbacks;
@@ -65,7 +65,9 @@ static int task_clear(PyObject *self)
     Py_CLEAR(t->ident);
     Py_CLEAR(t->spawner);
     Py_CLEAR(t->tree);
-    Py_CLEAR(t->stack);
+    if (t->stack)
+        state_stack_free(t->stack);
+    t->stack = NULL;
     list_clear(&t->links);
     return green_clear(self);
 }
@@ -373,8 +375,8 @@ static PyObject *task_start_later(PyObject *self, PyObject *seconds)
     Py_RETURN_NONE;
 }
 
-/* Greenlet.spawn of the type itself; the fast way. */
-static PyObject *spawn_plain(thread *th, PyObject *const *args, Py_ssize_t n, PyObject *names)
+/* Makes one of the type itself; the fast way. */
+static task *make_plain(thread *th, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     if (unlikely(n < 1 || !PyCallable_Check(args[0]))) {
         PyErr_SetString(PyExc_TypeError, "The run argument or self._run must be callable");
@@ -397,10 +399,41 @@ static PyObject *spawn_plain(thread *th, PyObject *const *args, Py_ssize_t n, Py
             if (PyDict_SetItem(t->kwargs, PyTuple_GET_ITEM(names, i), args[n + i]) < 0)
                 Py_CLEAR(t->kwargs);
     }
-    if (!t->args || (names && !t->kwargs) || (track_tree && note_spawner(th, t) < 0) || task_begin(t) < 0) {
+    if (!t->args || (names && !t->kwargs) || (track_tree && note_spawner(th, t) < 0)) {
         Py_DECREF(t);
         return NULL;
     }
+    return t;
+}
+
+static PyObject *spawn_plain(thread *th, PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    task *t = make_plain(th, args, n, names);
+    if (t && task_begin(t) < 0)
+        Py_CLEAR(t);
+    return (PyObject *)t;
+}
+
+static PyObject *task_vectorcall(PyObject *type, PyObject *const *args, size_t nf, PyObject *names)
+{
+    Py_ssize_t n = PyVectorcall_NARGS(nf);
+    thread *th = thread_get();
+    if (!th)
+        return NULL;
+    if (likely(n > 0 && args[0] != Py_None && type == (PyObject *)&task_type))
+        return (PyObject *)make_plain(th, args, n, names);
+    /* The usual way. */
+    PyObject *tuple = PyTuple_New(n), *keywords = names ? PyDict_New() : NULL;
+    for (Py_ssize_t i = 0; tuple && i < n; i++)
+        PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
+    for (Py_ssize_t i = 0; keywords && i < PyTuple_GET_SIZE(names); i++)
+        if (PyDict_SetItem(keywords, PyTuple_GET_ITEM(names, i), args[n + i]) < 0)
+            Py_CLEAR(keywords);
+    task *t = tuple && (keywords || !names) ? task_make(th, (PyTypeObject *)type) : NULL;
+    if (t && task_init((PyObject *)t, tuple, keywords) < 0)
+        Py_CLEAR(t);
+    Py_XDECREF(tuple);
+    Py_XDECREF(keywords);
     return (PyObject *)t;
 }
 
@@ -582,6 +615,23 @@ static PyObject *task_get_pending_start(PyObject *self, void *c)
 {
     (void)c;
     return PyLong_FromLong(((task *)self)->start);
+}
+
+/* [code, instruction, ...] */
+static PyObject *task_get_stack(PyObject *self, void *c)
+{
+    (void)c;
+    call_stack *stack = ((task *)self)->stack;
+    if (!stack)
+        Py_RETURN_NONE;
+    PyObject *all = PyList_New(0);
+    for (int i = 0; all && i < stack->n; i++) {
+        PyObject *at = PyLong_FromLong(stack->frame[i].at);
+        if (!at || PyList_Append(all, stack->frame[i].code) < 0 || PyList_Append(all, at) < 0)
+            Py_CLEAR(all);
+        Py_XDECREF(at);
+    }
+    return all;
 }
 
 /* ---- waiting for it ---- */
@@ -840,7 +890,6 @@ static PyMemberDef task_members[] = {
     {"value", T_OBJECT, offsetof(task, value), 0, "What the function returned."},
     {"_ident", T_OBJECT, offsetof(task, ident), 0, NULL},
     {"spawning_greenlet", T_OBJECT, offsetof(task, spawner), 0, "A weak reference to who made it."},
-    {"_spawning_stack", T_OBJECT, offsetof(task, stack), 0, NULL},
     {NULL}};
 
 static PyGetSetDef task_getset[] = {
@@ -853,6 +902,7 @@ static PyGetSetDef task_getset[] = {
     {"spawn_tree_locals", task_get_tree, task_set_tree, "A dict that all greenlets of one tree share.", NULL},
     {"_links", task_get_links, NULL, NULL, NULL},
     {"_start_state", task_get_pending_start, NULL, NULL, NULL},
+    {"_spawning_stack", task_get_stack, NULL, NULL, NULL},
     {NULL}};
 
 static PyNumberMethods task_number = {.nb_bool = task_bool};
@@ -1102,6 +1152,7 @@ int init_task(PyObject *m)
         return -1;
     if (PyType_Ready(&task_type) < 0 || PyType_Ready(&raw_type) < 0)
         return -1;
+    task_type.tp_vectorcall = task_vectorcall;
     base_run = PyDict_GetItem(task_type.tp_dict, str_run);
     if (PyModule_AddObjectRef(m, "Greenlet", (PyObject *)&task_type) < 0 ||
         PyModule_AddObjectRef(m, "RawGreenlet", (PyObject *)&raw_type) < 0)

@@ -47,6 +47,28 @@ class Alias(support.TestCase):
             """,
         )
 
+    def test_what_is_loaded_is_loaded_under_both_names(self):
+        self.prints(
+            "True True",
+            """
+            import sys
+            from gevent import monkey, queue
+            print(sys.modules["gevent.monkey"] is monkey, sys.modules["gevent.queue"] is queue)
+            """,
+        )
+
+    def test_the_variable_alone_turns_it_on(self):
+        self.prints(
+            "True True True False",
+            """
+            import sys
+            early = "weald" in sys.modules
+            import gevent, weald
+            print(gevent is weald, weald.os is sys.modules["gevent.os"], gevent.__version__ > "24", early)
+            """,
+            how="plain",
+        )
+
     def test_unknown_modules_are_not_found(self):
         self.prints(
             """

@@ -305,6 +305,30 @@ print("parent", os.waitstatus_to_exitcode(status))
 """,
         )
 
+    def test_the_loop_goes_on_in_a_child(self):
+        self.prints(
+            """
+            before
+            child [1, 2]
+            """,
+            PATCH
+            + """
+import os
+import gevent
+# The hub has run, and a thread too.
+print(gevent.get_hub().threadpool.apply(lambda: "before"), flush=True)
+pid = os.fork()
+if not pid:
+    seen = []
+    gevent.get_hub().loop.run_callback(seen.append, 1)
+    gevent.sleep(0.01)
+    gevent.spawn(seen.append, 2).join()
+    print("child", seen, flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+""",
+        )
+
     def test_subprocess_run(self):
         self.prints(
             """

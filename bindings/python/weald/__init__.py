@@ -42,9 +42,6 @@ def _version_info():
     return _VersionInfo((*map(int, STANDS_FOR["gevent"].split(".")), "final", 0))
 
 
-version_info = _version_info()
-
-
 def install_as_gevent():
     """Makes `import gevent...` and `import greenlet` give weald's modules, in this process. See weald._alias."""
     from weald._alias import install
@@ -53,6 +50,10 @@ def install_as_gevent():
 
 
 def __getattr__(name):
+    if name == "version_info":
+        # Here and not above: what it asks takes longer to import than all the rest.
+        globals()[name] = value = _version_info()
+        return value
     # `from gevent import name`: the import system looks here first, and then for a module of *our* name.
     from weald._alias import module_of_gevent
 

@@ -62,6 +62,9 @@ class _Loader(importlib.abc.InspectLoader):
 
     def exec_module(self, module):
         module.__spec__ = self._spec
+        if self._target == "weald.greenlet":
+            # `greenlet` is a package to those who import greenlet._greenlet.
+            module.__dict__.setdefault("__path__", [])
 
     def _real(self):
         spec = importlib.util.find_spec(self._target)
@@ -81,9 +84,45 @@ class _Loader(importlib.abc.InspectLoader):
         return self._real().get_filename(self._target)
 
 
+class _AlsoAs:
+    """The loader of one of our modules, which is known under gevent's name as soon as it is under ours.
+
+    `from gevent import monkey` asks the import system for weald.monkey; others then look for gevent.monkey among the
+    modules that are loaded.
+    """
+
+    def __init__(self, loader, also):
+        self._loader = loader
+        self._also = also
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        sys.modules.setdefault(self._also, module)
+        try:
+            self._loader.exec_module(module)
+        except BaseException:
+            sys.modules.pop(self._also, None)
+            raise
+
+    def __getattr__(self, name):
+        return getattr(self._loader, name)
+
+
+def _name_in_gevent(name):
+    """The name under which gevent has one of our modules."""
+    return "gevent." + name.removeprefix("weald.").removeprefix("_gevent.")
+
+
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         package = name.partition(".")[0]
+        if package == "weald" and path is not None:
+            spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+            if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+                spec.loader = _AlsoAs(spec.loader, _name_in_gevent(name))
+            return spec
         if package not in STANDS_FOR:
             return None
         if name.startswith(_OF_THE_TESTS):
@@ -173,6 +212,9 @@ def install():
     _finder = _Finder()
     sys.meta_path.insert(0, _finder)
     sys.modules["gevent"] = weald
+    for name, module in list(sys.modules.items()):
+        if name.startswith("weald.") and name != "weald._core":
+            sys.modules[_name_in_gevent(name)] = module
     weald.__version__ = STANDS_FOR["gevent"]
 
 

@@ -3,7 +3,7 @@
 A setting that names a class takes a short name, a dotted name, a list of such (the first that can be imported is
 used), or the class itself. `python -m weald._config` lists all of them.
 """
-import importlib
+
 import os
 
 __all__ = ["config"]
@@ -145,7 +145,9 @@ class ImportableSetting:
             raise ImportError(f"Cannot import {path!r}: give package.module.name, or one of {list(self.shortname_map)}")
         module, _, item = path.rpartition(".")
         try:
-            return getattr(importlib.import_module(module), item)
+            from importlib import import_module
+
+            return getattr(import_module(module), item)
         except AttributeError:
             raise ImportError(f"{module} has no {item}") from None
 

@@ -5,8 +5,8 @@
 import socket
 import sys
 from code import InteractiveConsole
+from weakref import WeakKeyDictionary
 
-from weald.greenlet import Greenlet
 from weald.hub import getcurrent
 from weald.pool import Pool
 from weald.server import StreamServer
@@ -19,43 +19,37 @@ if not hasattr(sys, "ps2"):
     sys.ps2 = "... "
 
 
-class _OwnStreams(Greenlet):
-    """A greenlet in which sys.stdin and so on are others. They are put in place whenever it is switched to."""
+class _Chooser:
+    """Stands in the place of sys.stdin or the like: each greenlet that serves a prompt finds its own stream behind it."""
 
-    stdin = stdout = None
-    _before = None
+    def __init__(self, name):
+        self.name = name
+        self.before = None
+        self.streams = WeakKeyDictionary()
 
-    def switch(self, *args, **kwargs):
-        if self.stdin is not None:
-            self.switch_in()
-        return Greenlet.switch(self, *args, **kwargs)
+    def add(self, greenlet, stream):
+        if not self.streams:
+            self.before = getattr(sys, self.name)
+            setattr(sys, self.name, self)
+        self.streams[greenlet] = stream
 
-    def throw(self, *args, **kwargs):
-        if self._before is None and self.stdin is not None:
-            self.switch_in()
-        return Greenlet.throw(self, *args, **kwargs)
+    def remove(self, greenlet):
+        self.streams.pop(greenlet, None)
+        if not self.streams and getattr(sys, self.name) is self:
+            setattr(sys, self.name, self.before)
 
-    def switch_in(self):
-        self._before = sys.stdin, sys.stdout, sys.stderr
-        sys.stdin, sys.stdout, sys.stderr = self.stdin, self.stdout, self.stdout
+    def __getattr__(self, name):
+        return getattr(self.streams.get(getcurrent(), self.before), name)
 
-    def switch_out(self):
-        if self._before is not None:
-            sys.stdin, sys.stdout, sys.stderr = self._before
-            self._before = None
 
-    def run(self):
-        try:
-            return Greenlet.run(self)
-        finally:
-            self.switch_out()
+_choosers = {name: _Chooser(name) for name in ("stdin", "stdout", "stderr")}
 
 
 class BackdoorServer(StreamServer):
     """Serves a prompt to each connection, with `locals` of its own."""
 
     def __init__(self, listener, locals=None, banner=None, **server_args):
-        super().__init__(listener, spawn=Pool(greenlet_class=_OwnStreams), **server_args)
+        super().__init__(listener, spawn=Pool(), **server_args)
         self.locals = {"__doc__": None, "__name__": "__console__", **(locals or {})}
         self.banner = banner
         self.stderr = sys.stderr
@@ -72,15 +66,18 @@ class BackdoorServer(StreamServer):
         except OSError:
             pass
         lines = conn.makefile(mode="r")
-        me = getcurrent()
-        me.stdin, me.stdout = _Input(conn, lines), _Output(conn, lines)
-        me.switch_in()
+        me, output = getcurrent(), _Output(conn, lines)
+        _choosers["stdin"].add(me, _Input(conn, lines))
+        _choosers["stdout"].add(me, output)
+        _choosers["stderr"].add(me, output)
         try:
             InteractiveConsole(self._create_interactive_locals()).interact(banner=self.banner, exitmsg="")
         except SystemExit:
             # quit()
             pass
         finally:
+            for chooser in _choosers.values():
+                chooser.remove(me)
             lines.close()
             conn.close()
 

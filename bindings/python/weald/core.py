@@ -1,7 +1,7 @@
 """The loop: watchers, callbacks, and gevent's names for them."""
 import signal as _signal
 
-from weald._core import Loop, callback, get_hub, getcurrent, sleep, watcher
+from weald._core import Loop, _run_fork_watchers, callback, get_hub, getcurrent, sleep, watcher
 
 __all__ = ["loop", "callback", "watcher", "time", "get_version", "get_header_version", "supported_backends",
            "recommended_backends", "embeddable_backends", "READ", "WRITE", "EVENTS"]  # fmt: skip
@@ -61,6 +61,7 @@ class loop(Loop):
     def destroy(self):
         """Forgets who is told of errors; the library's loop ends with its thread."""
         self.error_handler = None
+        self.default = False
         self._destroyed = True
         return True
 
@@ -69,7 +70,12 @@ class loop(Loop):
         return not self._destroyed
 
     def reinit(self):
-        """The library notices a fork by itself."""
+        """In a child: tells those who watch for forks. The library has noticed by itself."""
+        _run_fork_watchers()
+
+    def stat(self, path, interval=0.0, ref=True, priority=None):
+        """A watcher of a file; an interval that is not positive is the library's choice."""
+        return Loop.stat(self, path, max(0.0, interval), ref, priority)
 
     def closing_fd(self, fd):
         """Whether somebody still has to be told that a descriptor goes. Nobody: waits for it are called off."""
@@ -116,6 +122,10 @@ class loop(Loop):
 
     def __repr__(self):
         return f"<{type(self).__module__}.{type(self).__name__} at {id(self):#x} {self._format()}>"
+
+
+# Its name before that became a keyword of Python's.
+setattr(loop, "async", loop.async_)
 
 
 def time():

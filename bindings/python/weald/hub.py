@@ -2,7 +2,6 @@
 import atexit
 import os
 import sys
-import traceback
 from _thread import get_ident
 
 from weald import _core
@@ -87,6 +86,12 @@ def reinit(hub=None):
         getattr(part, "_on_fork", lambda: None)()
 
 
+def _print_exc(stream):
+    from traceback import print_exc  # it takes a while to import, and most programs never need it
+
+    print_exc(file=stream)
+
+
 def _gmctime():
     import time
 
@@ -124,7 +129,8 @@ class Hub(_core.Hub):
         Hub._hub_counter += 1
         self.minimal_ident = Hub._hub_counter
         if config.monitor_thread:
-            self.start_periodic_monitoring_thread()
+            # When the loop first turns: who makes a hub and never waits needs nobody to watch it.
+            self.loop.run_callback(self.start_periodic_monitoring_thread)
 
     @property
     def ident_registry(self):
@@ -243,7 +249,7 @@ class Hub(_core.Hub):
         try:
             again = self.loop.run_callback(current.switch)
         except:  # noqa: E722
-            traceback.print_exc(file=self.exception_stream)
+            _print_exc(self.exception_stream)
         try:
             self.parent.throw(type, value, tb)
         finally:
@@ -276,7 +282,9 @@ class Hub(_core.Hub):
         if v is None:
             stream.write(f"{t.__name__}\n")
         else:
-            traceback.print_exception(t, v, tb, file=stream)
+            from traceback import print_exception
+
+            print_exception(t, v, tb, file=stream)
         del tb
         try:
             stream.write(_gmctime())
@@ -288,7 +296,7 @@ class Hub(_core.Hub):
                 try:
                     context = self.format_context(context)
                 except:  # noqa: E722
-                    traceback.print_exc(file=stream)
+                    _print_exc(stream)
                     context = repr(context)
             stream.write(f"{context} failed with {getattr(t, '__name__', 'exception')}\n\n")
 
@@ -494,7 +502,7 @@ class _WaitIterator:
                 try:
                     unlink(self._switch)
                 except:  # noqa: E722
-                    traceback.print_exc()
+                    _print_exc(sys.stderr)
 
     def __enter__(self):
         return self

@@ -21,6 +21,8 @@ class Failure:
 class IMapUnordered(Greenlet):
     """Maps a function over an iterable; itself an iterator over the results, as they come."""
 
+    _ordered = False
+
     def __init__(self, func, iterable, spawn, maxsize=None, _zipped=False):
         Greenlet.__init__(self)
         self.spawn = spawn
@@ -29,6 +31,7 @@ class IMapUnordered(Greenlet):
         self.iterable = iterable
         self.queue = Queue()
         self._result_semaphore = Semaphore(maxsize) if maxsize else None
+        self._told = self._on_result
         self._outstanding_tasks = 0
         self._max_index = -1
         self.finished = False
@@ -56,8 +59,9 @@ class IMapUnordered(Greenlet):
             self._result_semaphore.acquire()
         self._outstanding_tasks += 1
         g = self.spawn(func, *item) if self._zipped else self.spawn(func, item)
-        g._imap_task_index = item_index
-        g.rawlink(self._on_result)
+        if self._ordered:
+            g._imap_task_index = item_index
+        g.rawlink(self._told)
         return g
 
     def _run(self):
@@ -71,7 +75,7 @@ class IMapUnordered(Greenlet):
             self._on_finish(e)
             raise
         finally:
-            self.spawn = self.func = self.iterable = self._result_semaphore = None
+            self.spawn = self.func = self.iterable = self._result_semaphore = self._told = None
 
     def _on_result(self, greenlet):
         self._outstanding_tasks -= 1
@@ -107,6 +111,8 @@ class IMapUnordered(Greenlet):
 
 class IMap(IMapUnordered):
     """As IMapUnordered, but results come in the order of the iterable."""
+
+    _ordered = True
 
     def __init__(self, *args, **kwargs):
         self._results = {}
@@ -242,7 +248,8 @@ class Group(GroupMappingMixin):
 
     def _discard(self, greenlet):
         self.greenlets.discard(greenlet)
-        self.dying.discard(greenlet)
+        if self.dying:
+            self.dying.discard(greenlet)
         if not self.greenlets:
             self._empty_event.set()
 

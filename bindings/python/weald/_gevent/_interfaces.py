@@ -85,3 +85,18 @@ class ICallback(Interface):
 
     def close():
         """The same."""
+
+
+def _declare():
+    try:
+        from zope.interface import classImplements
+    except ImportError:
+        return
+    from weald.core import callback, loop, watcher
+
+    classImplements(loop, ILoop)
+    classImplements(watcher, IWatcher)
+    classImplements(callback, ICallback)
+
+
+_declare()

@@ -1,0 +1,584 @@
+"""The core under load, and at its edges: collection, finalizers, exceptions, kills, recursion, threads, forks, exits.
+
+    python -m unittest tests.test_core        from bindings/python, with weald installed or built in place
+"""
+import ctypes
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import unittest
+import weakref
+
+import weald
+from weald import event, hub, lock, pool, queue
+from weald.greenlet import GreenletExit, getcurrent, greenlet
+
+
+def quiet(function):
+    """Exceptions that nobody catches are part of the test."""
+
+    def wrapper(self):
+        stream, weald.get_hub().exception_stream = weald.get_hub().exception_stream, None
+        try:
+            function(self)
+        finally:
+            weald.get_hub().exception_stream = stream
+
+    wrapper.__name__ = function.__name__
+    return wrapper
+
+
+def run(program, *, timeout=60, env=None):
+    """A program in an interpreter of its own: its exit status, and what it printed."""
+    where = os.path.dirname(os.path.dirname(weald.__file__))
+    env = dict(os.environ, PYTHONPATH=where, **(env or {}))
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True,
+                          timeout=timeout, env=env)  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+class Switching(unittest.TestCase):
+    def test_exceptions_over_switches(self):
+        def body(depth):
+            try:
+                if depth == 0:
+                    raise KeyError("deep")
+                weald.sleep(0)
+                body(depth - 1)
+            except KeyError:
+                weald.sleep(0)
+                self.assertIs(sys.exc_info()[0], KeyError)
+                raise
+
+        greenlets = [weald.spawn(self._caught, body, i % 7) for i in range(200)]
+        weald.joinall(greenlets, raise_error=True)
+        self.assertEqual(sys.exc_info(), (None, None, None))
+
+    def _caught(self, body, depth):
+        with self.assertRaises(KeyError):
+            body(depth)
+
+    def test_the_exception_that_is_handled_is_each_greenlets_own(self):
+        seen = []
+
+        def body(kind):
+            try:
+                raise kind
+            except kind:
+                for _ in range(20):
+                    weald.sleep(0)
+                    seen.append(sys.exc_info()[0] is kind)
+
+        weald.joinall([weald.spawn(body, kind) for kind in (KeyError, ValueError, IndexError)])
+        self.assertTrue(all(seen) and len(seen) == 60)
+
+    def test_generators_over_switches(self):
+        def numbers(n):
+            for i in range(n):
+                weald.sleep(0)
+                yield i
+
+        def body(n):
+            return sum(numbers(n))
+
+        greenlets = [weald.spawn(body, n) for n in range(50)]
+        weald.joinall(greenlets)
+        self.assertEqual([g.value for g in greenlets], [sum(range(n)) for n in range(50)])
+
+    def test_a_finalizer_may_switch(self):
+        ran = []
+
+        class Switches:
+            def __del__(self):
+                weald.sleep(0)
+                ran.append(getcurrent())
+
+        def body():
+            for _ in range(10):
+                s = Switches()
+                s.itself = s
+                del s
+                Switches()
+                weald.sleep(0)
+
+        weald.joinall([weald.spawn(body) for _ in range(20)])
+        gc.collect()
+        self.assertEqual(len(ran), 400)
+
+    def test_a_value_that_switches_when_it_goes(self):
+        class Switches:
+            def __del__(self):
+                weald.sleep(0)
+
+        for _ in range(50):
+            weald.joinall([weald.spawn(Switches) for _ in range(10)])
+
+    def test_raw_greenlets_are_killed_when_nobody_refers_to_them(self):
+        ended = []
+
+        def body():
+            try:
+                getcurrent().parent.switch()
+            except GreenletExit:
+                ended.append(1)
+                raise
+
+        for _ in range(500):
+            g = greenlet(body)
+            g.switch()
+        del g
+        gc.collect()
+        self.assertEqual(len(ended), 500)
+
+    def test_tracing(self):
+        events = []
+
+        def tracer(frame, event, arg):
+            events.append(event)
+            return tracer
+
+        def body():
+            weald.sleep(0)
+            return 1
+
+        before = sys.gettrace()
+        sys.settrace(tracer)
+        try:
+            weald.spawn(body).join()
+        finally:
+            sys.settrace(before)
+        self.assertIn("line", events)
+
+    def test_profile(self):
+        import cProfile
+
+        profile = cProfile.Profile()
+        profile.enable()
+        weald.joinall([weald.spawn(weald.sleep, 0.001) for _ in range(20)])
+        profile.disable()
+
+    def test_frames_of_those_who_wait(self):
+        def outer():
+            inner()
+
+        def inner():
+            weald.sleep(10)
+
+        g = weald.spawn(outer)
+        weald.sleep(0)
+        names = []
+        frame = g.gr_frame
+        while frame is not None:
+            names.append(frame.f_code.co_name)
+            frame = frame.f_back
+        g.kill()
+        self.assertEqual(names[:2], ["inner", "outer"])
+
+
+class Soak(unittest.TestCase):
+    @quiet
+    def test_kill_storm(self):
+        chance = random.Random(1)
+        q = queue.Queue()
+        e = event.Event()
+        s = lock.Semaphore(3)
+        counts = {"cleaned": 0}
+
+        def body(kind):
+            try:
+                while True:
+                    if kind == 0:
+                        weald.sleep(0)
+                    elif kind == 1:
+                        weald.sleep(chance.random() / 1000)
+                    elif kind == 2:
+                        q.put(1)
+                        weald.sleep(0)
+                        q.get()
+                    elif kind == 3:
+                        with s:
+                            weald.sleep(0)
+                    elif kind == 4:
+                        e.wait(0.0005)
+                    else:
+                        with weald.Timeout(0.0003, False):
+                            weald.sleep(0.001)
+            finally:
+                counts["cleaned"] += 1
+
+        made = 0
+        greenlets = []
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            for _ in range(50):
+                greenlets.append(weald.spawn(body, made % 6))
+                made += 1
+            weald.sleep(0.0005)
+            chance.shuffle(greenlets)
+            for g in greenlets[:45]:
+                how = chance.randrange(3)
+                if how == 0:
+                    g.kill(block=False)
+                elif how == 1:
+                    g.kill()
+                else:
+                    g.kill(ValueError, block=False)
+            greenlets = [g for g in greenlets if not g.ready()]
+        weald.killall(greenlets)
+        weald.sleep(0.01)
+        self.assertEqual(s.counter, 3)
+
+    def test_collection_while_greenlets_run(self):
+        class Node:
+            pass
+
+        def body():
+            for _ in range(30):
+                a, b = Node(), Node()
+                a.other, b.other, a.me = b, a, getcurrent()
+                weald.sleep(0)
+
+        threshold = gc.get_threshold()
+        gc.set_threshold(10, 2, 2)
+        try:
+            weald.joinall([weald.spawn(body) for _ in range(100)])
+        finally:
+            gc.set_threshold(*threshold)
+        gc.collect()
+
+    def test_a_million_would_not_leak(self):
+        def rss():
+            with open("/proc/self/statm") as statm:
+                return int(statm.read().split()[1]) * 4096
+
+        def work():
+            for _ in range(20):
+                weald.joinall([weald.spawn(len, "") for _ in range(1000)])
+
+        work()
+        gc.collect()
+        before = rss()
+        work()
+        work()
+        gc.collect()
+        self.assertLess(rss() - before, 4 << 20)
+
+    def test_references(self):
+        if hasattr(sys, "gettotalrefcount"):
+            count = sys.gettotalrefcount
+        else:
+            count = sys.getallocatedblocks
+
+        def work():
+            q = queue.Queue(2)
+            e = event.Event()
+            r = event.AsyncResult()
+            done = [weald.spawn(q.put, i) for i in range(5)] + [weald.spawn(q.get) for _ in range(5)]
+            done += [weald.spawn(e.wait), weald.spawn(r.get)]
+            e.set()
+            r.set(5)
+            with weald.Timeout(0.0001, False):
+                weald.sleep(0.001)
+            sleeper = weald.spawn(weald.sleep, 10)
+            weald.sleep(0)
+            sleeper.kill()
+            weald.joinall(done)
+            list(pool.Pool(3).imap(len, ["a"] * 10))
+            g = greenlet(lambda: getcurrent().parent.switch(1))
+            g.switch()
+            g.switch()
+            t = weald.get_hub().loop.timer(0.0001)
+            weald.get_hub().wait(t)
+            t.close()
+
+        figures = []
+        for _ in range(8):
+            for _ in range(20):
+                work()
+            gc.collect()
+            figures.append(count())
+        growth = [b - a for a, b in zip(figures[3:], figures[4:])]
+        self.assertLess(min(growth), 20, figures)
+
+
+class Recursion(unittest.TestCase):
+    def test_recursion_is_an_error_and_no_crash(self):
+        def forever():
+            forever()
+
+        def by_c(n=0):
+            return sorted([1], key=lambda _: by_c(n + 1))
+
+        for body in (forever, by_c):
+            g = weald.spawn(self._recurses, body)
+            g.join()
+            self.assertTrue(g.value)
+
+    @staticmethod
+    def _recurses(body):
+        try:
+            body()
+        except RecursionError:
+            return True
+
+    def test_each_greenlet_has_the_whole_depth(self):
+        def deep(n):
+            if n == 0:
+                weald.sleep(0)
+                return 1
+            return deep(n - 1)
+
+        limit = sys.getrecursionlimit()
+        greenlets = [weald.spawn(deep, limit - 100) for _ in range(20)]
+        weald.joinall(greenlets)
+        self.assertEqual([g.value for g in greenlets], [1] * 20)
+
+
+class Interpreter(unittest.TestCase):
+    def test_the_lock_is_released_while_the_loop_sleeps(self):
+        ran = []
+
+        def other():
+            for _ in range(10):
+                time.sleep(0.001)
+                ran.append(1)
+
+        t = threading.Thread(target=other)
+        t.start()
+        weald.sleep(0.1)
+        t.join()
+        self.assertEqual(len(ran), 10)
+
+    def test_a_greenlet_may_release_the_lock(self):
+        greenlets = [weald.spawn(time.sleep, 0.001) for _ in range(20)]
+        weald.joinall(greenlets)
+
+    def test_callbacks_of_ctypes_may_switch(self):
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
+
+        def called(n):
+            weald.sleep(0)
+            return n + 1
+
+        callback = kind(called)
+        greenlets = [weald.spawn(callback, i) for i in range(50)]
+        weald.joinall(greenlets)
+        self.assertEqual([g.value for g in greenlets], list(range(1, 51)))
+
+    def test_threads_have_hubs_of_their_own(self):
+        failures = []
+
+        def body():
+            try:
+                q = queue.Queue()
+                out = []
+
+                def producer():
+                    for i in range(100):
+                        q.put(i)
+                        weald.sleep(0)
+                    q.put(None)
+
+                weald.spawn(producer)
+                while (item := q.get()) is not None:
+                    out.append(item)
+                assert out == list(range(100))
+            except BaseException as e:
+                failures.append(e)
+
+        for _ in range(5):
+            threads = [threading.Thread(target=body) for _ in range(4)]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join(10)
+        self.assertEqual(failures, [])
+
+    def test_a_queue_between_threads(self):
+        there, back = queue.Queue(), queue.Queue()
+
+        def other():
+            while (item := there.get()) is not None:
+                back.put(item * 2)
+
+        there.put(0)  # it is known to two threads from now on
+        t = threading.Thread(target=other)
+        t.start()
+        keep = weald.spawn(weald.sleep, 30)
+        got = [back.get(timeout=10)]
+        for i in range(1, 300):
+            there.put(i)
+            got.append(back.get(timeout=10))
+        there.put(None)
+        t.join()
+        keep.kill()
+        self.assertEqual(got, [2 * i for i in range(300)])
+
+    def test_keyboard_interrupt_reaches_main_at_once(self):
+        status, out, err = run("""
+            import os, signal, threading, time, weald
+            weald.spawn(weald.sleep, 100)
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            begin = time.monotonic()
+            try:
+                weald.sleep(50)
+            except KeyboardInterrupt:
+                print("interrupted", time.monotonic() - begin < 5)
+        """)
+        self.assertEqual((status, out.strip()), (0, "interrupted True"), err)
+
+    def test_a_handler_of_python_runs_while_all_wait(self):
+        status, out, err = run("""
+            import os, signal, threading, weald
+            from weald.event import Event
+            e = Event()
+            signal.signal(signal.SIGUSR1, lambda *a: e.set())
+            keep = weald.spawn(weald.sleep, 20)
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+            print(e.wait(10))
+        """)
+        self.assertEqual((status, out.strip()), (0, "True"), err)
+
+    def test_exit_with_greenlets_alive(self):
+        status, out, err = run("""
+            import threading, time, weald
+            from weald.greenlet import greenlet, getcurrent
+            def body():
+                while True:
+                    weald.sleep(0.001)
+            for i in range(50):
+                weald.spawn(body)
+            g = greenlet(lambda: getcurrent().parent.switch())
+            g.switch()
+            def thread():
+                for i in range(10):
+                    weald.spawn(body)
+                weald.sleep(100)
+            for i in range(3):
+                threading.Thread(target=thread, daemon=True).start()
+            weald.sleep(0.05)
+            print("end")
+        """)
+        self.assertEqual((status, out.strip(), err), (0, "end", ""))
+
+    def test_exit_in_a_greenlet(self):
+        for code, wanted in (("raise SystemExit(3)", 3), ("os._exit(4)", 4)):
+            status, _, err = run(f"""
+                import os, weald
+                def body():
+                    {code}
+                weald.spawn(body)
+                weald.sleep(1)
+            """)
+            self.assertEqual(status, wanted, err)
+
+    def test_fork(self):
+        status, out, err = run("""
+            import os, weald
+            def body():
+                weald.sleep(0.05)
+                return 1
+            g = weald.spawn(body)
+            weald.sleep(0)
+            pid = os.fork()
+            if pid == 0:
+                weald.sleep(0.01)
+                h = weald.spawn(body)
+                h.join()
+                os._exit(7 if h.value == 1 else 1)
+            g.join()
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), g.value)
+        """)
+        self.assertEqual((status, out.strip()), (0, "7 1"), err)
+
+    def test_fork_in_a_greenlet(self):
+        status, out, err = run("""
+            import os, sys, weald
+            def body():
+                pid = os.fork()
+                if pid == 0:
+                    weald.sleep(0.01)
+                    weald.spawn(weald.sleep, 0.01).join()
+                    os._exit(7)
+                return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            print(weald.spawn(body).get())
+        """)
+        self.assertEqual((status, out.strip()), (0, "7"), err)
+
+    def test_loop_exit_says_who_waits(self):
+        status, out, err = run("""
+            import weald
+            from weald.event import Event
+            try:
+                Event().wait()
+            except weald.hub.LoopExit as e:
+                print("forever" in e.args[0])
+        """)
+        self.assertEqual((status, out.strip()), (0, "True"), err)
+
+    def test_debug_allocator(self):
+        status, out, err = run(
+            """
+            import gc, weald
+            from weald import queue
+            def body(q):
+                for i in range(50):
+                    q.put(i); q.get(); weald.sleep(0)
+            q = queue.Queue()
+            for _ in range(3):
+                gs = [weald.spawn(body, q) for _ in range(50)]
+                weald.sleep(0)
+                weald.killall(gs[:10])
+                weald.joinall(gs)
+                gc.collect()
+            print("ok")
+            """,
+            env={"PYTHONMALLOC": "debug", "PYTHONDEVMODE": "1"},
+        )
+        self.assertEqual((status, out.strip()), (0, "ok"), err)
+
+
+class Details(unittest.TestCase):
+    def test_weak_references(self):
+        g = weald.spawn(len, "")
+        ref = weakref.ref(g)
+        g.join()
+        del g
+        weald.sleep(0)
+        self.assertIsNone(ref())
+
+    @quiet
+    def test_the_hub_is_told_of_errors(self):
+        told = []
+        h = weald.get_hub()
+        h.handle_error = lambda *args: told.append(args)
+        try:
+            weald.spawn(lambda: 1 / 0).join()
+            h.loop.run_callback(lambda: 1 / 0)
+            weald.sleep(0.001)
+        finally:
+            del h.handle_error
+        self.assertEqual([t[1] for t in told], [ZeroDivisionError] * 2)
+
+    def test_callbacks_must_not_wait(self):
+        seen = []
+
+        def callback():
+            try:
+                weald.sleep(0.1)
+            except hub.BlockingSwitchOutError:
+                seen.append(1)
+
+        weald.get_hub().loop.run_callback(callback)
+        weald.sleep(0.001)
+        self.assertEqual(seen, [1])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,175 @@
+"""weald.websocket: a server in gevent-websocket's manner, a client, and what they refuse."""
+import base64
+import os
+import socket as plain_socket
+import threading
+import unittest
+
+import support
+
+import weald
+import weald.websocket
+from weald.websocket import WebSocketHandler, WebSocketServer
+
+
+class Handler(WebSocketHandler):
+    protocols = ("leaf.2", "leaf.1")
+    max_message = 200_000
+
+
+def application(environ, start_response):
+    socket = environ["wsgi.websocket"]
+    if socket is None:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"plain"]
+    if environ["PATH_INFO"] == "/fail":
+        raise ZeroDivisionError
+    if environ["PATH_INFO"] == "/end":
+        return []
+    for message in socket:
+        socket.send(message)
+    return []
+
+
+class WebSocket(unittest.TestCase):
+    def setUp(self):
+        self.server = WebSocketServer(("127.0.0.1", 0), application, handler_class=Handler, log=None, error_log=None)
+        self.server.start()
+        self.addCleanup(self.server.stop)
+        self.port = self.server.server_port
+
+    def connect(self, path="/", **more):
+        socket = weald.websocket.connect(f"ws://127.0.0.1:{self.port}{path}", timeout=20, **more)
+        self.addCleanup(socket.abort)
+        return socket
+
+    def handshake(self, **headers):
+        """The status line of the answer to a request that is made by hand."""
+        given = {
+            "Host": "x", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+        }  # fmt: skip
+        given.update({name.replace("_", "-"): value for name, value in headers.items()})
+        lines = ["GET / HTTP/1.1", *(f"{name}: {value}" for name, value in given.items() if value is not None)]
+        answers = []
+
+        def ask():
+            with plain_socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
+                client.sendall("\r\n".join([*lines, "", ""]).encode())
+                answers.append(client.recv(1000).split(b"\r\n")[0])
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        while thread.is_alive():
+            weald.sleep(0.001)
+        return answers[0]
+
+    def test_text_and_bytes_come_back(self):
+        socket = self.connect()
+        for message in "hé", b"\x00\xff", "", b"", "x" * 150_000:
+            socket.send(message, timeout=20)
+            self.assertEqual(socket.receive(timeout=20), message)
+        self.assertFalse(socket.closed)
+
+    def test_many_connections_at_once(self):
+        def talk(n):
+            with self.connect() as socket:
+                for i in range(10):
+                    socket.send(f"{n} {i}")
+                    if socket.receive(timeout=20) != f"{n} {i}":
+                        return False
+            return True
+
+        self.assertTrue(all(g.get(timeout=60) for g in [weald.spawn(talk, n) for n in range(50)]))
+
+    def test_a_close_says_why(self):
+        socket = self.connect()
+        socket.close(4000, "leaves fall", timeout=20)
+        self.assertTrue(socket.closed)
+        self.assertEqual(socket.close_code, 4000)
+        with self.assertRaises(BrokenPipeError):
+            socket.send("late")
+
+    def test_the_end_of_the_application_closes_and_an_error_is_told(self):
+        self.assertIsNone(self.connect("/end").receive(timeout=20))
+        hub = weald.get_hub()
+        hub.handle_error, before = lambda *what: None, hub.__dict__.get("handle_error")
+        try:
+            failed = self.connect("/fail")
+            self.assertIsNone(failed.receive(timeout=20))
+        finally:
+            del hub.handle_error
+            self.assertIsNone(before)
+        self.assertEqual(failed.close_code, 1011)
+
+    def test_a_subprotocol_is_agreed(self):
+        self.assertEqual(self.connect(protocols=["leaf.1", "leaf.2", "bark"]).protocol, "leaf.2")
+        self.assertEqual(self.connect(protocols="bark").protocol, "")
+
+    def test_a_message_that_is_too_long_ends_the_connection(self):
+        socket = self.connect()
+        socket.send("x" * 200_001, timeout=20)
+        self.assertIsNone(socket.receive(timeout=20))
+        self.assertEqual(socket.close_code, 1009)
+
+    def test_a_timeout_leaves_the_connection_as_it_is(self):
+        socket = self.connect()
+        with self.assertRaises(TimeoutError):
+            socket.receive(timeout=0.01)
+        with weald.Timeout(0.01, False):
+            socket.receive()
+        socket.send("still here")
+        self.assertEqual(socket.receive(timeout=20), "still here")
+
+    def test_a_killed_receiver_ends_and_one_at_a_time_may_receive(self):
+        socket = self.connect()
+        receiver = weald.spawn(socket.receive)
+        weald.sleep(0.01)
+        with self.assertRaises(Exception) as caught:
+            socket.receive(timeout=1)
+        self.assertEqual(type(caught.exception).__name__, "ConcurrentObjectUseError")
+        receiver.kill(timeout=20)
+        self.assertTrue(receiver.dead)
+
+    def test_broadcast_reaches_all_that_are_open(self):
+        sockets = [self.connect() for _ in range(5)]
+        sockets[0].close(timeout=20)
+        self.assertEqual(weald.websocket.broadcast(sockets, "to all"), 4)
+        self.assertEqual([s.receive(timeout=20) for s in sockets[1:]], ["to all"] * 4)
+        self.assertEqual(weald.websocket.broadcast([], "nobody"), 0)
+
+    def test_handshakes_that_are_none(self):
+        self.assertIn(b"101", self.handshake())
+        self.assertIn(b"426", self.handshake(Sec_WebSocket_Version="8"))
+        for wrong in None, "short", "!" * 24, base64.b64encode(b"x" * 17).decode():
+            self.assertIn(b"400", self.handshake(Sec_WebSocket_Key=wrong), wrong)
+        self.assertIn(b"400", self.handshake(Connection="close"))
+        self.assertIn(b"200", self.handshake(Upgrade=None, Connection=None))
+
+    def test_origins_may_be_named(self):
+        class Careful(Handler):
+            origins = {"https://oak.example"}
+
+        self.server.handler_class = Careful
+        self.assertIn(b"403", self.handshake())
+        self.assertIn(b"403", self.handshake(Origin="https://elm.example"))
+        self.assertIn(b"101", self.handshake(Origin="https://oak.example"))
+
+    def test_a_server_that_does_not_speak_it_is_an_error(self):
+        with self.assertRaises(ConnectionError):
+            weald.websocket.connect(f"ws://127.0.0.1:{support.free_port()}/", timeout=20)
+        with self.assertRaises(OSError):
+            weald.websocket.connect("http://127.0.0.1/", timeout=20)
+
+    def test_what_can_not_be_sent(self):
+        socket = self.connect()
+        with self.assertRaises(TypeError):
+            socket.send(5)
+        with self.assertRaises(ValueError):
+            weald.websocket.WebSocket(socket.fileno(), max_message=-1)
+        with self.assertRaises(OSError):
+            weald.websocket.WebSocket(-1)
+
+
+if __name__ == "__main__":
+    unittest.main()
