@@ -394,9 +394,10 @@ int weald_get(weald_greenlet g, void **value, int64_t deadline);
  * main and in callbacks it does nothing. Never fails. Does not switch. */
 void *weald_fail(int code, const char *message);
 
-/* The message that `g` failed with; "" if there is none, for a bad handle, and for another
- * thread's. Never NULL; good until the handle is closed or weald_fail called again. Does not
- * switch. */
+/* The message that `g` failed with; while it has not, what went wrong with the last call of it that
+ * TLS or WebSocket failed; "" if there is none, for a bad handle, and for another thread's. Never
+ * NULL; good until the handle is closed, weald_fail called again, or another such call fails. Does
+ * not switch. */
 const char *weald_error_message(weald_greenlet g);
 
 /* Kills `g`: its current and every later blocking call returns WEALD_ECANCELED, until it ends. One

@@ -144,6 +144,11 @@ impl Stream {
         if is_open { Ok(()) } else { Err(Error::BADF) }
     }
 
+    /// Whether its descriptor is still the one that it was made for.
+    pub fn is_open(&self, hub: &Hub) -> bool {
+        self.check(hub).is_ok()
+    }
+
     #[allow(clippy::mut_from_ref)]
     fn input(&self) -> &mut Buffer {
         // SAFETY: one thread; the callers have the turn, or do not suspend, and hold no

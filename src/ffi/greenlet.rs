@@ -352,9 +352,10 @@ pub extern "C" fn weald_fail(code: c_int, message: *const c_char) -> *mut c_void
     std::ptr::null_mut()
 }
 
-/// The message that `g` failed with; "" if there is none, for a bad handle, and for another
-/// thread's. Never NULL; good until the handle is closed or weald_fail called again. Does not
-/// switch.
+/// The message that `g` failed with; while it has not, what went wrong with the last call of it that
+/// TLS or WebSocket failed; "" if there is none, for a bad handle, and for another thread's. Never
+/// NULL; good until the handle is closed, weald_fail called again, or another such call fails. Does
+/// not switch.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_error_message(g: weald_greenlet) -> *const c_char {
     let find = || -> Option<*const c_char> {

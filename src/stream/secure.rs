@@ -14,6 +14,7 @@ use crate::hub::Hub;
 use crate::object::keep;
 use crate::poller::{READ, WRITE};
 use crate::rw::{self, Known};
+use crate::sys;
 use crate::time::Deadline;
 use crate::tls::config::Config;
 use crate::tls::session::{Plain, Session};
@@ -72,6 +73,7 @@ impl Stream {
                 self.push(hub, deadline)?;
             } else if !tls.is_handshaking() {
                 self.answer(hub);
+                give_stack_back(hub);
                 return Ok(());
             } else {
                 // SAFETY: no room is given.
@@ -257,6 +259,20 @@ impl Stream {
     fn told(&self, hub: &Hub, e: Error) -> Error {
         let failure = self.tls().and_then(|tls| tls.failure());
         failure.map_or(e, |failure| hub.explain(&failure))
+    }
+}
+
+/// A handshake goes deep into its greenlet's stack, and what comes then does not: an idle
+/// connection had better not keep those pages.
+#[inline(never)]
+fn give_stack_back(hub: &Hub) {
+    let (here, page) = (0u8, sys::page_size());
+    let Some((low, top)) = hub.stack_bounds(hub.current()) else { return };
+    let at = (&raw const here).addr();
+    // A page more than the way to the system call can need.
+    let high = at.saturating_sub(page) / page * page;
+    if (low..top).contains(&at) && low < high {
+        sys::give_back(&[libc::iovec { iov_base: std::ptr::without_provenance_mut(low), iov_len: high - low }]);
     }
 }
 

@@ -576,6 +576,8 @@ impl WebSocket {
     pub fn drop_it(&self, hub: &Hub) {
         self.close_code.set(ABNORMAL);
         self.cannot_send(hub, Error::PIPE);
-        let _ = sys::shutdown(self.stream.fd(), libc::SHUT_RDWR);
+        if self.stream.is_open(hub) {
+            let _ = sys::shutdown(self.stream.fd(), libc::SHUT_RDWR);
+        }
     }
 }

@@ -114,8 +114,10 @@ impl Agreed {
 
 /// The two directions of a connection.
 pub struct Deflate {
-    compress: Compress,
-    inflate: Decompress,
+    /// Made when they are needed: they are large.
+    compress: Option<Compress>,
+    inflate: Option<Decompress>,
+    bits: u8,
     /// Each message that we send, and that we get, is by itself.
     forgets: bool,
     they_forget: bool,
@@ -127,24 +129,21 @@ impl Deflate {
             true => (agreed.server_bits, agreed.server_forgets, agreed.client_forgets),
             false => (agreed.client_bits, agreed.client_forgets, agreed.server_forgets),
         };
-        Deflate {
-            compress: Compress::new_with_window_bits(Compression::new(LEVEL), false, bits),
-            inflate: Decompress::new_with_window_bits(false, WINDOW),
-            forgets,
-            they_forget,
-        }
+        Deflate { compress: None, inflate: None, bits, forgets, they_forget }
     }
 
     /// A whole message. ENOMEM.
     pub fn compress(&mut self, data: &[u8]) -> Result<Vec<u8>> {
+        let new = || Compress::new_with_window_bits(Compression::new(LEVEL), false, self.bits);
+        let compress = self.compress.get_or_insert_with(new);
         let mut out = Vec::new();
         out.try_reserve(data.len() / 2 + 64).map_err(|_| Error::NOMEM)?;
         let mut rest = data;
         loop {
-            let before = self.compress.total_in();
-            let done = self.compress.compress_vec(rest, &mut out, FlushCompress::Sync);
+            let before = compress.total_in();
+            let done = compress.compress_vec(rest, &mut out, FlushCompress::Sync);
             done.map_err(|_| Error::NOMEM)?;
-            rest = &rest[(self.compress.total_in() - before) as usize..];
+            rest = &rest[(compress.total_in() - before) as usize..];
             if rest.is_empty() && out.len() < out.capacity() {
                 break;
             }
@@ -154,7 +153,7 @@ impl Deflate {
             out.truncate(out.len() - TAIL.len());
         }
         if self.forgets {
-            self.compress.reset();
+            compress.reset();
         }
         Ok(out)
     }
@@ -162,6 +161,7 @@ impl Deflate {
     /// A piece of a message, behind what there is of it in `out`. EMSGSIZE above `most`, EPROTO when
     /// it can not be inflated, ENOMEM.
     pub fn inflate(&mut self, piece: &[u8], out: &mut Vec<u8>, most: usize) -> Result<()> {
+        let inflate = self.inflate.get_or_insert_with(|| Decompress::new_with_window_bits(false, WINDOW));
         let mut rest = piece;
         loop {
             // A byte more than is good, so that too much is noticed.
@@ -170,9 +170,9 @@ impl Deflate {
                 return Err(Error::MSGSIZE);
             }
             out.try_reserve(room).map_err(|_| Error::NOMEM)?;
-            let before = (self.inflate.total_in(), out.len());
-            let status = self.inflate.decompress_vec(rest, out, FlushDecompress::Sync).map_err(|_| Error::PROTO)?;
-            rest = &rest[(self.inflate.total_in() - before.0) as usize..];
+            let before = (inflate.total_in(), out.len());
+            let status = inflate.decompress_vec(rest, out, FlushDecompress::Sync).map_err(|_| Error::PROTO)?;
+            rest = &rest[(inflate.total_in() - before.0) as usize..];
             if out.len() > most {
                 return Err(Error::MSGSIZE);
             }
@@ -180,7 +180,7 @@ impl Deflate {
             match status {
                 // Its sender has said that this was the last block; another message may follow.
                 Status::StreamEnd => {
-                    self.inflate.reset(false);
+                    inflate.reset(false);
                     if rest.is_empty() {
                         return Ok(());
                     }
@@ -195,8 +195,8 @@ impl Deflate {
     /// The message ends here.
     pub fn finish(&mut self, out: &mut Vec<u8>, most: usize) -> Result<()> {
         self.inflate(&TAIL, out, most)?;
-        if self.they_forget {
-            self.inflate.reset(false);
+        if let Some(inflate) = self.inflate.as_mut().filter(|_| self.they_forget) {
+            inflate.reset(false);
         }
         Ok(())
     }

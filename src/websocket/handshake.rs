@@ -183,7 +183,7 @@ pub fn connect(hub: &Hub, url: &str, how: &How, deadline: Deadline) -> Result<i6
     let handle = Stream::create(hub, fd, true, 0, 0).inspect_err(|_| {
         let _ = rw::close(fd);
     })?;
-    // The record's, while we wait: a stack may be abandoned.
+    // In the hub's table, and closed with that if our stack is abandoned.
     let done = shake(hub, handle, &url, how, deadline);
     done.inspect_err(|_| {
         if let Ok(0) = hub.table.unref(handle) {

@@ -808,6 +808,56 @@ TEST_WITH_LIMIT(an_idle_connection_holds_little, 120)
     }
 }
 
+static int idle_session(weald_stream s, const struct sockaddr *peer, socklen_t len, void *user)
+{
+    char byte;
+
+    (void)peer, (void)len, (void)user;
+    while (weald_stream_read(s, &byte, 1, WEALD_FOREVER) == 1)
+        if (weald_stream_write(s, &byte, 1, NULL, WEALD_FOREVER) < 0 || weald_stream_flush(s, WEALD_FOREVER) < 0)
+            break;
+    return 0;
+}
+
+static weald_stream dial(int port);
+
+TEST_WITH_LIMIT(a_thousand_idle_connections_of_a_server_hold_little, 120)
+{
+    enum { WARM = 50, IDLE = 1000 };
+    static weald_stream clients[WARM + IDLE];
+    struct rlimit files;
+    weald_tls_config client = tls_client(), config = tls_server("server");
+    weald_server_options how = {.size = sizeof how, .tls = config};
+    weald_server server;
+    long before = 0;
+
+    if (*test_under())
+        SKIP("memory is the checker's here");
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
+    if (files.rlim_max < 2 * (WARM + IDLE) + 50)
+        SKIP("too few descriptors are allowed");
+    files.rlim_cur = files.rlim_max;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
+    CHECK_GT(server = weald_stream_server_new("127.0.0.1:0", idle_session, NULL, &how), 0);
+    CHECK_EQ(weald_server_start(server), 0);
+    for (int i = 0; i < WARM + IDLE; i++) {
+        char byte = 'x';
+
+        if (i == WARM)
+            before = test_rss();
+        clients[i] = dial(weald_server_port(server));
+        CHECK_EQ(weald_tls_connect(clients[i], client, "localhost", weald_after(WEALD_SEC(10))), 0);
+        CHECK_EQ(weald_stream_write(clients[i], &byte, 1, NULL, WEALD_FOREVER), 0);
+        CHECK_EQ(weald_stream_flush(clients[i], WEALD_FOREVER), 0);
+        CHECK_EQ(weald_stream_read_exact(clients[i], &byte, 1, NULL, WEALD_FOREVER), 0);
+    }
+    printf("%ld bytes for each of %d connections, both ends and a greenlet\n", (test_rss() - before) / IDLE, IDLE);
+    CHECK_LT((test_rss() - before) / IDLE, 26000);
+    for (int i = 0; i < WARM + IDLE; i++)
+        CHECK_EQ(weald_close(clients[i]), 0);
+    CHECK_EQ(weald_server_stop(server, weald_after(WEALD_SEC(10))), 0);
+}
+
 /* ---- servers ---- */
 
 static int64_t served;

@@ -1,5 +1,6 @@
 """The part of suite `interop` that is about WebSocket; see interop.py."""
 import json
+import re
 import subprocess
 import sys
 
@@ -84,15 +85,20 @@ def autobahn_finds_nothing_wrong_with_our_client():
 def autobahn_whole():
     with Server(1) as port:
         _judge(peers("fuzz-server", port, limit=WHOLE))
-    _judge(peers("fuzz-client", PROGRAM, 1, limit=WHOLE))
+    groups = [f"{group}.*" for group in (*range(1, 8), 9, 10, 12)] + [f"13.{group}.*" for group in (1, 3, 4, 7)]
+    _judge(peers("fuzz-client", PROGRAM, 1, *groups, limit=WHOLE))
+    # These want a client that offers to forget.
+    _judge(peers("fuzz-client", PROGRAM, 3, "13.2.*", "13.5.*", "13.6.*", limit=WHOLE), 50)
 
 
-def _judge(output):
-    """All OK, strictly. Cases that kosoku itself can not run are none of ours; it says "ERROR" of them."""
-    verdicts = json.loads(output.splitlines()[-1])
+def _judge(output, least=200):
+    """All OK, strictly. The first case of each group of 12 and 13 is left out: kosoku 0.1.0 hands it text for bytes, and
+    stumbles over that itself."""
+    verdicts = {case: verdict for case, verdict in json.loads(output.splitlines()[-1]).items()
+                if not re.fullmatch(r"1[23]\.\d\.1", case)}
     wrong = {case: verdict for case, verdict in verdicts.items()
              if verdict[:2] not in (["OK", "OK"], ["INFORMATIONAL", "INFORMATIONAL"], ["INFORMATIONAL", "OK"])}
-    assert len(verdicts) > 200, f"only {len(verdicts)} cases"
+    assert len(verdicts) > least, f"only {len(verdicts)} cases"
     assert not wrong, wrong
 
 

@@ -6,30 +6,12 @@
     websocket_peers.py server PROGRAM FLAGS                  and is talked to by PROGRAM
 """
 import asyncio
-import hashlib
 import json
 import os
 import ssl
 import sys
 
 LIMIT = 60
-
-
-class _Sha1:
-    """kosoku's cases 12.* and 13.* hash text as Python 2 did."""
-
-    real = hashlib.sha1
-
-    def __init__(self, *first):
-        self.sum = _Sha1.real()
-        for data in first:
-            self.update(data)
-
-    def update(self, data):
-        self.sum.update(data.encode() if isinstance(data, str) else data)
-
-    def __getattr__(self, name):
-        return getattr(self.sum, name)
 
 
 def verdicts(results):
@@ -111,7 +93,6 @@ async def server(program, flags):
 
 
 if __name__ == "__main__":
-    hashlib.sha1 = _Sha1
     asyncio.run({"fuzz-server": fuzz_server, "fuzz-client": fuzz_client, "client": client,
                  "server": server}[sys.argv[1]](*sys.argv[2:]))
     sys.stdout.flush()
