@@ -345,4 +345,16 @@ int init_local(PyObject *m);
 int init_websocket(PyObject *m);
 void local_forget(green *g);
 
+/* Python ends a thread that asks for the GIL after the interpreter is gone by pthread_exit (up to 3.13).
+ * A greenlet's stack must not be unwound by that: the thread stays there, as it does from 3.14 on. */
+void hold_ended_thread(bool *inside);
+#define ENTRY(name, body)                                                      \
+    void *name(void *arg)                                                      \
+    {                                                                          \
+        bool inside __attribute__((cleanup(hold_ended_thread))) = true;        \
+        void *result = body(arg);                                              \
+        inside = false;                                                        \
+        return result;                                                         \
+    }
+
 #endif

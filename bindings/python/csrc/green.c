@@ -933,7 +933,17 @@ static PyObject *call_run(thread *th, green *g)
     return result;
 }
 
-static void *raw_entry(void *arg)
+#if PY_VERSION_HEX < 0x030d0000
+#define Py_IsFinalizing _Py_IsFinalizing
+#endif
+
+void hold_ended_thread(bool *inside)
+{
+    while (*inside && Py_IsFinalizing())
+        pause();
+}
+
+static void *raw_body(void *arg)
 {
     char chunk[CHUNK_SIZE] __attribute__((aligned(16)));
     green *g = arg;
@@ -945,6 +955,8 @@ static void *raw_entry(void *arg)
     green_end(th, g);
     return NULL;
 }
+
+static ENTRY(raw_entry, raw_body)
 
 static void *coro_entry(void *first, void *arg)
 {

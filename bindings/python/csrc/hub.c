@@ -311,7 +311,7 @@ int hub_run_callbacks_here(thread *th)
     return any;
 }
 
-static void *hub_entry(void *arg)
+static void *hub_body(void *arg)
 {
     char chunk[CHUNK_SIZE] __attribute__((aligned(16)));
     green *hub = arg;
@@ -339,6 +339,8 @@ static void *hub_entry(void *arg)
     }
     return NULL;
 }
+
+static ENTRY(hub_entry, hub_body)
 
 void hub_wake(thread *th)
 {

@@ -312,7 +312,7 @@ static PyObject *task_run(PyObject *self, PyObject *unused)
 
 static PyObject *base_run;
 
-void *task_entry(void *arg)
+static void *task_body(void *arg)
 {
     char chunk[CHUNK_SIZE] __attribute__((aligned(16)));
     task *t = arg;
@@ -338,6 +338,8 @@ void *task_entry(void *arg)
     green_end(th, &t->g);
     return NULL;
 }
+
+ENTRY(task_entry, task_body)
 
 static PyObject *task_start(PyObject *self, PyObject *unused)
 {
