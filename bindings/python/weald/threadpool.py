@@ -15,7 +15,7 @@ from weald.exceptions import InvalidThreadUseError
 from weald.greenlet import Greenlet, greenlet as RawGreenlet
 from weald.hub import get_hub, get_hub_if_exists, getcurrent, sleep
 from weald.lock import Semaphore
-from weald.pool import GroupMappingMixin
+from weald.pool import Calls
 from weald.timeout import Timeout
 from weald.util import clear_stack_frames
 
@@ -160,7 +160,7 @@ class _WorkerGreenlet(RawGreenlet):
         )
 
 
-class ThreadPool(GroupMappingMixin):
+class ThreadPool(Calls):
     """At most `maxsize` native threads, started when there is work and ended when idle for `idle_task_timeout`.
 
     It has what a Pool has: spawn, apply, map, imap ... It belongs to the thread that made it. len() is the number of
@@ -320,7 +320,7 @@ class ThreadPool(GroupMappingMixin):
             # After a fork there is another.
             if semaphore is self._free:
                 break
-        result = _Result()
+        result = AsyncResult()
         thread_result = None
         try:
             thread_result = ThreadResult(result, self.hub, semaphore.release)
@@ -333,23 +333,9 @@ class ThreadPool(GroupMappingMixin):
             raise
         return result
 
-    # What GroupMappingMixin asks.
-    def _apply_immediately(self):
+    def _is_inside(self):
         # In a worker, apply is a plain call: waiting for another thread of the same pool could be for ever.
         return get_hub() is not self.hub
-
-    def _apply_async_cb_spawn(self, callback, result):
-        callback(result)
-
-    def _apply_async_use_greenlet(self):
-        # spawn may wait, and apply_async must not.
-        return True
-
-
-class _Result(AsyncResult):
-    """What spawn returns. imap notes on it which item it belongs to."""
-
-    __slots__ = ("_imap_task_index",)
 
 
 class _Nothing:
