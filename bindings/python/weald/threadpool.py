@@ -131,10 +131,9 @@ class _WorkerGreenlet(RawGreenlet):
             _sys.settrace(trace)
 
     def _after_run_task(self, func, args, kwargs, thread_result, _sys=sys):
-        if _sys.getprofile() is not None:
-            _sys.setprofile(None)
-        if _sys.gettrace() is not None:
-            _sys.settrace(None)
+        for has, drop in (_sys.getprofile, _sys.setprofile), (_sys.gettrace, _sys.settrace):
+            if has() is not None:
+                drop(None)
 
     def _report(self, task, problem):
         print(f"Failed to run worker thread. Task={task!r} Exception={problem!r}", file=self._stderr)
@@ -327,9 +326,9 @@ class ThreadPool(Calls):
             self.task_queue.put((func, args, kwargs, thread_result))
             self.adjust()
         except BaseException:
+            semaphore.release()
             if thread_result is not None:
                 thread_result.destroy_in_main_thread()
-            semaphore.release()
             raise
         return result
 
@@ -402,13 +401,14 @@ class ThreadResult:
         self._call_when_ready = self.receiver = _nothing
 
     # Called in the worker's thread.
-    def set(self, value):
-        self.value = value
+    def handle_error(self, context, exc_info):
+        """The task failed."""
+        self.context, self.exc_info = context, exc_info
         self.async_watcher.send()
 
-    def handle_error(self, context, exc_info):
-        self.context = context
-        self.exc_info = exc_info
+    def set(self, value):
+        """The task returned."""
+        self.value = value
         self.async_watcher.send()
 
     def successful(self):
