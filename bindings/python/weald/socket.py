@@ -10,6 +10,7 @@ import os
 import socket as __socket__
 import time
 from errno import EAGAIN, EALREADY, EBADF, EINPROGRESS, EISCONN, EWOULDBLOCK
+from operator import attrgetter
 
 from weald import _core
 from weald._names import take
@@ -40,6 +41,12 @@ _RESOLVABLE = (_socket.AF_INET, _socket.AF_INET6) if _socket.has_ipv6 else (_soc
 _MSG_DONTWAIT = getattr(_socket, "MSG_DONTWAIT", 0)
 _SOCK_NONBLOCK = getattr(_socket, "SOCK_NONBLOCK", 0)
 _READ, _WRITE = 1, 2
+# By whether it is read and written.
+_BUFFERED = {
+    (True, False): io.BufferedReader,
+    (False, True): io.BufferedWriter,
+    (True, True): lambda raw, size: io.BufferedRWPair(raw, raw, size),
+}
 # Takes the place of a descriptor that is closed: the kernel says EBADF for it.
 _NO_FD = 0x7FFFFFFF
 _core_recv, _core_recv_into, _core_send, _core_sendall = _core.recv, _core.recv_into, _core.send, _core.sendall
@@ -87,6 +94,17 @@ class _ClosedSocket:
 
     def __repr__(self):
         return f"<socket object [closed proxy at {id(self):#x} {self._was}]>"
+
+
+def _raw_method(name):
+    """A method of socket that is the raw socket's own."""
+    pick = attrgetter("_sock." + name)
+
+    def method(self, *args):
+        return pick(self)(*args)
+
+    method.__name__, method.__qualname__ = name, "socket." + name
+    return method
 
 
 class socket:
@@ -216,29 +234,16 @@ class socket:
     def fileno(self):
         return self._sock.fileno()
 
-    def getsockname(self):
-        return self._sock.getsockname()
+    getsockname, getpeername, getsockopt, setsockopt, bind, listen = map(
+        _raw_method, ("getsockname", "getpeername", "getsockopt", "setsockopt", "bind", "listen")
+    )
 
-    def getpeername(self):
-        return self._sock.getpeername()
-
-    def getsockopt(self, *args):
-        return self._sock.getsockopt(*args)
-
-    def setsockopt(self, *args):
-        return self._sock.setsockopt(*args)
-
-    def bind(self, address):
-        return self._sock.bind(address)
-
-    def listen(self, *args):
-        return self._sock.listen(*args)
+    def set_inheritable(self, inheritable):
+        """Whether a program that is executed has the descriptor too."""
+        os.set_inheritable(self.fileno(), inheritable)
 
     def get_inheritable(self):
         return os.get_inheritable(self.fileno())
-
-    def set_inheritable(self, inheritable):
-        os.set_inheritable(self.fileno(), inheritable)
 
     # ---- timeouts ----
 
@@ -434,32 +439,30 @@ class socket:
 
     def sendfile(self, file, offset=0, count=None):
         """Sends a file opened in binary mode, from `offset`, at most `count` bytes; returns how many it sent."""
-        return self._sendfile_use_send(file, offset, count)
+        self._check_sendfile_params(file, offset, count)
+        if self.timeout == 0.0:
+            raise ValueError("a non-blocking socket can not send a file")
+        if offset:
+            file.seek(offset)
+        done = 0
+        try:
+            while count is None or done < count:
+                rest = memoryview(file.read(8192 if count is None else min(8192, count - done)) or b"")
+                if not rest:
+                    break
+                while rest:
+                    sent = self.send(rest)
+                    done, rest = done + sent, rest[sent:]
+            return done
+        finally:
+            # What was read and not sent is read again.
+            if done and hasattr(file, "seek"):
+                file.seek(offset + done)
+
+    _sendfile_use_send = sendfile
 
     def _sendfile_use_sendfile(self, file, offset=0, count=None):
         raise __socket__._GiveupOnSendfile()
-
-    def _sendfile_use_send(self, file, offset=0, count=None):
-        self._check_sendfile_params(file, offset, count)
-        if self.gettimeout() == 0:
-            raise ValueError("non-blocking sockets are not supported")
-        if offset:
-            file.seek(offset)
-        total = 0
-        try:
-            while count is None or total < count:
-                block = file.read(8192 if count is None else min(8192, count - total))
-                if not block:
-                    break
-                view = memoryview(block)
-                while view:
-                    sent = self.send(view)
-                    total += sent
-                    view = view[sent:]
-            return total
-        finally:
-            if total > 0 and hasattr(file, "seek"):
-                file.seek(offset + total)
 
     def _check_sendfile_params(self, file, offset, count):
         if "b" not in getattr(file, "mode", "b"):
@@ -490,17 +493,11 @@ class socket:
             return raw
         if buffering is None or buffering < 0:
             buffering = io.DEFAULT_BUFFER_SIZE
-        if reading and writing:
-            buffer = io.BufferedRWPair(raw, raw, buffering)
-        elif reading:
-            buffer = io.BufferedReader(raw, buffering)
-        else:
-            buffer = io.BufferedWriter(raw, buffering)
-        if binary:
-            return buffer
-        text = io.TextIOWrapper(buffer, encoding, errors, newline)
-        text.mode = mode
-        return text
+        buffered = _BUFFERED[reading, writing](raw, buffering)
+        if not binary:
+            buffered = io.TextIOWrapper(buffered, encoding, errors, newline)
+            buffered.mode = mode
+        return buffered
 
     def _decref_socketios(self):
         if self._io_refs > 0:
@@ -616,10 +613,10 @@ def create_connection(address, timeout=_GLOBAL_DEFAULT_TIMEOUT, source_address=N
         sock = None
         try:
             sock = socket(family, kind, proto)
-            if timeout is not _GLOBAL_DEFAULT_TIMEOUT:
-                sock.settimeout(timeout)
             if source_address:
                 sock.bind(source_address)
+            if timeout is not _GLOBAL_DEFAULT_TIMEOUT:
+                sock.settimeout(timeout)
             sock.connect(target)
         except OSError as problem:
             if sock is not None:
