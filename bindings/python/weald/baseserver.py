@@ -21,8 +21,8 @@ def _handle_and_close_when_done(handle, close, args_tuple):
 class BaseServer:
     """Calls `handle` for what comes to `listener`: an address, or a socket that is bound already.
 
-    spawn is how handlers are started: "default" a Greenlet each; a Pool, whose being full stops the accepting; a number,
-    for a pool of that size; `spawn_raw`; or None, which calls them in the hub, where they must not wait. The connection
+    spawn is how handlers are started: "default" a Greenlet each; a Pool, whose being full stops the accepting; a
+    number, for a pool of that size; `spawn_raw`; or None, which calls them in the hub, where they must not wait. The connection
     is closed when the handler returns.
     """
 
@@ -232,7 +232,7 @@ class BaseServer:
             pass
 
     def stop(self, timeout=None):
-        """Closes; with a pool, waits `timeout` seconds for its handlers, by default stop_timeout, and kills the rest."""
+        """Closes; with a pool, waits `timeout` seconds (stop_timeout) for its handlers, and kills the rest."""
         self.close()
         pool = self.pool
         if pool:

@@ -147,16 +147,18 @@ class Channel:
 
     def _stand(self, line, entry, waiter, seconds, too_late):
         """Waits in a line, and leaves it if nothing comes of that."""
-        with Timeout._start_new_or_dummy(seconds, too_late):
-            try:
-                line.append(entry)
-                if self.putters and self.getters and not self._meeting:
-                    self._meeting = self.hub.loop.run_callback(self._meet)
+        line.append(entry)
+        try:
+            if self.putters and self.getters and not self._meeting:
+                self._meeting = self.hub.loop.run_callback(self._meet)
+            if seconds is None:
                 return waiter.get()
-            except:  # noqa: E722
-                if entry in line:
-                    line.remove(entry)
-                raise
+            with Timeout._start_new_or_dummy(seconds, too_late):
+                return waiter.get()
+        except:  # noqa: E722
+            if entry in line:
+                line.remove(entry)
+            raise
 
     def _meet(self):
         while self.putters and self.getters:

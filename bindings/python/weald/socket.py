@@ -10,7 +10,6 @@ import os
 import socket as __socket__
 import time
 from errno import EAGAIN, EALREADY, EBADF, EINPROGRESS, EISCONN, EWOULDBLOCK
-from operator import attrgetter
 
 from weald import _core
 from weald._names import take
@@ -94,17 +93,6 @@ class _ClosedSocket:
 
     def __repr__(self):
         return f"<socket object [closed proxy at {id(self):#x} {self._was}]>"
-
-
-def _raw_method(name):
-    """A method of socket that is the raw socket's own."""
-    pick = attrgetter("_sock." + name)
-
-    def method(self, *args):
-        return pick(self)(*args)
-
-    method.__name__, method.__qualname__ = name, "socket." + name
-    return method
 
 
 class socket:
@@ -234,9 +222,23 @@ class socket:
     def fileno(self):
         return self._sock.fileno()
 
-    getsockname, getpeername, getsockopt, setsockopt, bind, listen = map(
-        _raw_method, ("getsockname", "getpeername", "getsockopt", "setsockopt", "bind", "listen")
-    )
+    def setsockopt(self, *args):
+        return self._sock.setsockopt(*args)
+
+    def getsockopt(self, *args):
+        return self._sock.getsockopt(*args)
+
+    def listen(self, *args):
+        return self._sock.listen(*args)
+
+    def bind(self, address):
+        return self._sock.bind(address)
+
+    def getpeername(self):
+        return self._sock.getpeername()
+
+    def getsockname(self):
+        return self._sock.getsockname()
 
     def set_inheritable(self, inheritable):
         """Whether a program that is executed has the descriptor too."""
