@@ -22,8 +22,8 @@ class BaseServer:
     """Calls `handle` for what comes to `listener`: an address, or a socket that is bound already.
 
     spawn is how handlers are started: "default" a Greenlet each; a Pool, whose being full stops the accepting; a
-    number, for a pool of that size; `spawn_raw`; or None, which calls them in the hub, where they must not wait. The connection
-    is closed when the handler returns.
+    number, for a pool of that size; `spawn_raw`; or None, which calls them in the hub, where they must not wait. The
+    connection is closed when the handler returns.
     """
 
     #: Seconds without accepting after an error; doubled by each further one, up to max_delay.
