@@ -674,5 +674,48 @@ class GroupTest(unittest.TestCase):
         self.assertEqual(len(group), 0)
 
 
+class ImapTest(unittest.TestCase):
+    """How the iterators of a pool come to their end."""
+
+    def test_the_end_stays_the_end(self):
+        for results in pool.Pool(2).imap(abs, [-1, 2]), pool.Pool(2).imap_unordered(abs, [-1, 2]):
+            self.assertEqual(sorted(results), [1, 2])
+            self.assertTrue(results.finished)
+            self.assertRaises(StopIteration, next, results)
+            self.assertRaises(StopIteration, results.next)
+
+    def test_in_order_whoever_is_first(self):
+        def late(seconds):
+            weald.sleep(seconds)
+            return seconds
+
+        waits = [0.02, 0, 0.01]
+        self.assertEqual(list(pool.Group().imap(late, waits, maxsize=3)), waits)
+        self.assertEqual(list(pool.Group().imap_unordered(late, waits)), sorted(waits))
+
+    def test_failures_come_where_their_result_would(self):
+        results = pool.Group().imap(lambda n: 1 // n, [1, 0, -1])
+        weald.get_hub().exception_stream = None
+        try:
+            self.assertEqual(next(results), 1)
+            self.assertRaises(ZeroDivisionError, next, results)
+            self.assertEqual(next(results), -1)
+            self.assertRaises(StopIteration, next, results)
+        finally:
+            del weald.get_hub().exception_stream
+
+    def test_an_iterable_that_fails(self):
+        def items():
+            yield 1
+            raise LookupError("no more")
+
+        weald.get_hub().exception_stream = None
+        try:
+            for imap in pool.Group().imap, pool.Group().imap_unordered:
+                self.assertRaises(LookupError, list, imap(abs, items()))
+        finally:
+            del weald.get_hub().exception_stream
+
+
 if __name__ == "__main__":
     unittest.main()

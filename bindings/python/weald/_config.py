@@ -128,6 +128,7 @@ class Config:
         return list(self.settings)
 
     def print_help(self):
+        """Prints what each setting is for."""
         for name, setting in self.settings.items():
             print(name)
             print("".join("    " + line + "\n" for line in setting.desc.splitlines()))

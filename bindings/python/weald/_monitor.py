@@ -27,22 +27,16 @@ class MonitorWarning(RuntimeWarning):
     """The monitoring thread can not do what it was asked to."""
 
 
-class _MonitorEntry:
+class _Periodic:
+    """A function that is called every `period` seconds; period 0 or less: not for now."""
+
     __slots__ = ("function", "period", "last_run_time")
 
     def __init__(self, function, period):
-        self.function = function
-        self.period = period
-        self.last_run_time = 0
-
-    def __eq__(self, other):
-        return self.function == other.function and self.period == other.period
-
-    def __hash__(self):
-        return hash((self.function, self.period))
+        self.function, self.period, self.last_run_time = function, period, 0
 
     def __repr__(self):
-        return repr((self.function, self.period, self.last_run_time))
+        return f"<{self.function!r} every {self.period} s, last at {self.last_run_time}>"
 
 
 @implementer(IPeriodicMonitorThread)
@@ -60,7 +54,7 @@ class PeriodicMonitoringThread:
         assert get_thread_ident() == hub.thread_ident
         self._greenlet_tracer = GreenletTracer()
         period = GEVENT_CONFIG.max_blocking_time
-        self._monitoring_functions = [_MonitorEntry(self.monitor_blocking, period)]
+        self._monitoring_functions = [_Periodic(self.monitor_blocking, period)]
         self._calculated_sleep_time = period
         self.pid = os.getpid()
         self.monitor_thread_ident = start_new_thread(self, ())
@@ -103,10 +97,9 @@ class PeriodicMonitoringThread:
         elif period <= 0:
             raise ValueError("Period must be positive.")
         else:
-            new = _MonitorEntry(function, period)
-            entries = [new if entry.function == function else entry for entry in entries]
-            if new not in entries:
-                entries.append(new)
+            new = _Periodic(function, period)
+            replaced = [new if entry.function == function else entry for entry in entries]
+            entries = replaced if new in replaced else [*entries, new]
         # Replaced and never changed: the other thread may be reading it.
         self._monitoring_functions = entries
         self._reckon()
@@ -163,9 +156,11 @@ class PeriodicMonitoringThread:
         return greenlet, report
 
     def ignore_current_greenlet_blocking(self):
+        """Called by who knows that it will take long."""
         self._greenlet_tracer.ignore_current_greenlet_blocking()
 
     def monitor_current_greenlet_blocking(self):
+        """Undoes the former."""
         self._greenlet_tracer.monitor_current_greenlet_blocking()
 
     # ---- memory ----

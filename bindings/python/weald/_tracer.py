@@ -22,19 +22,24 @@ class GreenletTracer:
         self.previous_trace_function = settrace(self)
 
     def kill(self):
-        if not self._killed:
-            self._killed = True
-            settrace(self.previous_trace_function)
-            self.previous_trace_function = None
-
-    def _trace(self, event, args):
-        self.greenlet_switch_counter += 1
-        self.active_greenlet = args[1] if event in ("switch", "throw") else None
-        if self.previous_trace_function is not None:
-            self.previous_trace_function(event, args)
+        """Gives the thread back to the tracer that was there before."""
+        if self._killed:
+            return
+        self._killed = True
+        before, self.previous_trace_function = self.previous_trace_function, None
+        settrace(before)
 
     def __call__(self, event, args):
-        return self._trace(event, args)
+        was = self.active_greenlet
+        self.active_greenlet = args[1] if event in ("switch", "throw") else None
+        self.greenlet_switch_counter += 1
+        before = self.previous_trace_function
+        if before is not None:
+            before(event, args)
+        self._switched(was)
+
+    def _switched(self, was):
+        """For a subclass: active_greenlet runs now, and `was` did before."""
 
     def did_block_hub(self, hub):
         """(True, greenlet) if that one has run since the last look without a switch."""
@@ -44,11 +49,13 @@ class GreenletTracer:
             return False
         return True, greenlet
 
-    def ignore_current_greenlet_blocking(self):
-        self.active_greenlet = None
-
     def monitor_current_greenlet_blocking(self):
+        """Takes notice of the caller, as if it had just been switched to."""
         self.active_greenlet = getcurrent()
+
+    def ignore_current_greenlet_blocking(self):
+        """Does not report whoever runs now, until the next switch."""
+        self.active_greenlet = None
 
     def did_block_hub_report(self, hub, active_greenlet, format_kwargs):
         """Lines of a report: who blocks, where, and what else there is."""
@@ -87,15 +94,13 @@ class HubSwitchTracer(_LimitTracer):
         super().__init__(hub, max_blocking_time)
         self.last_entered_hub = 0
 
-    def _trace(self, event, args):
-        super()._trace(event, args)
+    def _switched(self, was):
         if self.active_greenlet is self.hub:
             self.last_entered_hub = perf_counter()
 
     def did_block_hub(self, hub):
-        if perf_counter() - self.last_entered_hub > self.max_blocking_time:
-            return True, self.active_greenlet
-        return None
+        away = perf_counter() - self.last_entered_hub
+        return (True, self.active_greenlet) if away > self.max_blocking_time else None
 
 
 class MaxSwitchTracer(_LimitTracer):
@@ -106,16 +111,19 @@ class MaxSwitchTracer(_LimitTracer):
         self.last_switch = perf_counter()
         self.max_blocking = 0
 
-    def _trace(self, event, args):
-        before = self.active_greenlet
-        super()._trace(event, args)
-        if before is not None and before is not self.hub:
-            self.max_blocking = max(self.max_blocking, perf_counter() - self.last_switch)
-        self.last_switch = perf_counter()
+    def _switched(self, was):
+        now = perf_counter()
+        if was is not None and was is not self.hub:
+            self.max_blocking = max(self.max_blocking, now - self.last_switch)
+        self.last_switch = now
 
     def did_block_hub(self, hub):
-        if not self.max_blocking:
-            self.max_blocking = perf_counter() - self.last_switch
-        if self.max_blocking > self.max_blocking_time:
-            return True, self.active_greenlet
-        return None
+        longest = self.max_blocking = self.max_blocking or perf_counter() - self.last_switch
+        return (True, self.active_greenlet) if longest > self.max_blocking_time else None
+
+
+def tracer_for(hub, max_blocking_time, hub_only):
+    """The tracer for a limit, or, without one, for any switch at all."""
+    if not max_blocking_time:
+        return GreenletTracer()
+    return (HubSwitchTracer if hub_only else MaxSwitchTracer)(hub, max_blocking_time)

@@ -37,19 +37,13 @@ def wait(watcher, timeout=None, timeout_exc=MISSING, hub=None):
     """Waits until the watcher sees its event. After `timeout` seconds raises `timeout_exc`, by default TimeoutError."""
     if watcher.callback is not None:
         raise ConcurrentObjectUseError(f"This socket is already used by another greenlet: {watcher.callback!r}")
-    if hub is None:
-        hub = get_hub()
-    if timeout is None:
+    hub = get_hub() if hub is None else hub
+    # A Timeout is the caller's own, and running already: it raises itself.
+    if timeout is None or isinstance(timeout, Timeout):
         hub.wait(watcher)
-        return
-    if timeout_exc is MISSING:
-        timeout_exc = TimeoutError("timed out")
-    if isinstance(timeout, Timeout):
-        # One that is running already is the caller's own; it raises itself.
-        hub.wait(watcher)
-        return
-    with Timeout(timeout, timeout_exc):
-        hub.wait(watcher)
+    else:
+        with Timeout(timeout, TimeoutError("timed out") if timeout_exc is MISSING else timeout_exc):
+            hub.wait(watcher)
 
 
 def _wait_fd(fileno, events, timeout, timeout_exc):
@@ -86,25 +80,4 @@ def close_fd(watchers, close, *args):
     Where somebody waits with a watcher that is put off to the loop: a descriptor must outlive the waits for it, lest
     they see what gets its number next. Waits in the core are ended by _core.close_fd.
     """
-    waited = []
-    for watcher in watchers:
-        if watcher is None:
-            continue
-        if watcher.callback is None:
-            watcher.close()
-        else:
-            waited.append(watcher)
-    if waited:
-        get_hub().loop.run_callback(_throw_then_close, waited, close, args)
-    else:
-        close(*args)
-
-
-def _throw_then_close(watchers, close, args):
-    for watcher in watchers:
-        active, callback = watcher.active, watcher.callback
-        watcher.close()
-        waiter = getattr(callback, "__self__", None) if active else None
-        if waiter is not None:
-            waiter.throw(cancel_wait_ex)
-    close(*args)
+    get_hub().cancel_waits_close_and_then(watchers, cancel_wait_ex, close, *args)

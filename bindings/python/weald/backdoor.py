@@ -91,11 +91,11 @@ class _Stream:
         # input() uses readline only if both streams are terminals.
         self.fileno = sock.fileno
 
+    def close(self):
+        """The session closes the socket."""
+
     def __getattr__(self, name):
         return getattr(self.fobj, name)
-
-    def close(self):
-        pass
 
 
 class _Output(_Stream):

@@ -21,9 +21,9 @@ def _handle_and_close_when_done(handle, close, args_tuple):
 class BaseServer:
     """Calls `handle` for what comes to `listener`: an address, or a socket that is bound already.
 
-    spawn is how handlers are started: "default" a Greenlet each; a Pool, whose being full stops the accepting; a number,
-    for a pool of that size; `spawn_raw`; or None, which calls them in the hub, where they must not wait. The connection
-    is closed when the handler returns.
+    spawn is how handlers are started: "default" a Greenlet each; a Pool, whose being full stops the accepting; a
+    number, for a pool of that size; `spawn_raw`; or None, which calls them in the hub, where they must not wait. The
+    connection is closed when the handler returns.
     """
 
     #: Seconds without accepting after an error; doubled by each further one, up to max_delay.
@@ -43,14 +43,14 @@ class BaseServer:
         self._stop_event.set()
         self._watcher = self._timer = self._handle = None
         self.pool = None
+        self.loop = get_hub().loop
+        self.delay = self.min_delay
         try:
             self.set_listener(listener)
-            self.set_spawn(spawn)
-            self.set_handle(handle)
-            self.delay = self.min_delay
-            self.loop = get_hub().loop
             if self.max_accept < 1:
                 raise ValueError(f"max_accept must be positive int: {self.max_accept!r}")
+            self.set_handle(handle)
+            self.set_spawn(spawn)
         except BaseException:
             self.close()
             raise
@@ -85,18 +85,21 @@ class BaseServer:
             self.pool = Pool(spawn)
         else:
             self._spawn = spawn
-        if self.pool is not None:
-            self._spawn = self.pool.spawn
-            if hasattr(self.pool, "full"):
-                self.full = self.pool.full
-            self.pool._semaphore.rawlink(self._start_accepting_if_started)
+        pool = self.pool
+        if pool is not None:
+            self._spawn = pool.spawn
+            self.full = getattr(pool, "full", self.full)
+            pool._semaphore.rawlink(self._resume)
 
     def set_handle(self, handle):
-        if handle is not None:
+        if handle is None:
+            # A subclass may have it as a method.
+            handle = getattr(self, "handle", None)
+            if handle is None:
+                raise TypeError("a server needs something that handles what comes: 'handle'")
+        else:
             self.handle = handle
-        if not hasattr(self, "handle"):
-            raise TypeError("'handle' must be provided")
-        self._handle = self.handle
+        self._handle = handle
 
     def full(self):
         """Whether no more may be accepted for now."""
@@ -115,10 +118,6 @@ class BaseServer:
 
     # ---- accepting ----
 
-    def _start_accepting_if_started(self, _event=None):
-        if self.started:
-            self.start_accepting()
-
     def start_accepting(self):
         if self._watcher is None:
             self._watcher = self.loop.io(self.socket.fileno(), 1)
@@ -131,32 +130,33 @@ class BaseServer:
                 watcher.close()
         self._watcher = self._timer = None
 
+    def _resume(self, _semaphore=None):
+        """After a pause, or when a pool has room again."""
+        if self.started:
+            self.start_accepting()
+
     def _pause(self):
-        if self.delay >= 0:
-            self.stop_accepting()
-            self._timer = self.loop.timer(self.delay)
-            self._timer.start(self._start_accepting_if_started)
-            self.delay = min(self.max_delay, self.delay * 2)
+        """Accepts nothing for a while, longer each time."""
+        seconds = self.delay
+        if seconds < 0:
+            return
+        self.delay = min(2 * seconds, self.max_delay)
+        self.stop_accepting()
+        self._timer = timer = self.loop.timer(seconds)
+        timer.start(self._resume)
 
     def _do_read(self):
         for _ in range(self.max_accept):
             if self.full():
-                self.stop_accepting()
-                if self.pool is not None:
-                    self.pool._semaphore.rawlink(self._start_accepting_if_started)
+                self._pause_until_room()
                 return
             try:
                 args = self.do_read()
-                self.delay = self.min_delay
-                if not args:
-                    return
             except BaseException as problem:
-                self.loop.handle_error(self, *sys.exc_info())
-                if self.is_fatal_error(problem):
-                    self.close()
-                    sys.stderr.write(f"ERROR: {self} failed with {str(problem) or repr(problem)}\n")
-                    return
-                self._pause()
+                self._failed_to_read(problem)
+                return
+            self.delay = self.min_delay
+            if not args:
                 return
             try:
                 self.do_handle(*args)
@@ -164,6 +164,19 @@ class BaseServer:
                 self.loop.handle_error((args[1:], self), *sys.exc_info())
                 self._pause()
                 return
+
+    def _pause_until_room(self):
+        self.stop_accepting()
+        if self.pool is not None:
+            self.pool._semaphore.rawlink(self._resume)
+
+    def _failed_to_read(self, problem):
+        self.loop.handle_error(self, *sys.exc_info())
+        if not self.is_fatal_error(problem):
+            self._pause()
+            return
+        self.close()
+        sys.stderr.write(f"ERROR: {self} failed with {str(problem) or repr(problem)}\n")
 
     def do_handle(self, *args):
         spawn, handle, close = self._spawn, self._handle, self.do_close
@@ -205,24 +218,26 @@ class BaseServer:
         try:
             self.stop_accepting()
         finally:
-            try:
-                self.socket.close()
-            except Exception:
-                pass
+            self._close_socket()
             # They refer to the server, or to what is closed.
             for name in "socket", "handle", "_handle", "_spawn", "full":
                 self.__dict__.pop(name, None)
             if self.pool is not None:
-                self.pool._semaphore.unlink(self._start_accepting_if_started)
+                self.pool._semaphore.unlink(self._resume)
+
+    def _close_socket(self):
+        try:
+            self.socket.close()
+        except Exception:
+            pass
 
     def stop(self, timeout=None):
-        """Closes; with a pool, waits `timeout` seconds for its handlers, by default stop_timeout, and kills the rest."""
+        """Closes; with a pool, waits `timeout` seconds (stop_timeout) for its handlers, and kills the rest."""
         self.close()
-        if timeout is None:
-            timeout = self.stop_timeout
-        if self.pool:
-            self.pool.join(timeout=timeout)
-            self.pool.kill(block=True, timeout=1)
+        pool = self.pool
+        if pool:
+            pool.join(self.stop_timeout if timeout is None else timeout)
+            pool.kill(timeout=1)
 
     def serve_forever(self, stop_timeout=None):
         """Starts, and returns when somebody has stopped it."""

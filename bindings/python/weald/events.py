@@ -125,10 +125,8 @@ class EventLoopBlocked:
     """See IEventLoopBlocked."""
 
     def __init__(self, greenlet, blocking_time, info, *, hub=None):
-        self.greenlet = greenlet
-        self.blocking_time = blocking_time
-        self.info = info
-        self.hub = hub
+        self.greenlet, self.hub = greenlet, hub
+        self.blocking_time, self.info = blocking_time, info
 
 
 class IMemoryUsageThresholdExceeded(Interface):
@@ -141,9 +139,7 @@ class IMemoryUsageThresholdExceeded(Interface):
 
 class _MemoryEvent:
     def __init__(self, mem_usage, max_allowed, memory_info):
-        self.mem_usage = mem_usage
-        self.max_allowed = max_allowed
-        self.memory_info = memory_info
+        self.mem_usage, self.max_allowed, self.memory_info = mem_usage, max_allowed, memory_info
 
     def __repr__(self):
         return (
@@ -193,8 +189,7 @@ class GeventPatchEvent:
     """See IGeventPatchEvent."""
 
     def __init__(self, source, target):
-        self.source = source
-        self.target = target
+        self.source, self.target = source, target
 
     def __repr__(self):
         return f"<{type(self).__name__} source={self.source!r} target={self.target!r} at {id(self):x}>"

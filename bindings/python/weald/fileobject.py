@@ -146,11 +146,12 @@ class OpenDescriptor:
 
     def opened_raw(self):
         """The raw file, without buffer and text."""
-        if self._opened_raw is None:
-            self._opened_raw = self._do_open_raw()
-        return self._opened_raw
+        raw = self._opened_raw
+        if raw is None:
+            raw = self._opened_raw = self._open_raw()
+        return raw
 
-    def _do_open_raw(self):
+    def _open_raw(self):
         if hasattr(self._fobj, "fileno"):
             return self._fobj
         return FileIO(self._fobj, self.fileio_mode, self.closefd)
@@ -320,10 +321,9 @@ class FileObjectBase:
         return self
 
     def __next__(self):
-        line = self.readline()
-        if not line:
-            raise StopIteration
-        return line
+        if line := self.readline():
+            return line
+        raise StopIteration
 
     # Text files are iterated in other ways; subprocess asks for this.
     next = __next__
@@ -332,12 +332,20 @@ class FileObjectBase:
 # ---- waiting for the descriptor ----
 
 
+def _has_position(fileno):
+    try:
+        os.lseek(fileno, 0, os.SEEK_CUR)
+        return True
+    except OSError:
+        return False
+
+
 class GreenFileDescriptorIO(RawIOBase):
     """A raw file over a non-blocking descriptor."""
 
     _reader = _writer = hub = None
     _closed = False
-    _seekable = None
+    _can_seek = None
     _keep_alive = None  # whose descriptor it is
 
     def __init__(self, fileno, open_descriptor, closefd=True):
@@ -369,14 +377,10 @@ class GreenFileDescriptorIO(RawIOBase):
         return self._writer is not None
 
     def seekable(self):
-        if self._seekable is None:
-            try:
-                os.lseek(self._fileno, 0, os.SEEK_CUR)
-            except OSError:
-                self._seekable = False
-            else:
-                self._seekable = True
-        return self._seekable
+        answer = self._can_seek
+        if answer is None:
+            answer = self._can_seek = _has_position(self._fileno)
+        return answer
 
     def fileno(self):
         return self._fileno
@@ -459,10 +463,10 @@ class GreenFileDescriptorIOWriteall(WriteIsWriteallMixin, GreenFileDescriptorIO)
 class GreenOpenDescriptor(OpenDescriptor):
     """Opens a GreenFileDescriptorIO."""
 
-    def _do_open_raw(self):
+    def _open_raw(self):
         if self.is_fd():
             return GreenFileDescriptorIO(self._fobj, self, closefd=self.closefd)
-        raw = super()._do_open_raw()
+        raw = super()._open_raw()
         green = GreenFileDescriptorIO(raw.fileno(), self, closefd=False)
         green._keep_alive = raw
         try:

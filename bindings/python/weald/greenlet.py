@@ -160,11 +160,11 @@ class SpawnedLink:
     def __eq__(self, other):
         return self.callback == getattr(other, "callback", other)
 
-    def __str__(self):
-        return str(self.callback)
-
     def __repr__(self):
         return repr(self.callback)
+
+    def __str__(self):
+        return str(self.callback)
 
     def __getattr__(self, name):
         return getattr(object.__getattribute__(self, "callback"), name)

@@ -3,6 +3,8 @@ import atexit
 import os
 import sys
 from _thread import get_ident
+from collections import deque
+from functools import partial
 
 from weald import _core
 from weald._core import Greenlet, GreenletExit, Timeout, Waiter, get_hub_if_exists, getcurrent, greenlet, idle
@@ -36,20 +38,20 @@ def kill(greenlet, exception=GreenletExit):
 class signal:
     """signal_handler(signalnum, handler, *args, **kwargs): runs the handler in a greenlet when the signal comes."""
 
-    greenlet_class = None
+    #: what the handler runs in
+    greenlet_class = Greenlet
 
     def __init__(self, signalnum, handler, *args, **kwargs):
         if not callable(handler):
-            raise TypeError("signal handler must be callable.")
-        self.hub = get_hub()
-        self.watcher = self.hub.loop.signal(signalnum, ref=False)
-        self.handler, self.args, self.kwargs = handler, args, kwargs
-        if self.greenlet_class is None:
-            self.greenlet_class = Greenlet
-        self.watcher.start(self._start)
+            raise TypeError(f"a signal is handled by a callable, not by {handler!r}")
+        self._call = partial(handler, *args, **kwargs)
+        self.hub = hub = get_hub()
+        self.watcher = hub.loop.signal(signalnum, ref=False)
+        self.watcher.start(self._guarded, self._begin)
 
     @property
     def ref(self):
+        """Whether the loop goes on for the sake of this alone."""
         return self.watcher.ref
 
     @ref.setter
@@ -58,22 +60,26 @@ class signal:
 
     def cancel(self):
         """From now on the signal is not handled by this."""
-        if self.watcher is not None:
-            self.watcher.stop()
-            self.watcher.close()
-        self.watcher = self.handler = self.args = self.kwargs = self.hub = self.greenlet_class = None
+        watcher, self.watcher = self.watcher, None
+        self.hub = self._call = None
+        if watcher is not None:
+            watcher.stop()
+            watcher.close()
 
-    def _start(self):
-        try:
-            self.greenlet_class(self.handle).switch()
-        except:  # noqa: E722
-            self.hub.handle_error(None, *sys.exc_info())
+    def _begin(self):
+        self.greenlet_class(self.handle).switch()
 
     def handle(self):
+        """What runs in that greenlet."""
+        self._guarded(self._call)
+
+    def _guarded(self, step):
+        # A handler may cancel this.
+        hub = self.hub
         try:
-            self.handler(*self.args, **self.kwargs)
+            step()
         except:  # noqa: E722
-            self.hub.handle_error(None, *sys.exc_info())
+            hub.handle_error(None, *sys.exc_info())
 
 
 def reinit(hub=None):
@@ -114,23 +120,26 @@ class Hub(_core.Hub):
     def __init__(self, loop=None, default=None):
         _core.Hub.__init__(self)
         self.thread_ident = get_ident()
-        if hasattr(loop, "run"):
-            if default is not None:
-                raise TypeError("Unexpected argument: default")
-            self.loop = loop
-        elif get_loop() is not None:
-            self.loop = get_loop()
-        else:
-            if default is None and self.thread_ident != MAIN_THREAD_IDENT:
-                default = False
-            self.loop = self.loop_class(flags=loop if loop is not None else self.backend, default=default)
-        self._resolver = self._threadpool = self._ident_registry = None
+        self.loop = self._choose_loop(loop, default)
         self.format_context = config.format_context
-        Hub._hub_counter += 1
-        self.minimal_ident = Hub._hub_counter
+        self._ident_registry = self._threadpool = self._resolver = None
+        Hub._hub_counter = self.minimal_ident = Hub._hub_counter + 1
         if config.monitor_thread:
             # When the loop first turns: who makes a hub and never waits needs nobody to watch it.
             self.loop.run_callback(self.start_periodic_monitoring_thread)
+
+    def _choose_loop(self, given, default):
+        """The loop that was given, or the thread's, or a new one, for which `given` are the flags."""
+        if hasattr(given, "run"):
+            if default is not None:
+                raise TypeError("default is for a loop that the hub makes itself")
+            return given
+        kept = get_loop()
+        if kept is not None:
+            return kept
+        if default is None and not self.main_hub:
+            default = False
+        return self.loop_class(flags=self.backend if given is None else given, default=default)
 
     @property
     def ident_registry(self):
@@ -202,23 +211,20 @@ class Hub(_core.Hub):
 
     def cancel_waits_close_and_then(self, watchers, exc_kind, then, *then_args):
         """Ends the waits with all the watchers, closes them, and calls `then`."""
-        waited = []
-        for watcher in watchers:
-            if watcher is None:
-                continue
-            if watcher.callback is None:
-                watcher.close()
-            else:
-                waited.append(watcher)
-        if waited:
-            self.loop.run_callback(self._cancel_waits_then, waited, exc_kind, then, then_args)
-        else:
+        watchers = [watcher for watcher in watchers if watcher is not None]
+        waited = [watcher for watcher in watchers if watcher.callback is not None]
+        for idle_one in (watcher for watcher in watchers if watcher.callback is None):
+            idle_one.close()
+        if not waited:
+            then(*then_args)
+            return
+
+        def throw_and_go_on():
+            for watcher in waited:
+                self._cancel_wait(watcher, exc_kind, close_watcher=True)
             then(*then_args)
 
-    def _cancel_waits_then(self, watchers, exc_kind, then, then_args):
-        for watcher in watchers:
-            self._cancel_wait(watcher, exc_kind, True)
-        then(*then_args)
+        self.loop.run_callback(throw_and_go_on)
 
     # ---- errors ----
 
@@ -234,9 +240,10 @@ class Hub(_core.Hub):
         type, value, tb = self._normalize_exception(type, value, tb)
         if type is HubDestroyed:
             raise value.with_traceback(tb)
-        if not issubclass(type, self.NOT_ERROR):
+        quiet, ends_all = issubclass(type, self.NOT_ERROR), context is None or issubclass(type, self.SYSTEM_ERROR)
+        if not quiet:
             self.print_exception(context, type, value, tb)
-        if context is None or issubclass(type, self.SYSTEM_ERROR):
+        if ends_all:
             self.handle_system_error(type, value, tb)
 
     def handle_system_error(self, type, value, tb=None):
@@ -315,23 +322,20 @@ class Hub(_core.Hub):
 
     def destroy(self, destroy_loop=None):
         """Ends what hangs on the hub; the next get_hub() makes another one."""
-        if destroy_loop is None:
-            destroy_loop = not self.loop.default
-        if self.periodic_monitoring_thread is not None:
-            self.periodic_monitoring_thread.kill()
-            self.periodic_monitoring_thread = None
-        if self._resolver is not None:
-            self._resolver.close()
-            self._resolver = None
-        if self._threadpool is not None:
-            self._threadpool.kill()
-            self._threadpool = None
-        if destroy_loop:
-            if get_loop() is self.loop:
-                set_loop(None)
-            self.loop.destroy()
+        for name, end in ("periodic_monitoring_thread", "kill"), ("_resolver", "close"), ("_threadpool", "kill"):
+            part = getattr(self, name)
+            if part is not None:
+                getattr(part, end)()
+                setattr(self, name, None)
+        loop = self.loop
+        keep_loop = loop.default if destroy_loop is None else not destroy_loop
+        if keep_loop:
+            # The thread's next hub goes on with it.
+            set_loop(loop)
         else:
-            set_loop(self.loop)
+            if get_loop() is loop:
+                set_loop(None)
+            loop.destroy()
         self.loop = None
         if get_hub_if_exists() is self:
             set_hub(None)
@@ -432,91 +436,87 @@ class linkproxy:
 # ---- waiting for several ----
 
 
-class _MultipleWaiter(Waiter):
-    """Collects all that is switched to it."""
+class _Ready:
+    """The objects that are ready, in that order: an iterator, and a with block that ends the waiting early."""
 
-    __slots__ = ("_values",)
-
-    def __init__(self, hub=None):
-        Waiter.__init__(self, hub)
-        self._values = []
-
-    def switch(self, value):
-        self._values.append(value)
-        Waiter.switch(self, True)
-
-    def get(self):
-        if not self._values:
-            Waiter.get(self)
-            Waiter.clear(self)
-        return self._values.pop(0)
-
-
-class _WaitIterator:
-    def __init__(self, objects, hub, timeout, count):
-        self._hub = hub
-        self._waiter = _MultipleWaiter(hub)
-        self._switch = self._waiter.switch
-        self._timeout = timeout
-        self._objects = objects
+    def __init__(self, hub, objects, timeout, count):
+        self._hub, self._objects, self._timeout = hub, objects, timeout
+        #: how many are still to be given out
+        self._left = len(objects) if count is None else min(count, len(objects))
+        self._came = deque()
+        #: who is in __next__, with nothing there
+        self._sleeper = None
+        #: objects that are linked to us; None before the first __next__
+        self._linked = None
         self._timer = None
-        self._begun = False
-        self._count = len(objects) if count is None else min(count, len(objects))
 
-    def _begin(self):
-        self._begun = True
+    def _told(self, one):
+        # In the hub. The timer tells of None.
+        self._came.append(one)
+        sleeper, self._sleeper = self._sleeper, None
+        if sleeper is not None:
+            sleeper.switch(None)
+
+    def _link(self):
+        self._linked = self._objects
         for one in self._objects:
-            one.rawlink(self._switch)
+            one.rawlink(self._told)
         if self._timeout is not None:
+            # Of what is due at the same time the timer comes last.
             self._timer = self._hub.loop.timer(self._timeout, priority=-1)
-            self._timer.start(self._switch, self)
+            self._timer.start(self._told, None)
+
+    def _unlink(self):
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.close()
+        linked, self._linked, self._objects = self._linked or (), (), None
+        for one in linked:
+            try:
+                getattr(one, "unlink", _nothing_to_unlink)(self._told)
+            except:  # noqa: E722
+                _print_exc(sys.stderr)
+
+    def _take(self):
+        while not self._came:
+            self._sleeper = waiter = Waiter(self._hub)
+            waiter.get()
+        return self._came.popleft()
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        if not self._begun:
-            self._begin()
-        if self._count == 0:
-            self._cleanup()
-            raise StopIteration()
-        self._count -= 1
         try:
-            item = self._waiter.get()
-            self._waiter.clear()
-            if item is self:
-                raise StopIteration()
-            return item
+            if self._linked is None:
+                self._link()
+            one = self._take() if self._left > 0 else None
         except:  # noqa: E722
-            self._cleanup()
+            self._unlink()
             raise
-
-    def _cleanup(self):
-        if self._timer is not None:
-            self._timer.close()
-            self._timer = None
-        objects, self._objects = self._objects, ()
-        for one in objects:
-            unlink = getattr(one, "unlink", None)
-            if unlink is not None:
-                try:
-                    unlink(self._switch)
-                except:  # noqa: E722
-                    _print_exc(sys.stderr)
+        if one is None:
+            self._left = 0
+            self._unlink()
+            raise StopIteration
+        self._left -= 1
+        return one
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc_info):
-        self._cleanup()
+        self._unlink()
+
+
+def _nothing_to_unlink(_):
+    pass
 
 
 def iwait(objects=None, timeout=None, count=None):
     """Yields the objects as they become ready, until `count` of them have or the time is over."""
-    hub = get_hub()
-    if objects is None:
-        return [hub.join(timeout=timeout)]
-    return _WaitIterator(objects, hub, timeout, count)
+    if objects is not None:
+        return _Ready(get_hub(), objects, timeout, count)
+    return [get_hub().join(timeout=timeout)]
 
 
 def wait(objects=None, timeout=None, count=None):

@@ -1,4 +1,6 @@
 """Groups and pools of greenlets."""
+from functools import partial
+
 from weald._core import Greenlet, GreenletExit, Queue, Semaphore, Timeout, getcurrent
 from weald.event import Event
 from weald.greenlet import joinall
@@ -9,223 +11,186 @@ from weald.queue import Full as QueueFull
 __all__ = ["Group", "Pool", "PoolFull"]
 
 
-class Failure:
-    """An exception on its way through the queue of results."""
+class _Raising:
+    """Stands in the queue of an _Imap for an exception, as what has ended stands there for its result."""
 
-    __slots__ = ("exc", "raise_exception")
+    __slots__ = ("problem",)
 
-    def __init__(self, exc, raise_exception=None):
-        self.exc, self.raise_exception = exc, raise_exception
+    def __init__(self, problem):
+        self.problem = problem
+
+    def get(self):
+        raise self.problem
 
 
-class IMapUnordered(Greenlet):
-    """Maps a function over an iterable; itself an iterator over the results, as they come."""
+class _End:
+    """The last in the queue, where it stays: whoever asks again is told again."""
 
-    _ordered = False
+    __slots__ = ("queue",)
 
-    def __init__(self, func, iterable, spawn, maxsize=None, _zipped=False):
+    def __init__(self, queue):
+        self.queue = queue
+
+    def get(self):
+        self.queue.put(self)
+        raise StopIteration
+
+
+class _Imap(Greenlet):
+    """The greenlet that feeds a pool with calls, and the iterator over what they return.
+
+    What has ended goes into `queue` as it is, and its get() is the next result. In order: what ends too early is held
+    back until its turn.
+    """
+
+    def __init__(self, spawn, func, iterables, maxsize, in_order):
         Greenlet.__init__(self)
-        self.spawn = spawn
-        self._zipped = _zipped
-        self.func = func
-        self.iterable = iterable
+        self._work = spawn, func, zip(*iterables)
+        self._room = Semaphore(maxsize) if maxsize else None
+        self._held = {} if in_order else None
+        self._turn = 0
+        #: calls that have not ended, and one for the feeding itself
+        self._open = 1
         self.queue = Queue()
-        self._result_semaphore = Semaphore(maxsize) if maxsize else None
-        self._told = self._on_result
-        self._outstanding_tasks = 0
-        self._max_index = -1
+        #: nothing more will come into the queue
         self.finished = False
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        if self._result_semaphore is not None:
-            self._result_semaphore.release()
-        value = self._inext()
-        if type(value) is Failure:
-            if value.raise_exception:
-                value.raise_exception()
-            raise value.exc
-        return value
+        if self._room is not None:
+            self._room.release()
+        return self.queue.get().get()
 
     next = __next__
 
-    def _inext(self):
-        return self.queue.get()
-
-    def _ispawn(self, func, item, item_index):
-        if self._result_semaphore is not None:
-            self._result_semaphore.acquire()
-        self._outstanding_tasks += 1
-        g = self.spawn(func, *item) if self._zipped else self.spawn(func, item)
-        if self._ordered:
-            g._imap_task_index = item_index
-        g.rawlink(self._told)
-        return g
-
     def _run(self):
+        (spawn, func, calls), self._work = self._work, None
+        room, in_order = self._room, self._held is not None
+        number = 0
         try:
-            func = self.func
-            for item in self.iterable:
-                self._max_index += 1
-                self._ispawn(func, item, self._max_index)
-            self._on_finish(None)
-        except BaseException as e:
-            self._on_finish(e)
+            for args in calls:
+                if room is not None:
+                    room.acquire()
+                call = spawn(func, *args)
+                self._open += 1
+                call.rawlink(partial(self._ended_in_order, number) if in_order else self._ended)
+                number += 1
+        except BaseException as problem:
+            broken = _Raising(problem)
+            if in_order:
+                self._pass_on(number, broken)
+            else:
+                self.queue.put(broken)
             raise
         finally:
-            self.spawn = self.func = self.iterable = self._result_semaphore = self._told = None
+            self._close_one()
 
-    def _on_result(self, greenlet):
-        self._outstanding_tasks = left = self._outstanding_tasks - 1
-        last = left <= 0 and not self.finished and self.ready()
-        if last:
+    def _ended(self, call):
+        self.queue.put(call)
+        self._close_one()
+
+    def _ended_in_order(self, number, call):
+        self._pass_on(number, call)
+        self._close_one()
+
+    def _pass_on(self, number, ended):
+        held = self._held
+        held[number] = ended
+        while self._turn in held:
+            self.queue.put(held.pop(self._turn))
+            self._turn += 1
+
+    def _close_one(self):
+        self._open -= 1
+        if not self._open:
             self.finished = True
-        self.queue.put(self._success(greenlet) if greenlet.successful() else self._failure(greenlet))
-        if last:
-            self.queue.put(self._end())
-
-    def _on_finish(self, exception):
-        if self.finished:
-            return
-        if exception is not None:
-            self.finished = True
-            self.queue.put(self._own_failure(exception))
-        elif self._outstanding_tasks <= 0:
-            self.finished = True
-            self.queue.put(self._end())
-
-    def _success(self, greenlet):
-        return greenlet.value
-
-    def _failure(self, greenlet):
-        return Failure(greenlet.exception, greenlet._raise_exception)
-
-    def _end(self):
-        return Failure(StopIteration())
-
-    def _own_failure(self, exception):
-        return Failure(exception, self._raise_exception)
+            self.queue.put(_End(self.queue))
 
 
-class IMap(IMapUnordered):
-    """As IMapUnordered, but results come in the order of the iterable."""
-
-    _ordered = True
-
-    def __init__(self, *args, **kwargs):
-        self._results = {}
-        self.index = 0
-        IMapUnordered.__init__(self, *args, **kwargs)
-
-    def _inext(self):
-        try:
-            value = self._results.pop(self.index)
-        except KeyError:
-            while True:
-                index, value = self.queue.get()
-                if index == self.index:
-                    break
-                self._results[index] = value
-        self.index += 1
-        return value
-
-    def _success(self, greenlet):
-        return greenlet._imap_task_index, greenlet.value
-
-    def _failure(self, greenlet):
-        return greenlet._imap_task_index, IMapUnordered._failure(self, greenlet)
-
-    def _end(self):
-        return self._max_index + 1, IMapUnordered._end(self)
-
-    def _own_failure(self, exception):
-        return self._max_index + 1, IMapUnordered._own_failure(self, exception)
-
-
-class GroupMappingMixin:
-    """apply, map and imap for whatever can spawn."""
+class Calls:
+    """apply, map and imap, by means of spawn: what Group and ThreadPool share."""
 
     __slots__ = ()
 
     def spawn(self, func, *args, **kwargs):
         raise NotImplementedError
 
-    def _apply_immediately(self):
-        raise NotImplementedError
+    def _is_inside(self):
+        """Whether the caller is itself a call of this pool: waiting for another one might last for ever."""
+        return False
 
-    def _apply_async_use_greenlet(self):
-        raise NotImplementedError
+    def _spawn_may_wait(self):
+        return True
 
-    def _apply_async_cb_spawn(self, callback, result):
-        raise NotImplementedError
-
-    def apply_cb(self, func, args=None, kwds=None, callback=None):
-        result = self.apply(func, args, kwds)
-        if callback is not None:
-            self._apply_async_cb_spawn(callback, result)
-        return result
-
-    def apply_async(self, func, args=None, kwds=None, callback=None):
-        """Calls the function in a greenlet, which is returned; never waits."""
-        args, kwds = args or (), kwds or {}
-        if self._apply_async_use_greenlet():
-            return Greenlet.spawn(self.apply_cb, func, args, kwds, callback)
-        greenlet = self.spawn(func, *args, **kwds)
-        if callback is not None:
-            greenlet.link(pass_value(callback))
-        return greenlet
+    def _tell(self, callback, value):
+        callback(value)
 
     def apply(self, func, args=None, kwds=None):
         """Calls the function in a greenlet and waits for what it returns."""
         args, kwds = args or (), kwds or {}
-        if self._apply_immediately():
-            return func(*args, **kwds)
-        return self.spawn(func, *args, **kwds).get()
+        return func(*args, **kwds) if self._is_inside() else self.spawn(func, *args, **kwds).get()
 
-    def __map(self, func, iterable):
-        return [g.get() for g in [self.spawn(func, i) for i in iterable]]
+    def apply_cb(self, func, args=None, kwds=None, callback=None):
+        """As apply; the callback is told the value as well."""
+        value = self.apply(func, args, kwds)
+        if callback is not None:
+            self._tell(callback, value)
+        return value
+
+    def apply_async(self, func, args=None, kwds=None, callback=None):
+        """Calls the function in a greenlet, which is returned; never waits."""
+        if self._spawn_may_wait():
+            return Greenlet.spawn(self.apply_cb, func, args, kwds, callback)
+        call = self.spawn(func, *(args or ()), **(kwds or {}))
+        if callback is not None:
+            call.link_value(lambda ended: callback(ended.value))
+        return call
 
     def map(self, func, iterable):
         """A list of what the function returns for each item; all run at the same time."""
-        return Greenlet.spawn(self.__map, func, iterable).get()
+        return self.map_async(func, iterable).get()
 
     def map_cb(self, func, iterable, callback=None):
-        result = self.map(func, iterable)
-        if callback is not None:
-            callback(result)
-        return result
+        """As map; the callback is told the list as well."""
+        return self.map_async(func, iterable, callback).get()
 
     def map_async(self, func, iterable, callback=None):
-        return Greenlet.spawn(self.map_cb, func, iterable, callback)
+        """As map, in a greenlet that is returned; never waits."""
+        return Greenlet.spawn(self._map, func, iterable, callback)
 
-    def __imap(self, kind, func, iterables, maxsize=None):
-        return kind.spawn(func, zip(*iterables), spawn=self.spawn, _zipped=True, maxsize=maxsize)
+    def _map(self, func, iterable, callback):
+        calls = [self.spawn(func, item) for item in iterable]
+        values = [call.get() for call in calls]
+        if callback is not None:
+            callback(values)
+        return values
 
-    def imap(self, func, *iterables, **kwargs):
-        """imap(func, *iterables, maxsize=None): an iterator over the results, in order; at most maxsize unread."""
-        return self.__imap(IMap, func, iterables, **kwargs)
+    def imap(self, func, *iterables, maxsize=None):
+        """An iterator over the results, in order; at most maxsize unread."""
+        return _Imap.spawn(self.spawn, func, iterables, maxsize, True)
 
-    def imap_unordered(self, func, *iterables, **kwargs):
+    def imap_unordered(self, func, *iterables, maxsize=None):
         """As imap, as they come."""
-        return self.__imap(IMapUnordered, func, iterables, **kwargs)
+        return _Imap.spawn(self.spawn, func, iterables, maxsize, False)
 
 
-class Group(GroupMappingMixin):
+class Group(Calls):
     """Greenlets that are waited for, or killed, together. One that has ended leaves it."""
 
     greenlet_class = Greenlet
 
-    def __init__(self, *args):
-        assert len(args) <= 1, args
-        self.greenlets = set(*args)
-        for greenlet in self.greenlets:
-            greenlet.rawlink(self._discard)
-        self.dying = set()
-        self._empty_event = Event()
-        if not self.greenlets:
-            self._empty_event.set()
+    def __init__(self, *greenlets):
+        if len(greenlets) > 1:
+            raise TypeError(f"a group takes one collection of greenlets, not {len(greenlets)} arguments")
+        self._empty = Event()
+        self._empty.set()
+        #: those that were killed and have not ended
+        self._doomed = set()
+        self.greenlets = set()
+        for greenlet in greenlets[0] if greenlets else ():
+            Group.add(self, greenlet)
 
     def __repr__(self):
         return f"<{type(self).__name__} at {id(self):#x} {self.greenlets}>"
@@ -239,99 +204,98 @@ class Group(GroupMappingMixin):
     def __iter__(self):
         return iter(self.greenlets)
 
-    def add(self, greenlet):
-        try:
-            rawlink = greenlet.rawlink
-        except AttributeError:
-            pass  # the main greenlet has none
-        else:
-            rawlink(self._discard)
-        self.greenlets.add(greenlet)
-        self._empty_event.clear()
+    # ---- coming and going ----
 
-    def _discard(self, greenlet):
-        self.greenlets.discard(greenlet)
-        if self.dying:
-            self.dying.discard(greenlet)
-        if not self.greenlets:
-            self._empty_event.set()
+    def add(self, greenlet):
+        """Takes a greenlet in."""
+        # The main greenlet cannot be linked to, and never leaves by itself.
+        link = getattr(greenlet, "rawlink", None)
+        if link is not None:
+            link(self._leave)
+        self._empty.clear()
+        self.greenlets.add(greenlet)
+
+    def _leave(self, greenlet):
+        members = self.greenlets
+        members.discard(greenlet)
+        if self._doomed:
+            self._doomed.discard(greenlet)
+        if not members:
+            self._empty.set()
 
     def discard(self, greenlet):
-        self._discard(greenlet)
-        unlink = getattr(greenlet, "unlink", None)
-        if unlink is not None:
-            unlink(self._discard)
+        """Lets a greenlet go, whether it has ended or not."""
+        self._leave(greenlet)
+        if hasattr(greenlet, "unlink"):
+            greenlet.unlink(self._leave)
 
     def start(self, greenlet):
+        """Takes a greenlet in and starts it."""
         self.add(greenlet)
         greenlet.start()
 
     def spawn(self, *args, **kwargs):
-        greenlet = self.greenlet_class(*args, **kwargs)
-        self.start(greenlet)
-        return greenlet
-
-    def join(self, timeout=None, raise_error=False):
-        """Waits until the group is empty; whether it is."""
-        greenlets = list(self.greenlets) if raise_error else ()
-        result = self._empty_event.wait(timeout=timeout)
-        for greenlet in greenlets:
-            if greenlet.exception is not None:
-                if hasattr(greenlet, "_raise_exception"):
-                    greenlet._raise_exception()
-                raise greenlet.exception
-        return result
-
-    def kill(self, exception=GreenletExit, block=True, timeout=None):
-        """Kills all, and those that join meanwhile."""
-        timer = Timeout._start_new_or_dummy(timeout)
-        try:
-            while self.greenlets:
-                for greenlet in list(self.greenlets):
-                    if greenlet in self.dying:
-                        continue
-                    if hasattr(greenlet, "kill"):
-                        greenlet.kill(exception, block=False)
-                    else:
-                        _kill(greenlet, exception)
-                    self.dying.add(greenlet)
-                if not block:
-                    break
-                joinall(list(self.greenlets))
-                self._let_links_run()
-        except Timeout as late:
-            if late is not timer:
-                raise
-        finally:
-            timer.cancel()
-
-    def _let_links_run(self):
-        """Those that have ended leave the group in the hub."""
-        if self.greenlets and all(g.dead for g in self.greenlets):
-            self._empty_event.wait()
-
-    def killone(self, greenlet, exception=GreenletExit, block=True, timeout=None):
-        if greenlet not in self.dying and greenlet in self.greenlets:
-            greenlet.kill(exception, block=False)
-            self.dying.add(greenlet)
-            if block:
-                greenlet.join(timeout)
+        """Makes a greenlet of greenlet_class, takes it in and starts it."""
+        new = self.greenlet_class(*args, **kwargs)
+        self.start(new)
+        return new
 
     def full(self):
         return False
 
     def wait_available(self, timeout=None):
-        pass
+        """There is room at any time."""
 
-    def _apply_immediately(self):
-        # Waiting for one of our own in one of our own might wait for ever.
-        return getcurrent() in self
+    # ---- the end of all ----
 
-    def _apply_async_cb_spawn(self, callback, result):
-        Greenlet.spawn(callback, result)
+    def join(self, timeout=None, raise_error=False):
+        """Waits until the group is empty; whether it is. raise_error: raises what one of the greenlets raised."""
+        members = tuple(self.greenlets) if raise_error else ()
+        is_empty = self._empty.wait(timeout)
+        for failed in members:
+            if getattr(failed, "exception", None) is not None:
+                failed.get(block=False)
+        return is_empty
 
-    def _apply_async_use_greenlet(self):
+    def kill(self, exception=GreenletExit, block=True, timeout=None):
+        """Kills all, and those that join meanwhile."""
+        self._doom(exception)
+        if block:
+            with Timeout(timeout, False):
+                while self.greenlets:
+                    joinall(list(self.greenlets))
+                    self._let_links_run()
+                    self._doom(exception)
+
+    def _doom(self, exception):
+        for greenlet in self.greenlets - self._doomed:
+            self._doomed.add(greenlet)
+            _kill(greenlet, exception)
+
+    def _let_links_run(self):
+        """Those that have ended leave the group in the hub."""
+        if self.greenlets and all(g.dead for g in self.greenlets):
+            self._empty.wait()
+
+    def killone(self, greenlet, exception=GreenletExit, block=True, timeout=None):
+        """Kills one of the group, unless that was done before."""
+        if greenlet in self._doomed or greenlet not in self.greenlets:
+            return
+        self._doomed.add(greenlet)
+        _kill(greenlet, exception)
+        if block:
+            greenlet.join(timeout)
+
+    # ---- what Calls asks ----
+
+    def _is_inside(self):
+        return getcurrent() in self.greenlets
+
+    def _spawn_may_wait(self):
         return self.full()
+
+    def _tell(self, callback, value):
+        Greenlet.spawn(callback, value)
 
 
 class PoolFull(QueueFull):
@@ -344,90 +308,59 @@ class Pool(Group):
     def __init__(self, size=None, greenlet_class=None):
         if size is not None and size < 0:
             raise ValueError(f"size must not be negative: {size!r}")
-        Group.__init__(self)
         self.size = size
+        self._semaphore = DummySemaphore(size) if size is None else Semaphore(size)
         if greenlet_class is not None:
             self.greenlet_class = greenlet_class
-        self._semaphore = DummySemaphore(size) if size is None else Semaphore(size)
+        super().__init__()
 
     def wait_available(self, timeout=None):
+        """Waits until there is room, or the time is over."""
         return self._semaphore.wait(timeout=timeout)
 
     def full(self):
         return self.free_count() <= 0
 
     def free_count(self):
+        """For how many there is room; 1 if for any number."""
         return 1 if self.size is None else max(0, self.size - len(self))
 
     def start(self, greenlet, *args, **kwargs):
+        """Starts a greenlet as soon as there is room for it. The arguments are those of add."""
         self.add(greenlet, *args, **kwargs)
         greenlet.start()
 
     def spawn(self, *args, **kwargs):
         """Starts a greenlet as soon as there is room for it."""
-        greenlet = self.greenlet_class(*args, **kwargs)
-        if type(self).start is _start:
-            self.add(greenlet)
-            greenlet.start()
-        else:
-            self.start(greenlet)
-        return greenlet
+        new = self.greenlet_class(*args, **kwargs)
+        if type(self).start is not Pool.start:
+            self.start(new)
+            return new
+        self.add(new)
+        new.start()
+        return new
 
     def add(self, greenlet, blocking=True, timeout=None):
+        """Takes a greenlet in as soon as there is room for it. PoolFull: there was none in time."""
         if not self._semaphore.acquire(blocking, timeout):
             # What was made for nothing must not run.
             raise PoolFull()
         try:
-            # Group.add, once more: this is called for each greenlet.
-            try:
-                rawlink = greenlet.rawlink
-            except AttributeError:
-                pass
-            else:
-                rawlink(self._discard)
+            # As Group.add, without the call: that would be felt, as in _leave and spawn.
+            link = getattr(greenlet, "rawlink", None)
+            if link is not None:
+                link(self._leave)
+            self._empty.clear()
             self.greenlets.add(greenlet)
-            self._empty_event.clear()
         except:  # noqa: E722
             self._semaphore.release()
             raise
 
-    def _discard(self, greenlet):
-        # Group._discard, once more.
-        greenlets = self.greenlets
-        greenlets.discard(greenlet)
-        if self.dying:
-            self.dying.discard(greenlet)
-        if not greenlets:
-            self._empty_event.set()
+    def _leave(self, greenlet):
+        members = self.greenlets
+        members.discard(greenlet)
+        if self._doomed:
+            self._doomed.discard(greenlet)
+        if not members:
+            self._empty.set()
         self._semaphore.release()
-
-
-_start = Pool.start
-
-
-class pass_value:
-    """Calls the callback with the value of what has ended, if it ended well."""
-
-    __slots__ = ("callback",)
-
-    def __init__(self, callback):
-        self.callback = callback
-
-    def __call__(self, source):
-        if source.successful():
-            self.callback(source.value)
-
-    def __hash__(self):
-        return hash(self.callback)
-
-    def __eq__(self, other):
-        return self.callback == getattr(other, "callback", other)
-
-    def __str__(self):
-        return str(self.callback)
-
-    def __repr__(self):
-        return repr(self.callback)
-
-    def __getattr__(self, name):
-        return getattr(object.__getattribute__(self, "callback"), name)

@@ -97,7 +97,7 @@ class Input:
         self._chunked_input_error = False
         self.send_100_continue_enabled = True
 
-    def _discard(self):
+    def _skip_rest(self):
         """Reads what the application left, so that the next request begins where it should."""
         if self._chunked_input_error:
             # There is no telling where that is.
@@ -132,10 +132,9 @@ class Input:
         return self
 
     def __next__(self):
-        line = self.readline()
-        if not line:
-            raise StopIteration
-        return line
+        if line := self.readline():
+            return line
+        raise StopIteration
 
     next = __next__
 
@@ -376,21 +375,22 @@ class WSGIHandler:
         """Handles requests until the connection ends."""
         try:
             while self.socket is not None:
-                self.time_start = time.time()
-                self.time_finish = 0
-                result = self.handle_one_request()
-                if result is None:
-                    break
-                if result is True:
+                self.time_start, self.time_finish = time.time(), 0
+                outcome = self.handle_one_request()
+                if outcome is True:
                     continue
-                self.status, response = result
-                self.socket.sendall(response)
-                if not self.time_finish:
-                    self.time_finish = time.time()
-                self.log_request()
+                if outcome is not None:
+                    self._end_with(*outcome)
                 break
         finally:
             self._close()
+
+    def _end_with(self, status, response):
+        """The last response, for a request that no application saw."""
+        self.status = status
+        self.socket.sendall(response)
+        self.time_finish = self.time_finish or time.time()
+        self.log_request()
 
     def _close(self):
         if self.socket is not None:
@@ -448,22 +448,17 @@ class WSGIHandler:
 
     def read_request(self, raw_requestline):
         """Reads the head of a request. Raises ValueError if it is wrong."""
-        self.requestline = raw_requestline.rstrip()
-        words = self.requestline.split()
-        if len(words) == 3:
-            self.command, self.path, self.request_version = words
-            if not self._check_http_version():
-                raise _InvalidClientRequest(f"Invalid http version: {raw_requestline!r}")
-            if not _TOKEN.fullmatch(self.command):
-                raise _InvalidClientRequest(f"Invalid HTTP method: {raw_requestline!r}")
-        elif len(words) == 2:
-            self.command, self.path = words
-            if self.command != "GET":
-                raise _InvalidClientRequest(
-                    f"Expected GET method; Got command={self.command!r}; path={self.path!r}; raw={raw_requestline!r}"
-                )
-            self.request_version = "HTTP/0.9"
-        else:
+        line = self.requestline = raw_requestline.rstrip()
+        words = line.split()
+        # HTTP/0.9 has no version, and GET alone.
+        if len(words) not in (2, 3):
+            raise _InvalidClientRequest(f"Invalid HTTP method: {raw_requestline!r}")
+        self.command, self.path, self.request_version = words if len(words) == 3 else (*words, "HTTP/0.9")
+        if len(words) == 2 and self.command != "GET":
+            raise _InvalidClientRequest(f"Expected GET method; Got {self.command!r} in {raw_requestline!r}")
+        if len(words) == 3 and not self._check_http_version():
+            raise _InvalidClientRequest(f"Invalid http version: {raw_requestline!r}")
+        if not _TOKEN.fullmatch(self.command):
             raise _InvalidClientRequest(f"Invalid HTTP method: {raw_requestline!r}")
         headers = self.headers = self.MessageClass(self.rfile, 0)
         if headers.status:
@@ -559,14 +554,14 @@ class WSGIHandler:
         """Calls the application, and deals with what goes wrong."""
         self.time_start = time.time()
         self.status = self.result = None
-        self.headers_sent = self.response_use_chunked = self.connection_upgraded = False
         self.response_length = 0
+        self.headers_sent = self.response_use_chunked = self.connection_upgraded = False
         try:
             try:
                 self.run_application()
             finally:
                 try:
-                    self.wsgi_input._discard()
+                    self.wsgi_input._skip_rest()
                 except _InvalidClientInput:
                     raise
                 except OSError:
@@ -628,10 +623,8 @@ class WSGIHandler:
         header = value = None
         try:
             for header, value in headers:
-                if not isinstance(header, str):
-                    raise UnicodeError("The header must be a native string", header, value)
-                if not isinstance(value, str):
-                    raise UnicodeError("The value must be a native string", header, value)
+                if not (isinstance(header, str) and isinstance(value, str)):
+                    raise UnicodeError("the name and the value of a header must be str", header, value)
                 if _BAD_IN_VALUE.search(header):
                     raise ValueError("carriage return or newline in header name", header)
                 if _BAD_IN_VALUE.search(value):
@@ -694,12 +687,10 @@ class WSGIHandler:
         """Sends a part of the body, with the headers before the first."""
         if data and self.code in (304, 204):
             raise self.ApplicationError(f"The {self.code} response must have no body")
-        if self.headers_sent:
-            self._write(data)
-            return
-        if not self.status:
+        if not (self.headers_sent or self.status):
             raise self.ApplicationError("The application did not call start_response()")
-        self._write_with_headers(data)
+        send = self._write if self.headers_sent else self._write_with_headers
+        send(data)
 
     def _write(self, data):
         if not data:
@@ -833,12 +824,12 @@ class LoggingLogAdapter:
     def write(self, msg):
         self._logger.log(self._level, msg.removesuffix("\n") if msg else msg)
 
-    def flush(self):
-        """A logger flushes itself."""
-
     def writelines(self, lines):
         for line in lines:
             self.write(line)
+
+    def flush(self):
+        """A logger flushes itself."""
 
     def __getattr__(self, name):
         return getattr(self._logger, name)
@@ -951,10 +942,10 @@ class WSGIServer(StreamServer):
                 DeprecationWarning, stacklevel=2,
             )  # fmt: skip
         super().__init__(listener, backlog=backlog, spawn=spawn, **ssl_args)
-        if application is not None:
-            self.application = application
-        if handler_class is not None:
-            self.handler_class = handler_class
+        # Otherwise it is the class's.
+        for name, given in ("application", application), ("handler_class", handler_class):
+            if given is not None:
+                setattr(self, name, given)
         self.log = _as_file(log, 20)
         self.error_log = _as_file(error_log, 40)
         self.set_environ(environ)

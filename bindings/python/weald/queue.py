@@ -1,7 +1,7 @@
 """Queues for greenlets, and the names of the standard module `queue`."""
-import collections
 import queue as __queue__
 import types
+from collections import deque
 from queue import Empty, Full
 
 from weald._core import (
@@ -66,24 +66,30 @@ class UnboundQueue(Queue):
     __slots__ = ()
 
     def __init__(self, maxsize=None, items=()):
+        super().__init__(None, items)
         if maxsize is not None:
-            raise ValueError("UnboundQueue has no maxsize")
-        Queue.__init__(self, maxsize, items)
+            raise ValueError(f"an UnboundQueue is not bounded by {maxsize!r}")
 
 
 class Channel:
-    """A queue without room: each put waits for its get."""
+    """A queue without room: each put waits for its get.
 
-    __slots__ = ("getters", "putters", "hub", "_unlocking", "__weakref__")
+    Those who wait stand in two lines. When somebody stands in both, the hub lets the first two of them meet.
+    """
+
+    __slots__ = ("getters", "putters", "hub", "_meeting", "__weakref__")
     __class_getitem__ = classmethod(types.GenericAlias)
 
     def __init__(self, maxsize=1):
         if maxsize != 1:
-            raise ValueError("Channels have a maxsize of 1")
-        self.getters = collections.deque()
-        self.putters = collections.deque()
+            raise ValueError(f"a Channel has a maxsize of 1, not {maxsize!r}")
         self.hub = get_hub()
-        self._unlocking = None
+        #: the call of _meet that is to come
+        self._meeting = None
+        #: waiters that are switched to with an item
+        self.getters = deque()
+        #: pairs of an item and the waiter of who puts it
+        self.putters = deque()
 
     def __repr__(self):
         return f"<{type(self).__name__} at {id(self):#x} {self._format()}>"
@@ -92,91 +98,79 @@ class Channel:
         return f"<{type(self).__name__} {self._format()}>"
 
     def _format(self):
-        text = ""
-        if self.getters:
-            text += f" getters[{len(self.getters)}]"
-        if self.putters:
-            text += f" putters[{len(self.putters)}]"
-        return text
+        lines = ("getters", self.getters), ("putters", self.putters)
+        return "".join(f" {name}[{len(line)}]" for name, line in lines if line)
+
+    def full(self):
+        """There is never room,"""
+        return True
+
+    def empty(self):
+        """nor ever an item,"""
+        return True
+
+    def qsize(self):
+        """whoever waits."""
+        return 0
 
     @property
     def balance(self):
+        """Who waits: so many to put, or, below 0, to get."""
         return len(self.putters) - len(self.getters)
-
-    def qsize(self):
-        return 0
-
-    def empty(self):
-        return True
-
-    def full(self):
-        return True
 
     def put(self, item, block=True, timeout=None):
         """Waits until somebody gets the item; Full when nobody does in time."""
-        if getcurrent() is self.hub:
-            if not self.getters:
-                raise Full
+        if getcurrent() is not self.hub:
+            waiter = Waiter()
+            self._stand(self.putters, (item, waiter), waiter, timeout if block else 0, Full)
+        elif self.getters:
             self.getters.popleft().switch(item)
-            return
-        waiter = Waiter()
-        entry = item, waiter
-        self.putters.append(entry)
-        timer = Timeout._start_new_or_dummy(timeout if block else 0, Full)
-        try:
-            if self.getters:
-                self._unlock_soon()
-            waiter.get()
-        except:  # noqa: E722
-            if entry in self.putters:
-                self.putters.remove(entry)
-            raise
-        finally:
-            timer.cancel()
+        else:
+            raise Full
 
     def put_nowait(self, item):
-        self.put(item, False)
+        """Full if nobody waits for an item."""
+        self.put(item, block=False)
 
     def get(self, block=True, timeout=None):
         """Waits for somebody to put an item; Empty when nobody does in time."""
-        if getcurrent() is self.hub:
-            if self.putters:
-                item, putter = self.putters.popleft()
-                self.hub.loop.run_callback(putter.switch, putter)
-                return item
+        if self.putters and getcurrent() is self.hub:
+            item, giver = self.putters.popleft()
+            self.hub.loop.run_callback(giver.switch, None)
+            return item
         waiter = Waiter()
-        timer = Timeout._start_new_or_dummy(timeout if block else 0, Empty)
-        try:
-            self.getters.append(waiter)
-            if self.putters:
-                self._unlock_soon()
-            return waiter.get()
-        except:  # noqa: E722
-            if waiter in self.getters:
-                self.getters.remove(waiter)
-            raise
-        finally:
-            timer.close()
+        return self._stand(self.getters, waiter, waiter, timeout if block else 0, Empty)
 
     def get_nowait(self):
-        return self.get(False)
+        """Empty if nobody waits with an item."""
+        return self.get(block=False)
 
-    def _unlock(self):
+    def _stand(self, line, entry, waiter, seconds, too_late):
+        """Waits in a line, and leaves it if nothing comes of that."""
+        line.append(entry)
+        try:
+            if self.putters and self.getters and not self._meeting:
+                self._meeting = self.hub.loop.run_callback(self._meet)
+            if seconds is None:
+                return waiter.get()
+            with Timeout._start_new_or_dummy(seconds, too_late):
+                return waiter.get()
+        except:  # noqa: E722
+            if entry in line:
+                line.remove(entry)
+            raise
+
+    def _meet(self):
         while self.putters and self.getters:
-            getter = self.getters.popleft()
-            item, putter = self.putters.popleft()
-            getter.switch(item)
-            putter.switch(putter)
-
-    def _unlock_soon(self):
-        if not self._unlocking:
-            self._unlocking = self.hub.loop.run_callback(self._unlock)
-
-    def __iter__(self):
-        return self
+            (item, giver), taker = self.putters.popleft(), self.getters.popleft()
+            taker.switch(item)
+            giver.switch(None)
 
     def __next__(self):
         item = self.get()
         if item is StopIteration:
             raise item
         return item
+
+    def __iter__(self):
+        return self

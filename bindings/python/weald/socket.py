@@ -40,6 +40,12 @@ _RESOLVABLE = (_socket.AF_INET, _socket.AF_INET6) if _socket.has_ipv6 else (_soc
 _MSG_DONTWAIT = getattr(_socket, "MSG_DONTWAIT", 0)
 _SOCK_NONBLOCK = getattr(_socket, "SOCK_NONBLOCK", 0)
 _READ, _WRITE = 1, 2
+# By whether it is read and written.
+_BUFFERED = {
+    (True, False): io.BufferedReader,
+    (False, True): io.BufferedWriter,
+    (True, True): lambda raw, size: io.BufferedRWPair(raw, raw, size),
+}
 # Takes the place of a descriptor that is closed: the kernel says EBADF for it.
 _NO_FD = 0x7FFFFFFF
 _core_recv, _core_recv_into, _core_send, _core_sendall = _core.recv, _core.recv_into, _core.send, _core.sendall
@@ -216,29 +222,30 @@ class socket:
     def fileno(self):
         return self._sock.fileno()
 
-    def getsockname(self):
-        return self._sock.getsockname()
-
-    def getpeername(self):
-        return self._sock.getpeername()
+    def setsockopt(self, *args):
+        return self._sock.setsockopt(*args)
 
     def getsockopt(self, *args):
         return self._sock.getsockopt(*args)
 
-    def setsockopt(self, *args):
-        return self._sock.setsockopt(*args)
+    def listen(self, *args):
+        return self._sock.listen(*args)
 
     def bind(self, address):
         return self._sock.bind(address)
 
-    def listen(self, *args):
-        return self._sock.listen(*args)
+    def getpeername(self):
+        return self._sock.getpeername()
+
+    def getsockname(self):
+        return self._sock.getsockname()
+
+    def set_inheritable(self, inheritable):
+        """Whether a program that is executed has the descriptor too."""
+        os.set_inheritable(self.fileno(), inheritable)
 
     def get_inheritable(self):
         return os.get_inheritable(self.fileno())
-
-    def set_inheritable(self, inheritable):
-        os.set_inheritable(self.fileno(), inheritable)
 
     # ---- timeouts ----
 
@@ -434,32 +441,30 @@ class socket:
 
     def sendfile(self, file, offset=0, count=None):
         """Sends a file opened in binary mode, from `offset`, at most `count` bytes; returns how many it sent."""
-        return self._sendfile_use_send(file, offset, count)
+        self._check_sendfile_params(file, offset, count)
+        if self.timeout == 0.0:
+            raise ValueError("a non-blocking socket can not send a file")
+        if offset:
+            file.seek(offset)
+        done = 0
+        try:
+            while count is None or done < count:
+                rest = memoryview(file.read(8192 if count is None else min(8192, count - done)) or b"")
+                if not rest:
+                    break
+                while rest:
+                    sent = self.send(rest)
+                    done, rest = done + sent, rest[sent:]
+            return done
+        finally:
+            # What was read and not sent is read again.
+            if done and hasattr(file, "seek"):
+                file.seek(offset + done)
+
+    _sendfile_use_send = sendfile
 
     def _sendfile_use_sendfile(self, file, offset=0, count=None):
         raise __socket__._GiveupOnSendfile()
-
-    def _sendfile_use_send(self, file, offset=0, count=None):
-        self._check_sendfile_params(file, offset, count)
-        if self.gettimeout() == 0:
-            raise ValueError("non-blocking sockets are not supported")
-        if offset:
-            file.seek(offset)
-        total = 0
-        try:
-            while count is None or total < count:
-                block = file.read(8192 if count is None else min(8192, count - total))
-                if not block:
-                    break
-                view = memoryview(block)
-                while view:
-                    sent = self.send(view)
-                    total += sent
-                    view = view[sent:]
-            return total
-        finally:
-            if total > 0 and hasattr(file, "seek"):
-                file.seek(offset + total)
 
     def _check_sendfile_params(self, file, offset, count):
         if "b" not in getattr(file, "mode", "b"):
@@ -490,17 +495,11 @@ class socket:
             return raw
         if buffering is None or buffering < 0:
             buffering = io.DEFAULT_BUFFER_SIZE
-        if reading and writing:
-            buffer = io.BufferedRWPair(raw, raw, buffering)
-        elif reading:
-            buffer = io.BufferedReader(raw, buffering)
-        else:
-            buffer = io.BufferedWriter(raw, buffering)
-        if binary:
-            return buffer
-        text = io.TextIOWrapper(buffer, encoding, errors, newline)
-        text.mode = mode
-        return text
+        buffered = _BUFFERED[reading, writing](raw, buffering)
+        if not binary:
+            buffered = io.TextIOWrapper(buffered, encoding, errors, newline)
+            buffered.mode = mode
+        return buffered
 
     def _decref_socketios(self):
         if self._io_refs > 0:
@@ -616,10 +615,10 @@ def create_connection(address, timeout=_GLOBAL_DEFAULT_TIMEOUT, source_address=N
         sock = None
         try:
             sock = socket(family, kind, proto)
-            if timeout is not _GLOBAL_DEFAULT_TIMEOUT:
-                sock.settimeout(timeout)
             if source_address:
                 sock.bind(source_address)
+            if timeout is not _GLOBAL_DEFAULT_TIMEOUT:
+                sock.settimeout(timeout)
             sock.connect(target)
         except OSError as problem:
             if sock is not None:

@@ -133,11 +133,8 @@ class SSLSocket(socket):
             raise ValueError("session can only be specified in client mode")
         if _context.check_hostname and not server_hostname:
             raise ValueError("check_hostname requires server_hostname")
-        self._session = _session
-        self.server_side = server_side
-        self.server_hostname = server_hostname
-        self.do_handshake_on_connect = do_handshake_on_connect
-        self.suppress_ragged_eofs = suppress_ragged_eofs
+        self.server_side, self.server_hostname, self._session = server_side, server_hostname, _session
+        self.suppress_ragged_eofs, self.do_handshake_on_connect = suppress_ragged_eofs, do_handshake_on_connect
         self._sslobj = None
         self._connected = False
         timeout = None
@@ -217,10 +214,10 @@ class SSLSocket(socket):
         return None if self._sslobj is None else self._sslobj.session
 
     @session.setter
-    def session(self, session):
-        self._session = session
-        if self._sslobj is not None:
-            self._sslobj.session = session
+    def session(self, wanted):
+        sslobj, self._session = self._sslobj, wanted
+        if sslobj is not None:
+            sslobj.session = wanted
 
     @property
     def session_reused(self):
@@ -461,9 +458,10 @@ class SSLSocket(socket):
         return self
 
     def shutdown(self, how):
+        """Shuts the connection down below TLS; the peer is not told by TLS."""
         self._checkClosed()
         self._sslobj = None
-        socket.shutdown(self, how)
+        super().shutdown(how)
 
     def _real_close(self):
         self._sslobj = None

@@ -155,9 +155,10 @@ _original_stack_size = __thread__.stack_size
 
 def stack_size(size=None):
     """The stack size of native threads; it is never made smaller, since greenlets of this thread would suffer."""
+    now = _original_stack_size()
     if size is None:
-        return _original_stack_size()
-    if size > _original_stack_size():
+        return now
+    if size > now:
         return _original_stack_size(size)
     if size and size < 32768:
         raise ValueError(f"size not valid: {size} bytes")

@@ -15,7 +15,7 @@ from weald.exceptions import InvalidThreadUseError
 from weald.greenlet import Greenlet, greenlet as RawGreenlet
 from weald.hub import get_hub, get_hub_if_exists, getcurrent, sleep
 from weald.lock import Semaphore
-from weald.pool import GroupMappingMixin
+from weald.pool import Calls
 from weald.timeout import Timeout
 from weald.util import clear_stack_frames
 
@@ -131,10 +131,9 @@ class _WorkerGreenlet(RawGreenlet):
             _sys.settrace(trace)
 
     def _after_run_task(self, func, args, kwargs, thread_result, _sys=sys):
-        if _sys.getprofile() is not None:
-            _sys.setprofile(None)
-        if _sys.gettrace() is not None:
-            _sys.settrace(None)
+        for has, drop in (_sys.getprofile, _sys.setprofile), (_sys.gettrace, _sys.settrace):
+            if has() is not None:
+                drop(None)
 
     def _report(self, task, problem):
         print(f"Failed to run worker thread. Task={task!r} Exception={problem!r}", file=self._stderr)
@@ -160,7 +159,7 @@ class _WorkerGreenlet(RawGreenlet):
         )
 
 
-class ThreadPool(GroupMappingMixin):
+class ThreadPool(Calls):
     """At most `maxsize` native threads, started when there is work and ended when idle for `idle_task_timeout`.
 
     It has what a Pool has: spawn, apply, map, imap ... It belongs to the thread that made it. len() is the number of
@@ -320,36 +319,22 @@ class ThreadPool(GroupMappingMixin):
             # After a fork there is another.
             if semaphore is self._free:
                 break
-        result = _Result()
+        result = AsyncResult()
         thread_result = None
         try:
             thread_result = ThreadResult(result, self.hub, semaphore.release)
             self.task_queue.put((func, args, kwargs, thread_result))
             self.adjust()
         except BaseException:
+            semaphore.release()
             if thread_result is not None:
                 thread_result.destroy_in_main_thread()
-            semaphore.release()
             raise
         return result
 
-    # What GroupMappingMixin asks.
-    def _apply_immediately(self):
+    def _is_inside(self):
         # In a worker, apply is a plain call: waiting for another thread of the same pool could be for ever.
         return get_hub() is not self.hub
-
-    def _apply_async_cb_spawn(self, callback, result):
-        callback(result)
-
-    def _apply_async_use_greenlet(self):
-        # spawn may wait, and apply_async must not.
-        return True
-
-
-class _Result(AsyncResult):
-    """What spawn returns. imap notes on it which item it belongs to."""
-
-    __slots__ = ("_imap_task_index",)
 
 
 class _Nothing:
@@ -416,13 +401,14 @@ class ThreadResult:
         self._call_when_ready = self.receiver = _nothing
 
     # Called in the worker's thread.
-    def set(self, value):
-        self.value = value
+    def handle_error(self, context, exc_info):
+        """The task failed."""
+        self.context, self.exc_info = context, exc_info
         self.async_watcher.send()
 
-    def handle_error(self, context, exc_info):
-        self.context = context
-        self.exc_info = exc_info
+    def set(self, value):
+        """The task returned."""
+        self.value = value
         self.async_watcher.send()
 
     def successful(self):

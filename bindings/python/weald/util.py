@@ -16,24 +16,26 @@ class wrap_errors:
     """wrap_errors(errors, func) is func, but it returns such exceptions instead of raising them."""
 
     def __init__(self, errors, func):
-        self.__errors = errors
-        self.__func = func
+        self._errors, self._wrapped = errors, func
         functools.update_wrapper(self, func)
 
     def __call__(self, *args, **kwargs):
         try:
-            return self.__func(*args, **kwargs)
-        except self.__errors as problem:
+            return self._wrapped(*args, **kwargs)
+        except self._errors as problem:
             return problem
 
-    def __str__(self):
-        return str(self.__func)
+    def __getattr__(self, name):
+        # What the function does not have, or we, when half made, have not yet.
+        if name == "_wrapped":
+            raise AttributeError(name)
+        return getattr(self._wrapped, name)
 
     def __repr__(self):
-        return repr(self.__func)
+        return repr(self._wrapped)
 
-    def __getattr__(self, name):
-        return getattr(self.__func, name)
+    def __str__(self):
+        return str(self._wrapped)
 
 
 # ---- threads and greenlets as text ----
@@ -98,9 +100,7 @@ class _Drawing:
     """Lines of a tree, drawn with +, - and |. A line of data is kept as a one-tuple until its place is known."""
 
     def __init__(self, details, depth=0):
-        self.lines = []
-        self.depth = depth
-        self.details = details
+        self.details, self.depth, self.lines = details, depth, []
 
     def deeper(self):
         return _Drawing(self.details, self.depth + 1)
@@ -135,21 +135,22 @@ class GreenletTree:
     is_current_tree = False
 
     def __init__(self, greenlet):
-        self.greenlet = greenlet
-        self.child_trees = []
-
-    def add_child(self, tree):
-        if tree is not self:
-            self.child_trees.append(tree)
-
-    @property
-    def root(self):
-        return self.greenlet.parent is None
+        self.greenlet, self.child_trees = greenlet, []
 
     def __getattr__(self, name):
         if name == "greenlet":
             raise AttributeError(name)
         return getattr(self.greenlet, name)
+
+    @property
+    def root(self):
+        """Whether nothing is above the greenlet."""
+        return self.greenlet.parent is None
+
+    def add_child(self, tree):
+        """Hangs another tree under this one."""
+        if tree is not self:
+            self.child_trees.append(tree)
 
     # ---- as text ----
 
@@ -307,22 +308,16 @@ class assert_switches:
     hub = tracer = None
 
     def __init__(self, max_blocking_time=None, hub_only=False):
-        self.max_blocking_time = max_blocking_time
-        self.hub_only = hub_only
+        self.max_blocking_time, self.hub_only = max_blocking_time, hub_only
 
     def __enter__(self):
         from time import perf_counter
 
-        from weald import _tracer
+        from weald._tracer import tracer_for
         from weald.hub import get_hub
 
-        self.hub = hub = get_hub()
-        if not self.max_blocking_time:
-            self.tracer = _tracer.GreenletTracer()
-        elif self.hub_only:
-            self.tracer = _tracer.HubSwitchTracer(hub, self.max_blocking_time)
-        else:
-            self.tracer = _tracer.MaxSwitchTracer(hub, self.max_blocking_time)
+        self.hub = get_hub()
+        self.tracer = tracer_for(self.hub, self.max_blocking_time, self.hub_only)
         self._entered = perf_counter()
         self.tracer.monitor_current_greenlet_blocking()
         return self
@@ -348,12 +343,14 @@ class assert_switches:
 def clear_stack_frames(frame):
     """Drops the local variables of a frame and of all that called it, as far as they let go."""
     while frame is not None:
-        try:
-            frame.clear()
-        except (RuntimeError, AttributeError):
-            pass
-        try:
-            frame.f_locals.clear()
-        except (RuntimeError, AttributeError):
-            pass
+        _clear(frame)
+        _clear(frame.f_locals)
         frame = frame.f_back
+
+
+def _clear(frame_or_locals):
+    try:
+        frame_or_locals.clear()
+    except (RuntimeError, AttributeError):
+        # A frame that runs; a view of locals that can not be emptied.
+        pass

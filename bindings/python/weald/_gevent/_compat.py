@@ -13,9 +13,7 @@ LINUX = sys.platform.startswith("linux")
 OSX = MAC = sys.platform == "darwin"
 PURE_PYTHON = GLOBAL_PURE_PYTHON = bool(os.environ.get("PURE_PYTHON") or os.environ.get("GEVENT_PURE_PYTHON"))
 
-string_types = (str,)
-integer_types = (int,)
-text_type = str
+text_type, string_types, integer_types = str, (str,), (int,)
 native_path_types = (str, bytes)
 hostname_types = (str, bytes, bytearray)
 thread_mod_name = "_thread"

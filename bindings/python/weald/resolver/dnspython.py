@@ -214,7 +214,7 @@ class Resolver(AbstractResolver):
                 raise herror(1, "Unknown host") from None
             raise
 
-    getnameinfo = AbstractResolver.fixup_gaierror(AbstractResolver.getnameinfo)
-    gethostbyaddr = AbstractResolver.fixup_gaierror(AbstractResolver.gethostbyaddr)
-    gethostbyname_ex = AbstractResolver.fixup_gaierror(AbstractResolver.gethostbyname_ex)
-    getaddrinfo = AbstractResolver.fixup_gaierror(AbstractResolver.getaddrinfo)
+    getaddrinfo, gethostbyname_ex, gethostbyaddr, getnameinfo = (
+        AbstractResolver.fixup_gaierror(getattr(AbstractResolver, name))
+        for name in ("getaddrinfo", "gethostbyname_ex", "gethostbyaddr", "getnameinfo")
+    )

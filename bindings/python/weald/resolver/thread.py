@@ -24,6 +24,16 @@ def _is_numeric(host):
     return True
 
 
+def _in_thread(name):
+    """A method that calls the system's function of that name in a thread."""
+
+    def look_up(self, *args, **kwargs):
+        return self.pool.apply(getattr(_socket, name), args, kwargs)
+
+    look_up.__name__, look_up.__qualname__ = name, "Resolver." + name
+    return look_up
+
+
 class Resolver:
     """Looks names up in threads, exactly as the system does. An address takes no thread."""
 
@@ -40,19 +50,11 @@ class Resolver:
     def close(self):
         pass
 
-    def gethostbyname(self, *args):
-        return self.pool.apply(_socket.gethostbyname, args)
-
-    def gethostbyname_ex(self, *args):
-        return self.pool.apply(_socket.gethostbyname_ex, args)
+    gethostbyname, gethostbyname_ex, gethostbyaddr, getnameinfo = map(
+        _in_thread, ("gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo")
+    )
 
     def getaddrinfo(self, host, port, family=0, type=0, proto=0, flags=0):
         if (host is None or flags & AI_NUMERICHOST or _is_numeric(host)) and (port is None or isinstance(port, int)):
             return _socket.getaddrinfo(host, port, family, type, proto, flags)
         return self.pool.apply(_socket.getaddrinfo, (host, port, family, type, proto, flags))
-
-    def gethostbyaddr(self, *args, **kwargs):
-        return self.pool.apply(_socket.gethostbyaddr, args, kwargs)
-
-    def getnameinfo(self, *args, **kwargs):
-        return self.pool.apply(_socket.getnameinfo, args, kwargs)
