@@ -16,18 +16,12 @@ use std::collections::VecDeque;
 #[cfg(loom)]
 use loom::sync::{
     Mutex,
-    atomic::{
-        AtomicBool,
-        Ordering::{Relaxed, SeqCst},
-    },
+    atomic::{AtomicBool, Ordering::SeqCst},
 };
 #[cfg(not(loom))]
 use std::sync::{
     Mutex,
-    atomic::{
-        AtomicBool,
-        Ordering::{Relaxed, SeqCst},
-    },
+    atomic::{AtomicBool, Ordering::SeqCst},
 };
 
 /// Wakes a sleeping poller.
@@ -118,8 +112,8 @@ impl<T, W: Wake> Mailbox<T, W> {
     }
 
     pub fn awake(&self) {
-        // Whoever reads it late wakes the hub for nothing; `may_sleep` looks at what has come.
-        self.asleep.store(false, Relaxed);
+        // No store: by this swap the hub sees what those have posted who took it for awake.
+        self.asleep.swap(false, SeqCst);
     }
 
     /// The poller has another waker now. The hub is awake: who posts meanwhile need not
