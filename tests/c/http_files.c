@@ -84,6 +84,42 @@ TEST(a_file_is_served_with_its_type)
     end();
 }
 
+static weald_greenlet late;
+static void *serve_late(void *r)
+{
+    return (void *)(intptr_t)weald_http_folder((int64_t)(intptr_t)r, folder, "/digits.txt", WEALD_FOREVER);
+}
+
+static void leave_it_to_another(weald_http_request r, void *user)
+{
+    (void)user;
+    http_seen++;
+    if (strcmp(weald_http_target(r), "/first") == 0) {
+        CHECK_GT(late = weald_spawn(serve_late, (void *)(intptr_t)r), 0);
+        CHECK_EQ(weald_yield(), 0);
+    } else {
+        CHECK_EQ(weald_join(late, WEALD_FOREVER), 0);
+        http_reply_text(r, "second");
+    }
+}
+
+TEST(a_file_that_comes_too_late_does_not_answer_the_next_request)
+{
+    void *code = NULL;
+
+    begin();
+    CHECK_EQ(weald_server_stop(http_server, WEALD_NOW), 0);
+    http_serve(leave_it_to_another, NULL);
+    http_ask(HTTP_GET("/first") HTTP_GET("/second"));
+    CHECK_EQ(http_seen, 2);
+    CHECK_EQ(http_status(http_got), 500);
+    CHECK_CONTAINS(http_got, "second");
+    CHECK(!strstr(http_got, "0123456789"));
+    CHECK_EQ(weald_get(late, &code, WEALD_FOREVER), 0);
+    CHECK_EQ((intptr_t)code, WEALD_EBADF);
+    end();
+}
+
 TEST(what_is_no_file_there_is_404)
 {
     static const char *const targets[] = {"/missing",
