@@ -467,6 +467,36 @@ TEST(who_sends_waits_while_too_much_is_unsent_and_what_is_taken_over_goes_by_its
     CHECK_EQ(weald_close(other), 0);
 }
 
+static void *flush_it(void *s) { return POINTER(weald_stream_flush(HANDLE(s), weald_after(WEALD_SEC(20)))); }
+
+TEST(what_goes_by_itself_while_its_stream_is_flushed_goes_once)
+{
+    weald_websocket_options how = {.size = sizeof how};
+    int ends[2];
+    static char large[4000000], some[4096];
+    weald_websocket w;
+    weald_stream s;
+    weald_greenlet flushing;
+    int64_t got, all = 0;
+
+    unix_pair(ends);
+    CHECK_GT(s = weald_stream_new(ends[0], NULL), 0);
+    CHECK_GT(w = weald_websocket_new(s, &how), 0);
+    memset(large, 'x', sizeof large);
+    CHECK_EQ(weald_websocket_send(w, BINARY, large, sizeof large, WEALD_NOW), 0);
+    flushing = spawned(flush_it, POINTER(s));
+    while (weald_websocket_unsent(w) > 0 || weald_yield() == 0) {
+        CHECK_GE(got = weald_read(ends[1], some, sizeof some, weald_after(WEALD_MS(100))), WEALD_ETIMEDOUT);
+        if (got <= 0)
+            break;
+        all += got;
+    }
+    CHECK_EQ(all, (int64_t)sizeof large + 10);
+    CHECK_EQ(outcome(flushing), 0);
+    CHECK_EQ(weald_close(w), 0);
+    CHECK_EQ(weald_close_fd(ends[1]), 0);
+}
+
 /* ---- broadcast ---- */
 
 TEST(a_broadcast_reaches_all_but_those_who_do_not_read)
@@ -589,6 +619,32 @@ static const char *url_of(const char *scheme, const char *path)
     static char text[100];
     snprintf(text, sizeof text, "%s://localhost:%d%s", scheme, http_port, path);
     return text;
+}
+
+static void leave_it(weald_http_request r, void *unused)
+{
+    static char large[4000000];
+
+    (void)unused;
+    memset(large, 'x', sizeof large);
+    CHECK_GT(accepted = weald_websocket_accept(r, NULL, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_websocket_send(accepted, BINARY, large, sizeof large, WEALD_FOREVER), 0);
+}
+
+TEST(a_handler_that_leaves_lets_go_what_was_sent_and_nothing_else)
+{
+    weald_websocket_options how = {.size = sizeof how, .max_message = 5000000};
+    const void *data;
+    size_t len;
+    weald_websocket w;
+
+    http_serve(leave_it, NULL);
+    CHECK_GT(w = weald_websocket_connect(url_of("ws", "/"), &how, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_websocket_receive(w, &data, &len, WEALD_FOREVER), BINARY);
+    CHECK_EQ(len, 4000000);
+    CHECK_EQ(receives(w, WEALD_FOREVER), WEALD_ECONNABORTED);
+    CHECK_EQ(weald_close(w), 0);
+    CHECK_EQ(weald_close(accepted), 0);
 }
 
 static void echoes(weald_websocket w)
