@@ -773,6 +773,10 @@ TEST(a_client_does_not_take_any_answer_for_a_yes)
     CHECK_EQ(weald_websocket_connect(url_of("ws", ""), &line, WEALD_FOREVER), WEALD_EINVAL);
     CHECK_EQ(weald_websocket_connect(url_of("ws", ""), &large, WEALD_FOREVER), WEALD_EINVAL);
     CHECK_EQ(weald_websocket_connect(url_of("ws", ""), &config, WEALD_FOREVER), WEALD_EINVAL);
+    for (int i = 0; i < 5; i++) {
+        line.headers = (const char *[]){"X: a", "X: a\n", "X: a\n\r\n", "X: a\n\n\r\nY: b\r\n", "X:\n a\r\n"}[i];
+        CHECK_EQ(weald_websocket_connect(url_of("ws", ""), &line, WEALD_FOREVER), WEALD_EINVAL);
+    }
     config.tls = 77;
     CHECK_EQ(weald_websocket_connect(url_of("ws", ""), &config, WEALD_FOREVER), WEALD_EBADF);
     CHECK_EQ(weald_server_stop(http_server, WEALD_NOW), 0);
