@@ -562,6 +562,20 @@ TEST(a_close_is_answered_and_comes_behind_what_was_sent)
     close_both(s);
 }
 
+TEST(a_reason_that_was_asked_for_before_the_close_stays)
+{
+    struct sockets s = sockets(0);
+    const char *before = weald_websocket_close_reason(s.server);
+
+    CHECK_STR(before, "");
+    CHECK_EQ(weald_websocket_close(s.client, 1000, "enough", WEALD_NOW), WEALD_EAGAIN);
+    CHECK_EQ(receives(s.server, WEALD_FOREVER), 0);
+    CHECK_STR(weald_websocket_close_reason(s.server), "enough");
+    CHECK_STR(before, "");
+    CHECK_PTR(before, weald_websocket_close_reason(0));
+    close_both(s);
+}
+
 TEST(a_close_while_another_greenlet_receives_leaves_it_the_answer)
 {
     struct sockets s = sockets(0);
