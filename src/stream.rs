@@ -139,7 +139,7 @@ impl Stream {
 
     /// EBADF when its handle or its descriptor has been closed.
     #[inline]
-    fn check(&self, hub: &Hub) -> Result<()> {
+    pub fn check(&self, hub: &Hub) -> Result<()> {
         let is_open = !self.closed.get() && hub.poller().life(self.fd) == self.life;
         if is_open { Ok(()) } else { Err(Error::BADF) }
     }
