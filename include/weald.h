@@ -2548,12 +2548,12 @@ int64_t weald_http_body_left(weald_http_request request);
 int64_t weald_http_read(weald_http_request request, void *buffer, size_t len, int64_t deadline);
 
 /* Reads what is left of the body, up to `max` bytes: `*data` is its memory, which is the caller's,
- * for weald_free, with a NUL behind its `*len` bytes (`len` NULL: not wanted). Of a body that is
- * longer some may have been read. May switch. Returns 0. Fails with WEALD_EMSGSIZE (longer than
- * `max`, or than `max_body`), WEALD_EPIPE (the client has left before the end), WEALD_EPROTO (the
- * chunks are none), WEALD_EBADF, WEALD_EINVAL (`data` NULL), WEALD_EPERM, WEALD_EBUSY,
- * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
- * WEALD_ECONNRESET. */
+ * for weald_free, with a NUL behind its `*len` bytes (`len` NULL: not wanted). What a call that
+ * fails has read is lost, also when it was too late: another one gets what comes behind it. May
+ * switch. Returns 0. Fails with WEALD_EMSGSIZE (longer than `max`, or than `max_body`), WEALD_EPIPE
+ * (the client has left before the end), WEALD_EPROTO (the chunks are none), WEALD_EBADF,
+ * WEALD_EINVAL (`data` NULL), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
 int weald_http_read_all(weald_http_request request, size_t max, void **data, size_t *len,
                         int64_t deadline);
 
@@ -2784,10 +2784,11 @@ int64_t weald_http_response_read(weald_http_response response, void *buffer, siz
                                  int64_t deadline);
 
 /* Reads what is left of the body, up to `max` bytes: `*data` is its memory, which is the caller's,
- * for weald_free, with a NUL behind its `*len` bytes (`len` NULL: not wanted). May switch. Returns
- * 0. Fails with WEALD_EMSGSIZE (longer than `max`; some may have been read), WEALD_EPIPE (the
- * server has hung up before the end), WEALD_EPROTO (the chunks are none), WEALD_EBADF, WEALD_EINVAL
- * (`data` NULL), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * for weald_free, with a NUL behind its `*len` bytes (`len` NULL: not wanted). What a call that
+ * fails has read is lost, also when it was too late: another one gets what comes behind it. May
+ * switch. Returns 0. Fails with WEALD_EMSGSIZE (longer than `max`), WEALD_EPIPE (the server has
+ * hung up before the end), WEALD_EPROTO (the chunks are none), WEALD_EBADF, WEALD_EINVAL (`data`
+ * NULL), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
  * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
  * WEALD_ECONNRESET, WEALD_ECONNABORTED (of TLS that was cut). */
 int weald_http_response_read_all(weald_http_response response, size_t max, void **data, size_t *len,

@@ -30,7 +30,8 @@ fn without_waiting(fd: RawFd, call: impl FnOnce() -> Result<usize>) -> Result<us
 }
 
 /// Moves up to `len` bytes of `file`, from `at` or its own position on, to `out`; fewer at
-/// its end. What was moved is counted in `at`, or the file's position, also on failure.
+/// its end. What was moved is counted in `at`, or the file's position, also on failure. `check` says
+/// before each try whether `out` is still what it was: its number may be another's after a wait.
 pub fn sendfile(
     hub: &Hub,
     out: RawFd,
@@ -38,6 +39,7 @@ pub fn sendfile(
     mut at: Option<&mut i64>,
     len: usize,
     deadline: Deadline,
+    check: impl Fn() -> Result<()>,
 ) -> Result<usize> {
     let mut done = 0;
     while done < len {
@@ -45,7 +47,9 @@ pub fn sendfile(
         if !deadline.is_now() {
             disk::bring_in(hub, file, at.as_deref().copied(), chunk, deadline)?;
         }
+        check()?;
         let moved = hub.until_done(out, WRITE, deadline, |_| {
+            check()?;
             without_waiting(out, || sys::sendfile(out, file, at.as_deref_mut(), chunk))
         });
         match moved {

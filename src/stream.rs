@@ -139,7 +139,7 @@ impl Stream {
 
     /// EBADF when its handle or its descriptor has been closed.
     #[inline]
-    fn check(&self, hub: &Hub) -> Result<()> {
+    pub fn check(&self, hub: &Hub) -> Result<()> {
         let is_open = !self.closed.get() && hub.poller().life(self.fd) == self.life;
         if is_open { Ok(()) } else { Err(Error::BADF) }
     }
@@ -435,9 +435,14 @@ impl Stream {
         if self.tls().is_some() {
             return self.put_out_secure(hub, data, deadline);
         }
-        let kept = self.output().len();
+        let mut kept = 0;
         let n = hub.until_done(self.fd, WRITE, deadline, |known| {
             self.check(hub)?;
+            // Some may have gone by itself while we waited, see `push_some`, and all of it.
+            kept = self.output().len();
+            if kept + data.len() == 0 {
+                return Ok(0);
+            }
             let one = |bytes: &[u8]| iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
             let both = [one(self.output().get()), one(data)];
             match (kept, data.len()) {

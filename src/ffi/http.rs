@@ -349,8 +349,8 @@ pub extern "C" fn weald_http_read(request: weald_http_request, buffer: *mut c_vo
 }
 
 /// Reads what is left of the body, up to `max` bytes: `*data` is its memory, which is the caller's,
-/// for weald_free, with a NUL behind its `*len` bytes (`len` NULL: not wanted). Of a body that is
-/// longer some may have been read. May switch. Returns 0. Fails with WEALD_EMSGSIZE (longer than
+/// for weald_free, with a NUL behind its `*len` bytes (`len` NULL: not wanted). What a call that fails
+/// has read is lost, also when it was too late: another one gets what comes behind it. May switch. Returns 0. Fails with WEALD_EMSGSIZE (longer than
 /// `max`, or than `max_body`), WEALD_EPIPE (the client has left before the end), WEALD_EPROTO (the
 /// chunks are none), WEALD_EBADF, WEALD_EINVAL (`data` NULL), WEALD_EPERM, WEALD_EBUSY,
 /// WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,

@@ -283,8 +283,9 @@ pub extern "C" fn weald_http_response_read(
 }
 
 /// Reads what is left of the body, up to `max` bytes: `*data` is its memory, which is the caller's,
-/// for weald_free, with a NUL behind its `*len` bytes (`len` NULL: not wanted). May switch. Returns
-/// 0. Fails with WEALD_EMSGSIZE (longer than `max`; some may have been read), WEALD_EPIPE (the
+/// for weald_free, with a NUL behind its `*len` bytes (`len` NULL: not wanted). What a call that fails
+/// has read is lost, also when it was too late: another one gets what comes behind it. May switch.
+/// Returns 0. Fails with WEALD_EMSGSIZE (longer than `max`), WEALD_EPIPE (the
 /// server has hung up before the end), WEALD_EPROTO (the chunks are none), WEALD_EBADF, WEALD_EINVAL
 /// (`data` NULL), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
 /// WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,

@@ -207,7 +207,7 @@ pub extern "C" fn weald_sendfile(out_fd: c_int, file_fd: c_int, offset: *mut i64
     fence64(|hub| {
         // SAFETY: NULL or a number of the caller's.
         let place = unsafe { place(offset) }?;
-        splice::sendfile(hub, out_fd, file_fd, place, len, Deadline::from_raw(deadline))
+        splice::sendfile(hub, out_fd, file_fd, place, len, Deadline::from_raw(deadline), || Ok(()))
     })
 }
 

@@ -34,8 +34,6 @@ use std::os::fd::{AsRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// In whose name a record holds a connection: no handle.
-const HOLDER: i64 = -4;
 /// Interim responses before one.
 const INTERIM: usize = 16;
 /// So much of a body that nobody reads is read when the response is closed.
@@ -188,14 +186,16 @@ impl Client {
         request: &Request,
         deadline: Deadline,
     ) -> std::result::Result<Response, (Error, bool)> {
+        // In whose name the record holds it: no handle, and another for a request that a body's function makes.
+        let holder = -handle;
         let handle = Rc::new(Cell::new(handle));
         let held = Held(handle.clone());
-        hub.on_end(hub.current(), HOLDER, move |_| drop(held));
+        hub.on_end(hub.current(), holder, move |_| drop(held));
         let done = self.exchange(hub, handle.get(), url, request, deadline);
         if done.is_ok() {
             handle.set(0); // the response's now
         }
-        hub.forget_on_end(hub.current(), HOLDER);
+        hub.forget_on_end(hub.current(), holder);
         done
     }
 

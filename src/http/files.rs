@@ -115,7 +115,12 @@ impl Exchange {
             this.response.add(b"Allow", b"GET, HEAD")?;
             return this.say(hub, 405, deadline);
         }
+        let count = this.count.get();
         let opened = this.find(hub, path, deadline);
+        if this.count.get() != count {
+            hub.forget_on_end(hub.current(), HOLDER);
+            return Err(Error::BADF); // its handler has returned meanwhile, and this is another request
+        }
         let done = match opened {
             Ok(Some(found)) => this.serve_found(hub, path, &found, deadline),
             Ok(None) => this.say(hub, 404, deadline),

@@ -508,7 +508,7 @@ impl Response {
                 self.out().drain(..n);
                 result?;
                 let n = match stream.plain_fd() {
-                    Some(fd) => splice::sendfile(hub, fd, file, Some(&mut at), most, deadline)?,
+                    Some(fd) => splice::sendfile(hub, fd, file, Some(&mut at), most, deadline, || stream.check(hub))?,
                     None => copy_piece(hub, stream, file, &mut at, most, deadline)?,
                 };
                 if n == 0 { Err(Error::NOENT) } else { Ok(()) }

@@ -25,7 +25,7 @@ use crate::sys::descriptor as sys;
 use crate::time::Deadline;
 use crate::wait::Waited;
 use crate::waitlist::{Role, WaitList};
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{Cell, OnceCell, RefCell, UnsafeCell};
 use std::ffi::CString;
 use std::ptr::null_mut;
 use std::rc::Rc;
@@ -63,7 +63,8 @@ pub struct WebSocket {
     has_closed: Cell<bool>,
     is_closed: Cell<bool>,
     close_code: Cell<u16>,
-    close_reason: RefCell<CString>,
+    /// Set once: C may have been given it.
+    close_reason: OnceCell<CString>,
     /// Why nothing more comes, or goes.
     broken: Cell<Option<Error>>,
     unsendable: Cell<Option<Error>>,
@@ -142,7 +143,7 @@ impl WebSocket {
             has_closed: Cell::new(false),
             is_closed: Cell::new(false),
             close_code: Cell::new(0),
-            close_reason: RefCell::default(),
+            close_reason: OnceCell::new(),
             broken: Cell::new(None),
             unsendable: Cell::new(None),
             waiters: WaitList::default(),
@@ -174,7 +175,7 @@ impl WebSocket {
     }
 
     pub fn close_reason(&self) -> *const std::ffi::c_char {
-        self.close_reason.borrow().as_ptr()
+        self.close_reason.get().map_or(c"".as_ptr(), |reason| reason.as_ptr())
     }
 
     pub fn unsent(&self) -> usize {
@@ -392,7 +393,7 @@ impl WebSocket {
             return Err(self.fail(hub, NOT_TEXT, "the reason is not UTF-8"));
         };
         self.close_code.set(code);
-        self.close_reason.replace(CString::new(text.replace('\0', " ")).unwrap_or_default());
+        let _ = self.close_reason.set(CString::new(text.replace('\0', " ")).unwrap_or_default());
         self.is_closed.set(true);
         let answer = &payload[..payload.len().min(2)];
         if !self.has_closed.replace(true) {
@@ -405,7 +406,7 @@ impl WebSocket {
     fn fail(&self, hub: &Hub, code: u16, why: &'static str) -> Error {
         let error = if code == TOO_LARGE { Error::MSGSIZE } else { Error::PROTO };
         self.close_code.set(code);
-        self.close_reason.replace(CString::new(why).unwrap_or_default());
+        let _ = self.close_reason.set(CString::new(why).unwrap_or_default());
         self.broken.set(Some(error));
         if !self.has_closed.replace(true) {
             let _ = self.put(hub, Opcode::Close, false, &[&code.to_be_bytes()[..], why.as_bytes()].concat());
@@ -484,15 +485,18 @@ impl WebSocket {
             frame::mask(payload, key.unwrap_or_default(), 0);
             Ok(())
         }
-        .inspect_err(|e| {
-            if *e == Error::PIPE {
-                self.cannot_send(hub, *e);
-            }
-        })?;
+        .inspect_err(|e| self.is_cut(hub, *e))?;
         if self.stream.unsent() > 0 {
             self.see_off(hub);
         }
         self.unsendable.get().map_or(Ok(()), Err)
+    }
+
+    /// Of a frame that failed with EPIPE some has gone: nothing may come behind it.
+    fn is_cut(&self, hub: &Hub, e: Error) {
+        if e == Error::PIPE {
+            self.cannot_send(hub, e);
+        }
     }
 
     /// Lets go what can, and has the loop go on with the rest.
@@ -562,7 +566,8 @@ impl WebSocket {
             return Ok(false);
         }
         if self.is_server {
-            self.stream.send_now(hub, head, data)?;
+            let sent = self.stream.send_now(hub, head, data);
+            sent.inspect_err(|e| self.is_cut(hub, *e))?;
             if self.stream.unsent() > 0 {
                 self.see_off(hub);
             }

@@ -167,9 +167,11 @@ fn parse(url: &str) -> Option<Url<'_>> {
 /// Whether what goes into the request leaves it a request.
 fn is_sound(how: &How) -> bool {
     let line = |line: &str| {
-        line.split_once(':').is_some_and(|(name, value)| is_token(name.as_bytes()) && is_value(value.trim().as_bytes()))
+        line.split_once(':').is_some_and(|(name, value)| is_token(name.as_bytes()) && is_value(value.as_bytes()))
     };
-    how.protocols.iter().all(|p| is_token(p.as_bytes())) && how.headers.split_terminator("\r\n").all(line)
+    how.protocols.iter().all(|p| is_token(p.as_bytes()))
+        && (how.headers.is_empty() || how.headers.ends_with("\r\n"))
+        && how.headers.split_terminator("\r\n").all(line)
 }
 
 /// Connects to `url`; a handle. EINVAL; EPROTO when the server does not agree.

@@ -288,6 +288,30 @@ TEST(a_request_has_what_it_is_given)
     CHECK_EQ(weald_http_client_idle(client), 1);
 }
 
+/* A body that is another response's. */
+static int64_t pass_on(void *buffer, size_t size, void *user)
+{
+    weald_http_response *from = user;
+
+    if (!*from)
+        CHECK_GT(*from = weald_http_fetch(client, at("/chunks"), NULL, WEALD_FOREVER), 0);
+    return weald_http_response_read(*from, buffer, size, WEALD_FOREVER);
+}
+
+TEST(a_body_may_be_fetched_while_it_is_sent)
+{
+    weald_http_response from = 0, r;
+    weald_http_fetch_options how = {.size = sizeof how, .body_fn = pass_on, .user = &from};
+
+    http_serve(do_as_told, NULL);
+    CHECK_GT(client = weald_http_client_new(NULL), 0);
+    CHECK_GT(r = weald_http_fetch(client, at("/p"), &how, WEALD_FOREVER), 0);
+    CHECK_CONTAINS(body_of(r), "Transfer-Encoding=chunked;piece piece piece piece piece ");
+    CHECK_EQ(weald_close(r), 0);
+    CHECK_EQ(weald_close(from), 0);
+    CHECK_EQ(weald_http_client_idle(client), 2);
+}
+
 /* ---- servers that are not what they should be ---- */
 
 static int say(int fd, const struct sockaddr *peer, socklen_t peer_len, void *user)

@@ -84,6 +84,107 @@ TEST(a_file_is_served_with_its_type)
     end();
 }
 
+static weald_greenlet late;
+static void *serve_late(void *r)
+{
+    return (void *)(intptr_t)weald_http_folder((int64_t)(intptr_t)r, folder, "/digits.txt", WEALD_FOREVER);
+}
+
+static void leave_it_to_another(weald_http_request r, void *user)
+{
+    (void)user;
+    http_seen++;
+    if (strcmp(weald_http_target(r), "/first") == 0) {
+        CHECK_GT(late = weald_spawn(serve_late, (void *)(intptr_t)r), 0);
+        CHECK_EQ(weald_yield(), 0);
+    } else {
+        CHECK_EQ(weald_join(late, WEALD_FOREVER), 0);
+        http_reply_text(r, "second");
+    }
+}
+
+TEST(a_file_that_comes_too_late_does_not_answer_the_next_request)
+{
+    void *code = NULL;
+
+    begin();
+    CHECK_EQ(weald_server_stop(http_server, WEALD_NOW), 0);
+    http_serve(leave_it_to_another, NULL);
+    http_ask(HTTP_GET("/first") HTTP_GET("/second"));
+    CHECK_EQ(http_seen, 2);
+    CHECK_EQ(http_status(http_got), 500);
+    CHECK_CONTAINS(http_got, "second");
+    CHECK(!strstr(http_got, "0123456789"));
+    CHECK_EQ(weald_get(late, &code, WEALD_FOREVER), 0);
+    CHECK_EQ((intptr_t)code, WEALD_EBADF);
+    end();
+}
+
+/* The server's end of the connection from `port`; -1 when there is none. */
+static int end_of(int port)
+{
+    struct sockaddr_in peer;
+
+    for (int fd = 3; fd < 200; fd++) {
+        socklen_t len = sizeof peer;
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET &&
+            ntohs(peer.sin_port) == port)
+            return fd;
+    }
+    return -1;
+}
+
+static int uncached;
+static weald_greenlet sending;
+static void *send_uncached(void *r)
+{
+    return (void *)(intptr_t)weald_http_sendfile((int64_t)(intptr_t)r, uncached, 0, 1 << 20, WEALD_FOREVER);
+}
+
+static void leave_the_file(weald_http_request r, void *user)
+{
+    (void)user;
+    CHECK_EQ(weald_http_begin(r, 200, NULL, 1 << 20), 0);
+    CHECK_GT(sending = weald_spawn(send_uncached, (void *)(intptr_t)r), 0);
+    CHECK_EQ(weald_yield(), 0);
+}
+
+TEST(a_file_does_not_go_to_who_has_the_descriptor_next)
+{
+    static char text[1 << 20];
+    int ends[2], fd, theirs;
+    struct sockaddr_in own;
+    socklen_t len = sizeof own;
+    void *code = NULL;
+
+    begin();
+    put("long", "");
+    snprintf(text, 200, "%s/long", folder);
+    CHECK_GE(uncached = open(text, O_RDWR), 0);
+    CHECK_EQ(write(uncached, text, sizeof text), sizeof text);
+    CHECK_EQ(fsync(uncached), 0);
+    CHECK_EQ(posix_fadvise(uncached, 0, 0, POSIX_FADV_DONTNEED), 0); /* so that a thread has to bring it in */
+    CHECK_EQ(weald_server_stop(http_server, WEALD_NOW), 0);
+    http_serve(leave_the_file, NULL);
+    fd = net_plain(http_port);
+    CHECK_EQ(getsockname(fd, (struct sockaddr *)&own, &len), 0);
+    CHECK_EQ(send(fd, HTTP_GET("/"), strlen(HTTP_GET("/")), 0), (ssize_t)strlen(HTTP_GET("/")));
+    while (!sending)
+        CHECK_EQ(weald_yield(), 0);
+    if ((theirs = end_of(ntohs(own.sin_port))) < 0)
+        theirs = 199;
+    while (end_of(ntohs(own.sin_port)) >= 0)
+        CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    CHECK_EQ(dup2(ends[0], theirs), theirs);
+    CHECK_EQ(weald_get(sending, &code, WEALD_FOREVER), 0);
+    CHECK_LT((intptr_t)code, 0);
+    CHECK_EQ(recv(ends[1], text, sizeof text, MSG_DONTWAIT), -1);
+    close(fd);
+    close(uncached);
+    end();
+}
+
 TEST(what_is_no_file_there_is_404)
 {
     static const char *const targets[] = {"/missing",

@@ -467,6 +467,36 @@ TEST(who_sends_waits_while_too_much_is_unsent_and_what_is_taken_over_goes_by_its
     CHECK_EQ(weald_close(other), 0);
 }
 
+static void *flush_it(void *s) { return POINTER(weald_stream_flush(HANDLE(s), weald_after(WEALD_SEC(20)))); }
+
+TEST(what_goes_by_itself_while_its_stream_is_flushed_goes_once)
+{
+    weald_websocket_options how = {.size = sizeof how};
+    int ends[2];
+    static char large[4000000], some[4096];
+    weald_websocket w;
+    weald_stream s;
+    weald_greenlet flushing;
+    int64_t got, all = 0;
+
+    unix_pair(ends);
+    CHECK_GT(s = weald_stream_new(ends[0], NULL), 0);
+    CHECK_GT(w = weald_websocket_new(s, &how), 0);
+    memset(large, 'x', sizeof large);
+    CHECK_EQ(weald_websocket_send(w, BINARY, large, sizeof large, WEALD_NOW), 0);
+    flushing = spawned(flush_it, POINTER(s));
+    while (weald_websocket_unsent(w) > 0 || weald_yield() == 0) {
+        CHECK_GE(got = weald_read(ends[1], some, sizeof some, weald_after(WEALD_MS(100))), WEALD_ETIMEDOUT);
+        if (got <= 0)
+            break;
+        all += got;
+    }
+    CHECK_EQ(all, (int64_t)sizeof large + 10);
+    CHECK_EQ(outcome(flushing), 0);
+    CHECK_EQ(weald_close(w), 0);
+    CHECK_EQ(weald_close_fd(ends[1]), 0);
+}
+
 /* ---- broadcast ---- */
 
 TEST(a_broadcast_reaches_all_but_those_who_do_not_read)
@@ -532,6 +562,20 @@ TEST(a_close_is_answered_and_comes_behind_what_was_sent)
     close_both(s);
 }
 
+TEST(a_reason_that_was_asked_for_before_the_close_stays)
+{
+    struct sockets s = sockets(0);
+    const char *before = weald_websocket_close_reason(s.server);
+
+    CHECK_STR(before, "");
+    CHECK_EQ(weald_websocket_close(s.client, 1000, "enough", WEALD_NOW), WEALD_EAGAIN);
+    CHECK_EQ(receives(s.server, WEALD_FOREVER), 0);
+    CHECK_STR(weald_websocket_close_reason(s.server), "enough");
+    CHECK_STR(before, "");
+    CHECK_PTR(before, weald_websocket_close_reason(0));
+    close_both(s);
+}
+
 TEST(a_close_while_another_greenlet_receives_leaves_it_the_answer)
 {
     struct sockets s = sockets(0);
@@ -589,6 +633,32 @@ static const char *url_of(const char *scheme, const char *path)
     static char text[100];
     snprintf(text, sizeof text, "%s://localhost:%d%s", scheme, http_port, path);
     return text;
+}
+
+static void leave_it(weald_http_request r, void *unused)
+{
+    static char large[4000000];
+
+    (void)unused;
+    memset(large, 'x', sizeof large);
+    CHECK_GT(accepted = weald_websocket_accept(r, NULL, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_websocket_send(accepted, BINARY, large, sizeof large, WEALD_FOREVER), 0);
+}
+
+TEST(a_handler_that_leaves_lets_go_what_was_sent_and_nothing_else)
+{
+    weald_websocket_options how = {.size = sizeof how, .max_message = 5000000};
+    const void *data;
+    size_t len;
+    weald_websocket w;
+
+    http_serve(leave_it, NULL);
+    CHECK_GT(w = weald_websocket_connect(url_of("ws", "/"), &how, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_websocket_receive(w, &data, &len, WEALD_FOREVER), BINARY);
+    CHECK_EQ(len, 4000000);
+    CHECK_EQ(receives(w, WEALD_FOREVER), WEALD_ECONNABORTED);
+    CHECK_EQ(weald_close(w), 0);
+    CHECK_EQ(weald_close(accepted), 0);
 }
 
 static void echoes(weald_websocket w)
@@ -717,6 +787,10 @@ TEST(a_client_does_not_take_any_answer_for_a_yes)
     CHECK_EQ(weald_websocket_connect(url_of("ws", ""), &line, WEALD_FOREVER), WEALD_EINVAL);
     CHECK_EQ(weald_websocket_connect(url_of("ws", ""), &large, WEALD_FOREVER), WEALD_EINVAL);
     CHECK_EQ(weald_websocket_connect(url_of("ws", ""), &config, WEALD_FOREVER), WEALD_EINVAL);
+    for (int i = 0; i < 5; i++) {
+        line.headers = (const char *[]){"X: a", "X: a\n", "X: a\n\r\n", "X: a\n\n\r\nY: b\r\n", "X:\n a\r\n"}[i];
+        CHECK_EQ(weald_websocket_connect(url_of("ws", ""), &line, WEALD_FOREVER), WEALD_EINVAL);
+    }
     config.tls = 77;
     CHECK_EQ(weald_websocket_connect(url_of("ws", ""), &config, WEALD_FOREVER), WEALD_EBADF);
     CHECK_EQ(weald_server_stop(http_server, WEALD_NOW), 0);
