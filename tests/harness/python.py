@@ -69,7 +69,8 @@ def _has(file, word):
 
 
 def _run_file(group, file, options):
-    words = [PYTHON, "-m", "unittest", "-v", file.stem]
+    # What a test prints must not come between its name and its outcome: -b shows it for those that fail.
+    words = [PYTHON, "-m", "unittest", "-v", "-b", file.stem]
     if options.filter and not options.wants(file.stem):
         words += ["-k", options.filter]
     done = process.run(words, FILE_LIMIT, {"PYTHONPATH": TESTS}, TESTS)
