@@ -1857,7 +1857,7 @@ int64_t weald_stream_fill(weald_stream s, size_t n, int64_t deadline);
 
 /* Shows what is in the stream's buffer and leaves it there: `*data` points to it (NULL when that is
  * nothing), and the call returns how many bytes there are. Does not switch. Fails with WEALD_EBADF,
- * WEALD_EPERM, WEALD_EINVAL (`data` NULL). */
+ * WEALD_EPERM, WEALD_EBUSY (another greenlet reads), WEALD_EINVAL (`data` NULL). */
 int64_t weald_stream_peek(weald_stream s, const void **data);
 
 /* Drops `n` bytes of the stream's buffer, which have been seen with weald_stream_peek. Does not

@@ -252,6 +252,13 @@ impl Stream {
         Ok(self.input().get())
     }
 
+    /// The same for somebody who keeps it for a while: EBUSY while another reads, who would move it.
+    pub fn peek_alone(&self, hub: &Hub) -> Result<&[u8]> {
+        self.check(hub)?;
+        Turn::take(&self.reader)?;
+        Ok(self.input().get())
+    }
+
     /// Drops `n` bytes of the input. EINVAL when there are not so many.
     pub fn skip(&self, hub: &Hub, n: usize) -> Result<()> {
         let _turn = self.begin_read(hub, Deadline::NOW)?;

@@ -182,13 +182,13 @@ pub extern "C" fn weald_stream_fill(s: weald_stream, n: usize, deadline: i64) ->
 
 /// Shows what is in the stream's buffer and leaves it there: `*data` points to it (NULL when that is
 /// nothing), and the call returns how many bytes there are. Does not switch. Fails with WEALD_EBADF,
-/// WEALD_EPERM, WEALD_EINVAL (`data` NULL).
+/// WEALD_EPERM, WEALD_EBUSY (another greenlet reads), WEALD_EINVAL (`data` NULL).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_stream_peek(s: weald_stream, data: *mut *const c_void) -> i64 {
     fence64(|hub| {
         wanted(data)?;
         with(hub, s, |s| {
-            let there = s.peek(hub)?;
+            let there = s.peek_alone(hub)?;
             let at = if there.is_empty() { std::ptr::null() } else { there.as_ptr().cast() };
             // SAFETY: not NULL; writable by the caller.
             unsafe { put(data, at) };

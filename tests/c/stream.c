@@ -568,8 +568,11 @@ TEST(calls_on_streams_tell_why_they_did_not_wait)
         g = spawned(make_current, NULL);
         CHECK_EQ(weald_yield(), 0);
         TRANSFER_CHECK(current, current->call(WEALD_FOREVER), WEALD_EBUSY);
-        if (current->events == WEALD_READ)
+        if (current->events == WEALD_READ) {
+            const void *data;
             CHECK_EQ(weald_stream_skip(quiet_stream, 0), WEALD_EBUSY);
+            CHECK_EQ(weald_stream_peek(quiet_stream, &data), WEALD_EBUSY);
+        }
         CHECK_EQ(weald_close(current->events == WEALD_READ ? quiet_stream : full_stream), 0);
         CHECK_EQ(outcome(g), WEALD_EBADF);
         TRANSFER_CHECK(current, current->call(WEALD_FOREVER), WEALD_EBADF);
