@@ -26,6 +26,7 @@ use crate::object::{insert, keep};
 use crate::poller::{READ, WRITE};
 use crate::rw::{self, Known};
 use crate::sys::descriptor as sys;
+use crate::sys::{Call, may_fail};
 use crate::time::Deadline;
 use crate::tls::session::Session;
 use libc::iovec;
@@ -543,6 +544,7 @@ impl Stream {
     /// Puts both behind what has not gone yet; the second, to be changed. ENOMEM.
     #[allow(clippy::mut_from_ref)]
     pub fn gather(&self, first: &[u8], second: &[u8]) -> Result<&mut [u8]> {
+        may_fail(Call::Alloc)?;
         let output = self.output();
         output.reserve(first.len() + second.len())?;
         output.push(first);
