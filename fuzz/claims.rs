@@ -235,9 +235,11 @@ fn talk(pieces: &[&[u8]], flags: c_int, read_max: usize) -> Talk {
             match weald_websocket_receive(w, &mut data, &mut len, WEALD_NOW) {
                 kind @ 1.. => {
                     assert!(len <= MESSAGE);
-                    // SAFETY: so many bytes are there until the next call.
-                    let text =
-                        if len == 0 { &[] } else { unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) } };
+                    let text = match len {
+                        0 => &[],
+                        // SAFETY: so many bytes are there until the next call.
+                        _ => unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) },
+                    };
                     assert!(kind != WEALD_WEBSOCKET_TEXT || std::str::from_utf8(text).is_ok());
                     all.push((kind, text.to_vec()));
                 }
