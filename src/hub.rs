@@ -407,6 +407,11 @@ impl Hub {
         self.budget.set(0); // the loop looks soon
     }
 
+    /// The same, when those who are ready have had their turn.
+    pub fn after_turn(&self, callback: Callback) {
+        self.callbacks().push_back(callback);
+    }
+
     /// Runs `f` as the loop: blocking in it is an error, a panic is reported.
     pub fn as_loop(&self, who: &dyn Fn() -> String, f: impl FnOnce()) {
         let before = self.current.replace(&*self.looper);
