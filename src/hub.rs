@@ -31,6 +31,7 @@ use crate::hooks::Hooks;
 use crate::poller::{self, FdNode, Poller};
 use crate::ready::Ring;
 use crate::registry::{self, Post, PostFn, Remote};
+use crate::spare::Spares;
 use crate::stack::Stacks;
 use crate::stats::Stats;
 use crate::timer::{TimerNode, Timers};
@@ -133,8 +134,7 @@ pub struct Hub {
     pub main_is_gone: Cell<bool>,
     pub next_id: Cell<i64>,
     pub next_link: Cell<i64>,
-    /// Spare records.
-    pub records: UnsafeCell<Vec<Record>>,
+    pub spares: Spares,
     /// Records given back to malloc since it was last told to give memory back.
     pub records_freed: Cell<usize>,
     /// State of higher layers that lives as long as the hub, one value a type.
@@ -281,7 +281,7 @@ impl Hub {
             main_is_gone: Cell::new(false),
             next_id: Cell::new(1),
             next_link: Cell::new(1),
-            records: UnsafeCell::new(Vec::new()),
+            spares: Spares::default(),
             records_freed: Cell::new(0),
             extensions: UnsafeCell::new(HashMap::new()),
         });
@@ -936,6 +936,11 @@ impl Hub {
         if self.hooks.get().is_some() {
             self.call_leave_hook(g);
         }
+        self.thread_state()
+    }
+
+    #[inline(always)]
+    fn thread_state(&self) -> (c_int, [usize; 2]) {
         // SAFETY: both belong to this thread and live as long as it does (or, without
         // C++, as long as the process).
         unsafe { (*self.errno, *self.cxa.get()) }
@@ -963,7 +968,7 @@ impl Hub {
 
     #[cold]
     #[inline(never)]
-    fn call_enter_hook(&self, g: &Greenlet) {
+    pub fn call_enter_hook(&self, g: &Greenlet) {
         if let Some(hooks) = self.hooks.get() {
             hooks.on_enter(g);
         }
@@ -1010,6 +1015,32 @@ impl Hub {
         };
         hub.restore_state(g, state);
         (hub, g)
+    }
+
+    /// Lets who is first in line go on, and is last in it. None, with nothing done, where
+    /// that takes more than a switch: the usual yield has a short way of its own.
+    #[inline(always)]
+    pub fn take_turns<'a>(&'a self, g: &'a Greenlet) -> Option<(&'a Hub, &'a Greenlet)> {
+        let budget = self.budget.get();
+        if budget == 0 || self.ready.is_empty() || self.hooks.get().is_some() || self.is_main(g) {
+            return None;
+        }
+        // SAFETY: who is in the ready ring is alive.
+        let next = unsafe { &*self.ready.peek(0)? };
+        if !next.fiber.is_suspended() {
+            return None;
+        }
+        self.budget.set(budget - 1);
+        g.state.set(State::Ready);
+        self.ready.exchange(g);
+        self.prefetch();
+        self.current.set(next);
+        next.state.set(State::Running);
+        let state = self.thread_state();
+        // SAFETY: as in `pass`.
+        let (hub, g) = Hub::arrived(unsafe { g.fiber.pass(&next.fiber, &self.root) });
+        hub.restore_state(g, state);
+        Some((hub, g))
     }
 
     /// As `suspend`, and `to` goes on, past those who are ready.

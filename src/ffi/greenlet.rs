@@ -62,18 +62,19 @@ impl Default for weald_spawn_options {
     }
 }
 
-#[inline(always)]
-fn spawn_at(f: weald_fn, arg: *mut c_void, site: usize) -> Result<i64> {
-    let hub = Hub::get()?;
-    let body = Body::Greenlet(some(f)?);
-    Ok(hub.spawn(body, arg, site)?.handle.get())
+extern "C" fn spawn(f: weald_fn, arg: *mut c_void, site: usize) -> i64 {
+    if let Some(hub) = Hub::existing()
+        && let Some(body) = f
+        && let Some(g) = hub.spawn_at_hand(Body::Greenlet(body), arg, site)
+    {
+        return g.handle.get();
+    }
+    spawn_slowly(f, arg, site)
 }
 
-extern "C" fn spawn(f: weald_fn, arg: *mut c_void, site: usize) -> i64 {
-    match spawn_at(f, arg, site) {
-        Ok(handle) => handle,
-        Err(e) => i64::from(e.code()),
-    }
+#[inline(never)]
+extern "C" fn spawn_slowly(f: weald_fn, arg: *mut c_void, site: usize) -> i64 {
+    quick64(|hub| Ok(hub.spawn(Body::Greenlet(some(f)?), arg, site)?.handle.get()))
 }
 
 extern "C" fn spawn_with(f: weald_fn, arg: *mut c_void, o: *const weald_spawn_options, site: usize) -> i64 {
@@ -85,6 +86,17 @@ extern "C" fn new_at(f: weald_fn, arg: *mut c_void, o: *const weald_spawn_option
 }
 
 extern "C" fn go(f: weald_fn, arg: *mut c_void, site: usize) -> c_int {
+    if let Some(hub) = Hub::existing()
+        && let Some(body) = f
+        && let Some(g) = hub.spawn_at_hand(Body::Greenlet(body), arg, site)
+    {
+        return code(hub.table.unref(g.handle.get()).map(|_| g.is_let_go.set(true)));
+    }
+    go_slowly(f, arg, site)
+}
+
+#[inline(never)]
+extern "C" fn go_slowly(f: weald_fn, arg: *mut c_void, site: usize) -> c_int {
     quick(|hub| {
         let g = hub.spawn(Body::Greenlet(some(f)?), arg, site)?;
         hub.let_go(g);

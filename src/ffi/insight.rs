@@ -63,7 +63,7 @@ pub extern "C" fn weald_stats_get(stats: *mut weald_stats) -> c_int {
         let s = &hub.stats;
         let now = weald_stats {
             size,
-            spawned: s.spawned.get(),
+            spawned: hub.spawned(),
             finished: s.finished.get(),
             alive: hub.alive.get() as u64,
             ready: hub.ready.len() as u64,
