@@ -10,6 +10,7 @@
  *   queue      Queue and its kin
  *   local      attributes of a greenlet
  *   io         waiting for descriptors, reading and writing them
+ *   socket     what sockets do most
  *   websocket  connections of WebSocket
  *
  * Every greenlet that is not suspended, and every one that somebody will resume without being
@@ -341,6 +342,7 @@ int init_task(PyObject *m);
 int init_sync(PyObject *m);
 int init_queue(PyObject *m);
 int init_io(PyObject *m);
+int init_socket(PyObject *m);
 int init_local(PyObject *m);
 int init_websocket(PyObject *m);
 void local_forget(green *g);

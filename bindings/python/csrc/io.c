@@ -2,8 +2,8 @@
  *
  * Each takes a timeout in seconds, or None. A descriptor need not be non-blocking. */
 
+#include "io.h"
 #include "sync.h"
-#include <sys/socket.h>
 
 static PyObject *cancelled; /* what a wait raises that was called off: a class */
 
@@ -119,8 +119,6 @@ static PyObject *py_close_fd(PyObject *self, PyObject *arg)
     return PyLong_FromLong(code);
 }
 
-typedef int64_t (*transfer)(int fd, void *buffer, size_t len, int flags, int64_t deadline);
-
 /* Reads or writes once: how much, or -1 with an exception. */
 static int64_t move(thread *th, transfer f, int fd, void *buffer, size_t len, int flags, int64_t deadline,
                     const char *why)
@@ -137,12 +135,12 @@ static int64_t move(thread *th, transfer f, int fd, void *buffer, size_t len, in
     }
 }
 
-static int64_t f_recv(int fd, void *buffer, size_t len, int flags, int64_t deadline)
+int64_t f_recv(int fd, void *buffer, size_t len, int flags, int64_t deadline)
 {
     return weald_recv(fd, buffer, len, flags, deadline);
 }
 
-static int64_t f_send(int fd, void *buffer, size_t len, int flags, int64_t deadline)
+int64_t f_send(int fd, void *buffer, size_t len, int flags, int64_t deadline)
 {
     return weald_send(fd, buffer, len, flags, deadline);
 }
@@ -178,7 +176,32 @@ static int arguments(const char *name, PyObject *const *args, Py_ssize_t n, int 
     return begin(th, n == most ? args[most - 1] : NULL, deadline);
 }
 
-static PyObject *take(transfer f, int fd, PyObject *size, int flags, thread *th, int64_t deadline)
+/* Where every socket is read: what came is copied into an object of its size. So who waits holds no
+ * buffer, which for most is larger than the answer, and none is cut down afterwards. Nothing runs
+ * between the system call and the copy: the GIL is held, and the library returns at once. (Not so
+ * with a file, which a thread reads.) */
+#define SHARED (64 * 1024)
+static char shared[SHARED] __attribute__((aligned(64)));
+
+static PyObject *take_shared(int fd, Py_ssize_t len, int flags, thread *th, int64_t deadline)
+{
+    for (;;) {
+        th->current->why = "read";
+        int64_t got = weald_recv(fd, shared, (size_t)len, flags, deadline);
+        th->current->why = NULL;
+        if (likely(got >= 0) && likely(!th->attention))
+            return PyBytes_FromStringAndSize(shared, (Py_ssize_t)got);
+        PyObject *out = got >= 0 ? PyBytes_FromStringAndSize(shared, (Py_ssize_t)got) : NULL;
+        int o = got >= 0 && !out ? -1 : outcome_of(th, got);
+        if (o == 0)
+            return out;
+        Py_XDECREF(out);
+        if (o < 0)
+            return NULL;
+    }
+}
+
+PyObject *io_take(transfer f, int fd, PyObject *size, int flags, thread *th, int64_t deadline)
 {
     Py_ssize_t len = PyNumber_AsSsize_t(size, PyExc_OverflowError);
     if (len < 0) {
@@ -186,6 +209,9 @@ static PyObject *take(transfer f, int fd, PyObject *size, int flags, thread *th,
             PyErr_SetString(PyExc_ValueError, "negative buffersize");
         return NULL;
     }
+    /* MSG_TRUNC says more than there is in the buffer. */
+    if (f == f_recv && len > 0 && len <= SHARED && likely(!(flags & MSG_TRUNC)))
+        return take_shared(fd, len, flags, th, deadline);
     PyObject *out = PyBytes_FromStringAndSize(NULL, len);
     if (!out || len == 0)
         return out;
@@ -195,11 +221,11 @@ static PyObject *take(transfer f, int fd, PyObject *size, int flags, thread *th,
         return NULL;
     }
     if (got != len)
-        _PyBytes_Resize(&out, (Py_ssize_t)got);
+        _PyBytes_Resize(&out, (Py_ssize_t)(got < len ? got : len));
     return out;
 }
 
-static PyObject *take_into(transfer f, int fd, PyObject *object, int flags, thread *th, int64_t deadline)
+PyObject *io_take_into(transfer f, int fd, PyObject *object, int flags, thread *th, int64_t deadline)
 {
     Py_buffer b;
     if (PyObject_GetBuffer(object, &b, PyBUF_WRITABLE) < 0)
@@ -209,7 +235,7 @@ static PyObject *take_into(transfer f, int fd, PyObject *object, int flags, thre
     return got < 0 ? NULL : PyLong_FromLongLong(got);
 }
 
-static PyObject *give(transfer f, int fd, PyObject *object, int flags, thread *th, int64_t deadline, bool all)
+PyObject *io_give(transfer f, int fd, PyObject *object, int flags, thread *th, int64_t deadline, bool all)
 {
     Py_buffer b;
     if (PyObject_GetBuffer(object, &b, PyBUF_SIMPLE) < 0)
@@ -242,14 +268,14 @@ static PyObject *give(transfer f, int fd, PyObject *object, int flags, thread *t
         return call;                                                                  \
     }
 
-FUNCTION(recv_, 1, take(f_recv, fd, args[1], flags, th, deadline))
-FUNCTION(recv_into, 1, take_into(f_recv, fd, args[1], flags, th, deadline))
-FUNCTION(send_, 1, give(f_send, fd, args[1], flags, th, deadline, false))
-FUNCTION(sendall, 1, give(f_send, fd, args[1], flags, th, deadline, true))
-FUNCTION(read_, 0, take(f_read, fd, args[1], flags, th, deadline))
-FUNCTION(read_into, 0, take_into(f_read, fd, args[1], flags, th, deadline))
-FUNCTION(write_, 0, give(f_write, fd, args[1], flags, th, deadline, false))
-FUNCTION(writeall, 0, give(f_write, fd, args[1], flags, th, deadline, true))
+FUNCTION(recv_, 1, io_take(f_recv, fd, args[1], flags, th, deadline))
+FUNCTION(recv_into, 1, io_take_into(f_recv, fd, args[1], flags, th, deadline))
+FUNCTION(send_, 1, io_give(f_send, fd, args[1], flags, th, deadline, false))
+FUNCTION(sendall, 1, io_give(f_send, fd, args[1], flags, th, deadline, true))
+FUNCTION(read_, 0, io_take(f_read, fd, args[1], flags, th, deadline))
+FUNCTION(read_into, 0, io_take_into(f_read, fd, args[1], flags, th, deadline))
+FUNCTION(write_, 0, io_give(f_write, fd, args[1], flags, th, deadline, false))
+FUNCTION(writeall, 0, io_give(f_write, fd, args[1], flags, th, deadline, true))
 
 static PyObject *py_accept(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
