@@ -79,11 +79,11 @@ PYVENV := bindings/python/.venv
 
 python: $(SHARED)
 	test -x $(PYVENV)/bin/python || $(PYTHON) -m venv $(PYVENV)
-	CARGO_TARGET_DIR='$(abspath $(TARGET))' $(PYVENV)/bin/pip install --quiet --force-reinstall --no-deps ./bindings/python
+	CARGO_TARGET_DIR='$(abspath $(TARGET))' $(PYVENV)/bin/python -m pip install --quiet --force-reinstall --no-deps ./bindings/python
 	$(PYVENV)/bin/python -c 'import weald; weald.sleep(0); print("weald", weald.weald_version)'
 
 bench-python: python
-	$(PYVENV)/bin/pip install --quiet gevent
+	$(PYVENV)/bin/python -m pip install --quiet gevent
 	$(PYVENV)/bin/python bindings/python/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(ROWS)
 
 # ---- install ----
