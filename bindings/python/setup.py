@@ -78,7 +78,7 @@ setup(
     version=version(),
     packages=["weald", *sorted(f"weald.{p.parent.relative_to(HERE / 'weald').as_posix().replace('/', '.')}"
                                for p in (HERE / "weald").rglob("__init__.py") if p.parent != HERE / "weald")],
-    py_modules=["_weald_as_gevent"],
+    py_modules=["_weald_as_gevent", "_weald_pytest"],
     package_data={"weald": ["py.typed", "*.pyi"]},
     ext_modules=[
         Extension(

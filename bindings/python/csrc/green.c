@@ -1851,6 +1851,30 @@ static PyObject *py_gettrace(PyObject *self, PyObject *unused)
     return Py_NewRef(th->tracer ? th->tracer : Py_None);
 }
 
+static PyObject *py_greenlets(PyObject *self, PyObject *unused)
+{
+    (void)self, (void)unused;
+    thread *th = thread_get();
+    int64_t n = th ? weald_list(NULL, 0) : 0;
+    weald_greenlet *all = th ? PyMem_Calloc((size_t)n, sizeof *all) : NULL;
+    PyObject *out = PyList_New(0);
+    if (!all || !out) {
+        Py_XDECREF(out);
+        PyMem_Free(all);
+        return th ? PyErr_NoMemory() : NULL;
+    }
+    int64_t got = weald_list(all, (size_t)n);
+    for (int64_t i = 0; i < got && i < n; i++) {
+        green *g = weald_user(all[i]);
+        if (g && g->kind != MAIN && g->kind != HUB && g->life != DEAD && PyList_Append(out, (PyObject *)g) < 0) {
+            Py_CLEAR(out);
+            break;
+        }
+    }
+    PyMem_Free(all);
+    return out;
+}
+
 static PyObject *py_shutdown(PyObject *self, PyObject *unused)
 {
     (void)self, (void)unused;
@@ -1910,6 +1934,8 @@ static PyMethodDef functions[] = {
     {"getcurrent", py_getcurrent, METH_NOARGS, "The greenlet that runs."},
     {"settrace", py_settrace, METH_O, "Sets who is called as f(event, (origin, target)) at each switch; returns the one before."},
     {"gettrace", py_gettrace, METH_NOARGS, "Who is called at each switch, or None."},
+    {"greenlets", py_greenlets, METH_NOARGS,
+     "The greenlets of this thread that were started and have not ended, without main and the hub."},
     {"_shutdown", py_shutdown, METH_NOARGS, "The interpreter ends: suspended greenlets are left as they are."},
     {"_after_fork", py_after_fork, METH_NOARGS, NULL},
     {NULL}};
