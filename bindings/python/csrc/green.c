@@ -189,7 +189,7 @@ static void thread_end(PyObject *capsule)
     Py_CLEAR(th->tracer);
     Py_CLEAR(th->report);
     while (th->ring_head != th->ring_tail)
-        Py_DECREF(th->ring[th->ring_head++ & th->ring_mask]);
+        Py_XDECREF(th->ring[th->ring_head++ & th->ring_mask]);
     green *traced = th->traced, *main = th->main, *hub = th->hub, *alien = th->alien;
     th->traced = th->main = th->current = th->hub = th->alien = NULL;
     Py_XDECREF(traced);
@@ -420,8 +420,10 @@ void green_wake(green *g)
 {
     g->how = WOKEN;
     if (likely(g->th == this_thread)) {
-        if (g->in_park)
+        if (g->in_park) {
+            g->th->wakes++;
             weald_wake(g->handle, NULL);
+        }
         return;
     }
     if (hub_call_from_outside(g->th, (PyObject *)g) < 0)
@@ -1075,7 +1077,7 @@ static void cross_thread(thread *th, green *to)
 /* Has `to` go on at once, and the caller, the hub, when that one waits. */
 static PyObject *hub_runs(thread *th, green *to)
 {
-    th->hub_waits = true;
+    th->hub_waits = th->hub_went = true;
     weald_switch(to->handle, NULL, NULL);
     th->hub_waits = false;
     return after_switch(th) < 0 ? NULL : Py_NewRef(empty_tuple);
