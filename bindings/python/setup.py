@@ -96,7 +96,7 @@ setup(
     packages=["weald", *sorted(f"weald.{p.parent.relative_to(HERE / 'weald').as_posix().replace('/', '.')}"
                                for p in (HERE / "weald").rglob("__init__.py") if p.parent != HERE / "weald")],
     py_modules=["_weald_as_gevent", "_weald_pytest"],
-    package_data={"weald": ["py.typed", "*.pyi"]},
+    package_data={"weald": ["py.typed", "*.pyi"], "weald.resolver": ["*.pyi"]},
     ext_modules=[
         Extension(
             "weald._core",
