@@ -58,7 +58,7 @@ help:
 	@echo 'make valgrind   the C and C++ tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
 	@echo 'make soak       everything at once for SOAK_SECONDS=$(SOAK_SECONDS): nothing lost, and memory stays flat'
-	@echo 'make gevent-tests  gevent'"'"'s own tests on the Python binding; MODULES="queue event" runs those'
+	@echo 'make gevent-tests  gevent'"'"'s own tests on the Python binding; MODULES="queue event" runs those; PYTHON=python3.12'
 	@echo 'make clean      removes what was built'
 
 # ---- the header, and what is written from it ----
@@ -75,15 +75,15 @@ $(MAN)/weald.7: include/weald.h docs/man.py docs/header.py
 
 # ---- Python ----
 
-PYVENV := bindings/python/.venv
+PYVENV ?= bindings/python/.venv
 
 python: $(SHARED)
 	test -x $(PYVENV)/bin/python || $(PYTHON) -m venv $(PYVENV)
-	CARGO_TARGET_DIR='$(abspath $(TARGET))' $(PYVENV)/bin/pip install --quiet --force-reinstall --no-deps ./bindings/python
+	CARGO_TARGET_DIR='$(abspath $(TARGET))' $(PYVENV)/bin/python -m pip install --quiet --force-reinstall --no-deps ./bindings/python
 	$(PYVENV)/bin/python -c 'import weald; weald.sleep(0); print("weald", weald.weald_version)'
 
 bench-python: python
-	$(PYVENV)/bin/pip install --quiet gevent
+	$(PYVENV)/bin/python -m pip install --quiet gevent
 	$(PYVENV)/bin/python bindings/python/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(ROWS)
 
 # ---- install ----

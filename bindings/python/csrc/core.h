@@ -156,6 +156,7 @@ struct thread {
     bool hub_awake;    /* the hub runs or is ready */
     bool hub_waits;    /* ... or has switched to somebody, and goes on when that one waits */
     bool to_hub;       /* the running greenlet switches back to it itself */
+    bool hub_went;     /* the callback that the hub runs has switched to somebody */
     bool ended;
     Py_ssize_t refs;   /* greenlets that belong to it */
     bool in_run;       /* main is in weald_run */
@@ -167,8 +168,10 @@ struct thread {
     bool stop;
     int externs;       /* waits that another thread may end */
     PyObject *report;  /* text of the last deadlock */
-    /* Callbacks of the hub, a ring of callback objects. */
+    /* Callbacks of the hub, a ring of callback objects. A NULL among them: greenlets were woken before
+     * those behind it came, and run before those. */
     PyObject **ring;
+    size_t wakes, wakes_seen; /* how many were woken, and when the last callback came */
     size_t ring_mask, ring_head, ring_tail;
     PyObject *foreign; /* from other threads: callbacks, and greenlets to wake */
     PyObject *to_kill; /* greenlets that another thread found to be garbage */

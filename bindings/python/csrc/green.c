@@ -189,7 +189,7 @@ static void thread_end(PyObject *capsule)
     Py_CLEAR(th->tracer);
     Py_CLEAR(th->report);
     while (th->ring_head != th->ring_tail)
-        Py_DECREF(th->ring[th->ring_head++ & th->ring_mask]);
+        Py_XDECREF(th->ring[th->ring_head++ & th->ring_mask]);
     green *traced = th->traced, *main = th->main, *hub = th->hub, *alien = th->alien;
     th->traced = th->main = th->current = th->hub = th->alien = NULL;
     Py_XDECREF(traced);
@@ -420,8 +420,10 @@ void green_wake(green *g)
 {
     g->how = WOKEN;
     if (likely(g->th == this_thread)) {
-        if (g->in_park)
+        if (g->in_park) {
+            g->th->wakes++;
             weald_wake(g->handle, NULL);
+        }
         return;
     }
     if (hub_call_from_outside(g->th, (PyObject *)g) < 0)
@@ -1075,7 +1077,7 @@ static void cross_thread(thread *th, green *to)
 /* Has `to` go on at once, and the caller, the hub, when that one waits. */
 static PyObject *hub_runs(thread *th, green *to)
 {
-    th->hub_waits = true;
+    th->hub_waits = th->hub_went = true;
     weald_switch(to->handle, NULL, NULL);
     th->hub_waits = false;
     return after_switch(th) < 0 ? NULL : Py_NewRef(empty_tuple);
@@ -1851,6 +1853,30 @@ static PyObject *py_gettrace(PyObject *self, PyObject *unused)
     return Py_NewRef(th->tracer ? th->tracer : Py_None);
 }
 
+static PyObject *py_greenlets(PyObject *self, PyObject *unused)
+{
+    (void)self, (void)unused;
+    thread *th = thread_get();
+    int64_t n = th ? weald_list(NULL, 0) : 0;
+    weald_greenlet *all = th ? PyMem_Calloc((size_t)n, sizeof *all) : NULL;
+    PyObject *out = PyList_New(0);
+    if (!all || !out) {
+        Py_XDECREF(out);
+        PyMem_Free(all);
+        return th ? PyErr_NoMemory() : NULL;
+    }
+    int64_t got = weald_list(all, (size_t)n);
+    for (int64_t i = 0; i < got && i < n; i++) {
+        green *g = weald_user(all[i]);
+        if (g && g->kind != MAIN && g->kind != HUB && g->life != DEAD && PyList_Append(out, (PyObject *)g) < 0) {
+            Py_CLEAR(out);
+            break;
+        }
+    }
+    PyMem_Free(all);
+    return out;
+}
+
 static PyObject *py_shutdown(PyObject *self, PyObject *unused)
 {
     (void)self, (void)unused;
@@ -1910,6 +1936,8 @@ static PyMethodDef functions[] = {
     {"getcurrent", py_getcurrent, METH_NOARGS, "The greenlet that runs."},
     {"settrace", py_settrace, METH_O, "Sets who is called as f(event, (origin, target)) at each switch; returns the one before."},
     {"gettrace", py_gettrace, METH_NOARGS, "Who is called at each switch, or None."},
+    {"greenlets", py_greenlets, METH_NOARGS,
+     "The greenlets of this thread that were started and have not ended, without main and the hub."},
     {"_shutdown", py_shutdown, METH_NOARGS, "The interpreter ends: suspended greenlets are left as they are."},
     {"_after_fork", py_after_fork, METH_NOARGS, NULL},
     {NULL}};

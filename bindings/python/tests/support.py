@@ -284,3 +284,38 @@ class Postgres:
     def stop(self):
         self.server.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class MariaDB:
+    """A MariaDB server on a free port; its user root has no password."""
+
+    def __init__(self):
+        where = ("usr/sbin", "usr/bin", "usr/local/sbin")
+        server = need_program("mariadbd", "mariadb-server", where)
+        install = need_program("mariadb-install-db", "mariadb-server", where)
+        self.port = free_port()
+        self.folder = tempfile.mkdtemp(prefix="weald-mariadb-")
+        data = os.path.join(self.folder, "data")
+        user = []
+        if os.geteuid() == 0:
+            # It refuses to run as root.
+            shutil.chown(self.folder, "mysql")
+            user = ["--user=mysql"]
+        os.chmod(self.folder, 0o755)
+        done = subprocess.run(
+            [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db",
+             *user], capture_output=True, text=True, timeout=180, cwd=self.folder,
+        )  # fmt: skip
+        if done.returncode:
+            raise unittest.SkipTest(f"mariadb-install-db: {done.stderr[-300:]}")
+        self.server = Server(
+            [server, "--no-defaults", f"--datadir={data}", f"--port={self.port}", "--bind-address=127.0.0.1",
+             f"--socket={self.folder}/socket", f"--pid-file={self.folder}/pid", "--innodb-flush-log-at-trx-commit=0",
+             "--innodb-buffer-pool-size=16M", *user],
+            port=self.port, cwd=self.folder,
+        )  # fmt: skip
+        self.server.wait()
+
+    def stop(self):
+        self.server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
