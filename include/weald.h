@@ -2699,7 +2699,7 @@ typedef struct weald_http_client_options {
   int64_t idle_ns;
   /* Redirects that are followed; 0: 10, -1: none. */
   int max_redirects;
-  /* Bytes of a response's head; 64 KiB. */
+  /* Bytes of a response's head (WEALD_EPROTO beyond it); 64 KiB, 16 MiB at most. */
   size_t max_head;
   /* Headers of a response; 100. */
   size_t max_headers;
@@ -2875,8 +2875,8 @@ weald_websocket weald_websocket_connect(const char *url, const weald_websocket_o
 /* Speaks WebSocket over a stream on which somebody else has shaken hands, as the server, or as the
  * client with WEALD_WEBSOCKET_CLIENT; WEALD_WEBSOCKET_DEFLATE: that has been agreed, with its usual
  * parameters. The stream is the connection's from now on. Does not switch. Fails with WEALD_EBADF,
- * WEALD_EPERM, WEALD_EINVAL (`size`, flags, a text that is none), WEALD_ENOMEM; then the stream is
- * the caller's. */
+ * WEALD_EPERM, WEALD_EINVAL (`size`, flags, a text that is none; a stream of a file), WEALD_ENOMEM;
+ * then the stream is the caller's. */
 weald_websocket weald_websocket_new(weald_stream s, const weald_websocket_options *options);
 
 /* Receives the next message and returns what it is, WEALD_WEBSOCKET_TEXT or WEALD_WEBSOCKET_BINARY;

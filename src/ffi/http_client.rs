@@ -47,7 +47,7 @@ pub struct weald_http_client_options {
     pub idle_ns: i64,
     /// Redirects that are followed; 0: 10, -1: none.
     pub max_redirects: c_int,
-    /// Bytes of a response's head; 64 KiB.
+    /// Bytes of a response's head (WEALD_EPROTO beyond it); 64 KiB, 16 MiB at most.
     pub max_head: usize,
     /// Headers of a response; 100.
     pub max_headers: usize,
@@ -108,7 +108,7 @@ pub extern "C" fn weald_http_client_new(how: *const weald_http_client_options) -
             0 => 10,
             n => usize::try_from(n).unwrap_or(0),
         };
-        let head = or(how.max_head, 64 << 10).clamp(256, crate::stream::READ_MAX - 1);
+        let head = or(how.max_head, 64 << 10).clamp(256, 1 << 24);
         let never = i64::MAX; // a call's deadline says how long it waits
         let limits = Limits {
             line: head,

@@ -159,13 +159,16 @@ pub extern "C" fn weald_websocket_connect(
 /// Speaks WebSocket over a stream on which somebody else has shaken hands, as the server, or as the
 /// client with WEALD_WEBSOCKET_CLIENT; WEALD_WEBSOCKET_DEFLATE: that has been agreed, with its usual
 /// parameters. The stream is the connection's from now on. Does not switch. Fails with WEALD_EBADF,
-/// WEALD_EPERM, WEALD_EINVAL (`size`, flags, a text that is none), WEALD_ENOMEM; then the stream is
-/// the caller's.
+/// WEALD_EPERM, WEALD_EINVAL (`size`, flags, a text that is none; a stream of a file), WEALD_ENOMEM;
+/// then the stream is the caller's.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_websocket_new(s: weald_stream, options: *const weald_websocket_options) -> weald_websocket {
     fence64(|hub| {
         let stream = keep(object::get::<Stream>(hub, s)?);
         let (how, flags) = how(options, PACKS | WEALD_WEBSOCKET_CLIENT)?;
+        if stream.is_file() {
+            return Err(Error::INVAL);
+        }
         let agreed = how.deflate.then(|| crate::websocket::deflate::Agreed {
             server_forgets: how.forgets,
             client_forgets: how.forgets,

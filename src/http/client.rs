@@ -23,7 +23,7 @@ use crate::hub::Hub;
 use crate::net::dial;
 use crate::object::{self, insert, keep};
 use crate::registry;
-use crate::stream::{Stream, Turn};
+use crate::stream::{READ_MAX, Stream, Turn};
 use crate::time::Deadline;
 use crate::tls::config::Config;
 use crate::tls::{How, Side};
@@ -165,7 +165,7 @@ impl Client {
                 done => return done.map_err(|(e, _)| e),
             }
         }
-        let stream = connect(hub, url, deadline)?;
+        let stream = connect(hub, url, self.limits.head + 4, deadline)?;
         self.on(hub, stream, url, request, deadline).map_err(|(e, _)| e)
     }
 
@@ -319,10 +319,11 @@ fn check(request: &Request) -> Result<()> {
     if is_good { Ok(()) } else { Err(Error::INVAL) }
 }
 
-fn connect(hub: &Hub, url: &Url, deadline: Deadline) -> Result<i64> {
+/// A connection that reads up to `most` bytes of a head at a time.
+fn connect(hub: &Hub, url: &Url, most: usize, deadline: Deadline) -> Result<i64> {
     let fd = dial::dial(hub, &url.address(), libc::SOCK_STREAM, deadline)?;
     let _ = crate::sys::descriptor::set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, &1);
-    let handle = Stream::of(hub, fd.as_raw_fd(), true, 0, 0)?;
+    let handle = Stream::of(hub, fd.as_raw_fd(), true, most.max(READ_MAX), 0)?;
     let _ = fd.into_raw_fd(); // the stream's now
     Ok(handle)
 }

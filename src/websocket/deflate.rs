@@ -10,6 +10,8 @@ pub const LEAST: usize = 64;
 /// As zlib has them: more memory for little more.
 const LEVEL: u32 = 4;
 const WINDOW: u8 = 15;
+/// So many final blocks a message may have: each costs us its window anew.
+const FINALS: usize = 256;
 
 /// What both sides have agreed to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,6 +123,23 @@ pub struct Deflate {
     /// Each message that we send, and that we get, is by itself.
     forgets: bool,
     they_forget: bool,
+    /// What is kept for a sender of final blocks, see `begin_anew`.
+    past: Option<Vec<u8>>,
+    /// The last thing that came was such a block; how many of them the message has.
+    ended: bool,
+    finals: usize,
+}
+
+/// The last bytes of `past` and of `now` behind it, as many as a message can refer to. ENOMEM.
+fn window(past: &[u8], now: &[u8]) -> Result<Vec<u8>> {
+    const SIZE: usize = 1 << WINDOW;
+    let of_now = &now[now.len().saturating_sub(SIZE)..];
+    let of_past = &past[past.len().saturating_sub(SIZE - of_now.len())..];
+    let mut all = Vec::new();
+    all.try_reserve_exact(of_past.len() + of_now.len()).map_err(|_| Error::NOMEM)?;
+    all.extend_from_slice(of_past);
+    all.extend_from_slice(of_now);
+    Ok(all)
 }
 
 impl Deflate {
@@ -129,7 +148,7 @@ impl Deflate {
             true => (agreed.server_bits, agreed.server_forgets, agreed.client_forgets),
             false => (agreed.client_bits, agreed.client_forgets, agreed.server_forgets),
         };
-        Deflate { compress: None, inflate: None, bits, forgets, they_forget }
+        Deflate { compress: None, inflate: None, bits, forgets, they_forget, past: None, ended: false, finals: 0 }
     }
 
     /// A whole message. ENOMEM.
@@ -161,9 +180,12 @@ impl Deflate {
     /// A piece of a message, behind what there is of it in `out`. EMSGSIZE above `most`, EPROTO when
     /// it can not be inflated, ENOMEM.
     pub fn inflate(&mut self, piece: &[u8], out: &mut Vec<u8>, most: usize) -> Result<()> {
-        let inflate = self.inflate.get_or_insert_with(|| Decompress::new_with_window_bits(false, WINDOW));
         let mut rest = piece;
         loop {
+            if std::mem::take(&mut self.ended) {
+                self.begin_anew(out)?;
+            }
+            let inflate = self.inflate.get_or_insert_with(|| Decompress::new_with_window_bits(false, WINDOW));
             // A byte more than is good, so that too much is noticed.
             let room = (most + 1 - out.len()).min((rest.len() * 4).max(1024));
             if room == 0 {
@@ -178,9 +200,8 @@ impl Deflate {
             }
             let is_full = out.len() == out.capacity();
             match status {
-                // Its sender has said that this was the last block; another message may follow.
                 Status::StreamEnd => {
-                    inflate.reset(false);
+                    self.ended = true;
                     if rest.is_empty() {
                         return Ok(());
                     }
@@ -192,11 +213,35 @@ impl Deflate {
         }
     }
 
+    /// A block has come that said it was the last one, as from a sender that can not flush otherwise (RFC
+    /// 7692, 7.2.3.4). For zlib that is the end, but what follows may still refer to what was before: it is
+    /// given that anew. A sender that does so does it from the first message on, and only then all of it is
+    /// here: nothing is kept for the others.
+    fn begin_anew(&mut self, out: &[u8]) -> Result<()> {
+        self.finals += 1;
+        if self.finals > FINALS {
+            return Err(Error::PROTO);
+        }
+        let before = window(self.past.get_or_insert_default(), out)?;
+        if let Some(inflate) = &mut self.inflate {
+            inflate.reset(false);
+            inflate.set_dictionary(&before).map_err(|_| Error::PROTO)?;
+        }
+        Ok(())
+    }
+
     /// The message ends here.
     pub fn finish(&mut self, out: &mut Vec<u8>, most: usize) -> Result<()> {
-        self.inflate(&TAIL, out, most)?;
-        if let Some(inflate) = self.inflate.as_mut().filter(|_| self.they_forget) {
-            inflate.reset(false);
+        // Behind a final block there may be nothing to make the tail a block's.
+        if !self.ended {
+            self.inflate(&TAIL, out, most)?;
+        }
+        self.finals = 0;
+        if self.they_forget {
+            (self.past, self.ended) = (None, false);
+            self.inflate.iter_mut().for_each(|inflate| inflate.reset(false));
+        } else if self.ended || self.past.is_some() {
+            self.past = Some(window(self.past.as_deref().unwrap_or_default(), out)?);
         }
         Ok(())
     }
@@ -249,6 +294,67 @@ mod tests {
             let done = client.inflate(&sent, &mut got, most).and_then(|()| client.finish(&mut got, most));
             assert_eq!(done.is_ok(), most == 5000);
         }
+    }
+
+    /// A message whose last block is final, with what RFC 7692 puts behind it or without; it may refer to
+    /// what was before.
+    fn with_a_final_block(text: &[u8], before: &[u8], how: FlushCompress, padded: bool) -> Vec<u8> {
+        let mut compress = Compress::new_with_window_bits(Compression::new(LEVEL), false, WINDOW);
+        if !before.is_empty() {
+            compress.set_dictionary(before).unwrap();
+        }
+        let mut out = Vec::with_capacity(text.len() + 100);
+        compress.compress_vec(text, &mut out, how).unwrap();
+        if padded {
+            out.push(0);
+        }
+        out
+    }
+
+    #[test]
+    fn messages_that_end_with_a_final_block_are_taken_and_what_follows_may_refer_to_them() {
+        let first: Vec<u8> = (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let second = [&first[100..4000], b" and leaves of grass"].concat();
+        for (padded, piece, forget) in [(true, 1, false), (true, 9999, false), (false, 7, false), (true, 5, true)] {
+            let agreed = Agreed { server_forgets: forget, ..Agreed::default() };
+            let (_, mut client) = pair(agreed);
+            let mut gets = |sent: &[u8]| {
+                let mut got = Vec::new();
+                sent.chunks(piece).try_for_each(|part| client.inflate(part, &mut got, 1 << 20))?;
+                client.finish(&mut got, 1 << 20).map(|()| got)
+            };
+            let sent = with_a_final_block(&first, b"", FlushCompress::Finish, padded);
+            assert_eq!(gets(&sent), Ok(first.clone()));
+            if forget {
+                assert_eq!(gets(&sent), Ok(first.clone()));
+                assert_eq!(gets(&with_a_final_block(&second, &first, FlushCompress::Finish, true)), Err(Error::PROTO));
+                continue;
+            }
+            let sent = with_a_final_block(&second, &first, FlushCompress::Finish, padded);
+            assert!(sent.len() < 200, "{} refers to what was before", sent.len());
+            assert_eq!(gets(&sent), Ok(second.clone()));
+            // One of the usual kind, which refers to the last but one.
+            let both = [&first[..], &second].concat();
+            let mut sent = with_a_final_block(&first, &both, FlushCompress::Sync, false);
+            sent.truncate(sent.len() - TAIL.len());
+            assert!(sent.len() < 200);
+            assert_eq!(gets(&sent), Ok(first.clone()));
+            // Two in one message.
+            let parts = [
+                with_a_final_block(&second, b"", FlushCompress::Finish, false),
+                with_a_final_block(&second, &second, FlushCompress::Finish, padded),
+            ];
+            assert!(parts[1].len() < 200);
+            assert_eq!(gets(&parts.concat()), Ok([&second[..], &second].concat()));
+        }
+    }
+
+    #[test]
+    fn a_message_of_nothing_but_final_blocks_is_refused() {
+        let (_, mut client) = pair(Agreed::default());
+        assert_eq!(client.inflate(&[3, 0].repeat(FINALS), &mut Vec::new(), 1000), Ok(()));
+        assert_eq!(client.finish(&mut Vec::new(), 1000), Ok(()));
+        assert_eq!(client.inflate(&[3, 0].repeat(FINALS + 2), &mut Vec::new(), 1000), Err(Error::PROTO));
     }
 
     #[test]

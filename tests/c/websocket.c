@@ -102,6 +102,45 @@ TEST(messages_of_all_sizes_go_both_ways)
     }
 }
 
+/* What is read ahead of a message is the connection's own affair. */
+TEST(a_stream_that_may_hold_one_byte_carries_messages_of_all_sizes)
+{
+    static const size_t sizes[] = {0, 1, 125, 126, 4000, 70000};
+    static char text[70000], ping[125];
+    weald_stream_options tiny = {.size = sizeof tiny, .read_max = 1};
+    weald_websocket_options how = {.size = sizeof how};
+    weald_websocket w[2];
+    const void *data;
+    size_t len;
+    int ends[2];
+
+    unix_pair(ends);
+    for (int i = 0; i < 2; i++) {
+        how.flags = i ? WEALD_WEBSOCKET_CLIENT : 0;
+        CHECK_GT(w[i] = weald_websocket_new(weald_stream_new(ends[i], &tiny), &how), 0);
+    }
+    memset(text, 'x', sizeof text);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int from = 0; from < 2; from++) {
+            CHECK_EQ(weald_websocket_send(w[from], WEALD_WEBSOCKET_PING, ping, sizeof ping, WEALD_FOREVER), 0);
+            CHECK_EQ(weald_websocket_send(w[from], TEXT, text, sizes[i], WEALD_FOREVER), 0);
+            CHECK_EQ(weald_websocket_receive(w[!from], &data, &len, weald_after(WEALD_SEC(5))), TEXT);
+            CHECK_EQ(len, sizes[i]);
+            CHECK_EQ(memcmp(data, text, len), 0);
+        }
+    close_both((struct sockets){w[0], w[1]});
+}
+
+TEST(a_file_carries_no_messages)
+{
+    int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    weald_stream s = weald_stream_new(fd, NULL);
+
+    CHECK_GT(s, 0);
+    CHECK_EQ(weald_websocket_new(s, NULL), WEALD_EINVAL);
+    CHECK_EQ(weald_close(s), 0); /* is still the caller's */
+}
+
 TEST(several_messages_in_one_piece_come_one_by_one)
 {
     struct sockets s = sockets(0);
