@@ -1153,17 +1153,20 @@ impl Hub {
             Some((f, user)) => {
                 let call = || f(greenlet, error.code(), text.as_ptr(), user);
                 if fence::call(&|| "the error handler".into(), call).is_err() {
-                    eprintln!("weald: the error handler panicked");
+                    sys::descriptor::tell("weald: the error handler panicked\n");
                 }
             }
-            None => eprintln!("weald: {}", self.failure_text(greenlet, error, message)),
+            None => {
+                let text = self.failure_text(greenlet, error, message);
+                sys::descriptor::tell(&format!("weald: {text}\n"));
+            }
         }
     }
 
     /// Gives a report to the report handler, as the loop, or to stderr.
     pub fn report(&self, text: &str) {
         let Some((f, user)) = self.report_handler.get() else {
-            return eprint!("{text}");
+            return sys::descriptor::tell(text);
         };
         let text = std::ffi::CString::new(text.replace('\0', " ")).unwrap_or_default();
         self.as_loop(&|| "the report handler".into(), || f(text.as_ptr(), user));
