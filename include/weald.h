@@ -1544,10 +1544,10 @@ int64_t weald_pwrite(int fd, const void *data, size_t len, int64_t offset, int64
  * goes on. So a call that fails has told what was sent before. Returns how many; 0 at the file's
  * end. What is not in memory a thread reads first. `file_fd` may be a pipe, as for weald_splice.
  * May switch. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
- * WEALD_EINVAL (`*offset` negative; `file_fd` is neither file nor pipe), WEALD_EPIPE (nobody reads
- * it any more), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
- * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
- * WEALD_ECONNRESET. */
+ * WEALD_EINVAL (`*offset` negative; `file_fd` is neither file nor pipe), WEALD_ESPIPE (an offset
+ * for what is no file), WEALD_EPIPE (nobody reads it any more), WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that
+ * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
 int64_t weald_sendfile(int out_fd, int file_fd, int64_t *offset, size_t len, int64_t deadline);
 
 /* Moves up to `len` bytes from one descriptor to the other without copying them; one of the two is
