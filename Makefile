@@ -89,8 +89,11 @@ bench-python: python
 # ---- install ----
 
 # A relative name would be resolved by the program that reads weald.pc, not by us.
-FILL = sed -e 's|@PREFIX@|$(abspath $(PREFIX))|g' -e 's|@LIBDIR@|$(abspath $(LIBDIR))|g' \
-           -e 's|@INCLUDEDIR@|$(abspath $(INCLUDEDIR))|g' -e 's|@VERSION@|$(VERSION)|g' \
+# What lies below the prefix is named by it, and CMake's files find the rest by where they are: an install may be moved.
+BELOW = $(patsubst $(abspath $(PREFIX))/%,$${prefix}/%,$(abspath $(1)))
+FILL = sed -e 's|@PREFIX@|$(abspath $(PREFIX))|g' -e 's|@LIBDIR@|$(call BELOW,$(LIBDIR))|g' \
+           -e 's|@INCLUDEDIR@|$(call BELOW,$(INCLUDEDIR))|g' -e 's|@VERSION@|$(VERSION)|g' \
+           -e "s|@FROM_LIBDIR@|$$(realpath -ms --relative-to='$(LIBDIR)' '$(INCLUDEDIR)')|g" \
            -e 's|@LIBFILE@|$(LIBFILE)|g' -e 's|@SONAME@|$(SONAME)|g'
 
 install: $(SHARED) $(MAN)/weald.7

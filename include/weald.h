@@ -342,14 +342,15 @@ int weald_go(weald_fn f, void *arg);
  * WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
 weald_greenlet weald_greenlet_new(weald_fn f, void *arg, const weald_spawn_options *options);
 
-/* Starts a greenlet made by weald_greenlet_new, behind everything that is ready. Does not switch.
- * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before), WEALD_EINVAL (a
- * coroutine). */
+/* Starts a greenlet made by weald_greenlet_new, behind everything that is ready; one that was to
+ * start later as well. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM,
+ * WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine). */
 int weald_start(weald_greenlet g);
 
-/* Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Does not
- * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before),
- * WEALD_EINVAL (a coroutine; a negative delay), WEALD_ENOMEM. */
+/* Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Until then it
+ * is not started, and a second call sets another delay. Does not switch. Returns 0. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine; a negative
+ * delay), WEALD_ENOMEM. */
 int weald_start_later(weald_greenlet g, int64_t delay_ns);
 
 /* Waits until `g` has ended, however it ended. May switch. Returns 0. Fails with WEALD_EBADF,
@@ -440,8 +441,8 @@ int weald_cancelled(void);
  * WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` NULL; no such `when`). */
 int64_t weald_link(weald_greenlet g, weald_link_fn f, void *arg, int when);
 
-/* Takes a link back. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT
- * (no such link, or it has fired). */
+/* Takes a link back, also of one that has ended: its callback will not run. Does not switch.
+ * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such link, or it has run). */
 int weald_unlink(weald_greenlet g, int64_t link);
 
 /* What `g` does: WEALD_STATE_... Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
@@ -740,8 +741,8 @@ int weald_select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds,
  *
  * A started watcher keeps weald_run going, and a wait of main from being taken for a deadlock,
  * unless it is unref'd. Closing stops it. In a forked child every watcher is stopped; it may be
- * started there. weald_wait takes watchers as well: one is ready when it has fired since its
- * start.
+ * started there. weald_wait takes watchers as well: one is ready when its callback has run since
+ * its start.
  * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to a watcher. */
@@ -935,8 +936,9 @@ const char *weald_result_message(weald_result r);
  * (`f` NULL). */
 int64_t weald_result_link(weald_result r, weald_link_fn f, void *arg);
 
-/* Takes back a link of this thread. Does not switch. Returns 0. Fails with WEALD_EBADF,
- * WEALD_EPERM, WEALD_ENOENT (no such link, or it has fired). */
+/* Takes back a link of this thread, also of a result that is set: its callback will not run. Does
+ * not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such link, or it has
+ * run). */
 int weald_result_unlink(weald_result r, int64_t link);
 
 /* ----------------------------------------------------------------------------------------------
@@ -1141,7 +1143,7 @@ int weald_barrier_reset(weald_barrier b);
 /* One thing to wait for: an object, or with `object` 0 a descriptor. */
 typedef struct weald_wait_item {
   /* A greenlet (has ended), event or result (is set), queue (has an item, or is shut), semaphore
-   * (has a permit), lock (is free), watcher (has fired since its start); or 0. */
+   * (has a permit), lock (is free), watcher (its callback has run since its start); or 0. */
   weald_handle object;
   /* With `object` 0: the descriptor, */
   int fd;
@@ -1542,10 +1544,10 @@ int64_t weald_pwrite(int fd, const void *data, size_t len, int64_t offset, int64
  * goes on. So a call that fails has told what was sent before. Returns how many; 0 at the file's
  * end. What is not in memory a thread reads first. `file_fd` may be a pipe, as for weald_splice.
  * May switch. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
- * WEALD_EINVAL (`*offset` negative; `file_fd` is neither file nor pipe), WEALD_EPIPE (nobody reads
- * it any more), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
- * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
- * WEALD_ECONNRESET. */
+ * WEALD_EINVAL (`*offset` negative; `file_fd` is neither file nor pipe), WEALD_ESPIPE (an offset
+ * for what is no file), WEALD_EPIPE (nobody reads it any more), WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that
+ * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
 int64_t weald_sendfile(int out_fd, int file_fd, int64_t *offset, size_t len, int64_t deadline);
 
 /* Moves up to `len` bytes from one descriptor to the other without copying them; one of the two is

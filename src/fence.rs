@@ -4,6 +4,7 @@
 //! unwinding of `pthread_exit`, can not be caught here: the process ends with a
 //! message that says what to do, before any frame of ours is torn down.
 
+use crate::sys::descriptor;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -16,10 +17,10 @@ impl<W: Fn() -> String> Drop for ForeignUnwind<W> {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             let who = (self.who)();
-            eprintln!(
+            descriptor::tell(&format!(
                 "weald: a C++ exception (or pthread_exit) left {who}. Catch exceptions before \
-                 they leave, or start it through weald.hpp, which carries them to the joiner. Aborting."
-            );
+                 they leave, or start it through weald.hpp, which carries them to the joiner. Aborting.\n"
+            ));
             std::process::abort();
         }
     }

@@ -61,7 +61,8 @@ const TRIM_EVERY_NS: i64 = 100_000_000;
 
 /// Work for the loop, in order.
 pub enum Callback {
-    Link(LinkFn, i64, *mut c_void),
+    /// With the link's number: until it runs it may be taken back.
+    Link(LinkFn, i64, *mut c_void, i64),
     Call(PostFn, *mut c_void),
     Task(Box<dyn FnOnce(&Hub)>),
 }
@@ -407,6 +408,14 @@ impl Hub {
         self.budget.set(0); // the loop looks soon
     }
 
+    /// Takes back a link that waits for its turn. ENOENT.
+    pub fn take_back_link(&self, of: i64, number: i64) -> Result<()> {
+        let is_it = |c: &&mut Callback| matches!(c, Callback::Link(_, h, _, n) if (*h, *n) == (of, number));
+        let found = self.callbacks().iter_mut().find(is_it).ok_or(Error::NOENT)?;
+        *found = Callback::Task(Box::new(|_| ())); // its place stays: the turn counts them
+        Ok(())
+    }
+
     /// Runs `f` as the loop: blocking in it is an error, a panic is reported.
     pub fn as_loop(&self, who: &dyn Fn() -> String, f: impl FnOnce()) {
         let before = self.current.replace(&*self.looper);
@@ -452,7 +461,7 @@ impl Hub {
 
     fn run_callback(&self, callback: Callback) {
         match callback {
-            Callback::Link(f, handle, arg) => self.as_loop(&|| "a link callback".into(), || f(handle, arg)),
+            Callback::Link(f, handle, arg, _) => self.as_loop(&|| "a link callback".into(), || f(handle, arg)),
             Callback::Call(f, arg) => self.as_loop(&|| "a posted callback".into(), || f(arg)),
             Callback::Task(f) => self.as_loop(&|| "a loop task".into(), || f(self)),
         }
@@ -1144,17 +1153,20 @@ impl Hub {
             Some((f, user)) => {
                 let call = || f(greenlet, error.code(), text.as_ptr(), user);
                 if fence::call(&|| "the error handler".into(), call).is_err() {
-                    eprintln!("weald: the error handler panicked");
+                    sys::descriptor::tell("weald: the error handler panicked\n");
                 }
             }
-            None => eprintln!("weald: {}", self.failure_text(greenlet, error, message)),
+            None => {
+                let text = self.failure_text(greenlet, error, message);
+                sys::descriptor::tell(&format!("weald: {text}\n"));
+            }
         }
     }
 
     /// Gives a report to the report handler, as the loop, or to stderr.
     pub fn report(&self, text: &str) {
         let Some((f, user)) = self.report_handler.get() else {
-            return eprint!("{text}");
+            return sys::descriptor::tell(text);
         };
         let text = std::ffi::CString::new(text.replace('\0', " ")).unwrap_or_default();
         self.as_loop(&|| "the report handler".into(), || f(text.as_ptr(), user));

@@ -381,7 +381,7 @@ impl Hub {
             LinkWhen::Error => g.error.get() != 0,
         };
         if wanted {
-            self.later(Callback::Link(link.call, g.handle.get(), link.arg));
+            self.later(Callback::Link(link.call, g.handle.get(), link.arg, link.id));
         }
     }
 
@@ -618,13 +618,12 @@ impl Hub {
     }
 
     pub fn unlink(&self, g: &Greenlet, id: i64) -> Result<()> {
-        g.peek_extra(|x| {
+        let taken = g.peek_extra(|x| {
             let place = x.links.iter().position(|l| l.id == id)?;
             x.links.remove(place);
             Some(())
-        })
-        .flatten()
-        .ok_or(Error::NOENT)
+        });
+        taken.flatten().map_or_else(|| self.take_back_link(g.handle.get(), id), Ok)
     }
 
     // ---- the hub's end ---------------------------------------------------------

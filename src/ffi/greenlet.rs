@@ -214,9 +214,9 @@ fn startable(hub: &Hub, g: i64) -> Result<&crate::greenlet::Greenlet> {
     }
 }
 
-/// Starts a greenlet made by weald_greenlet_new, behind everything that is ready. Does not switch.
-/// Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before), WEALD_EINVAL (a
-/// coroutine).
+/// Starts a greenlet made by weald_greenlet_new, behind everything that is ready; one that was to
+/// start later as well. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM,
+/// WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_start(g: weald_greenlet) -> c_int {
     fence(|hub| {
@@ -225,9 +225,10 @@ pub extern "C" fn weald_start(g: weald_greenlet) -> c_int {
     })
 }
 
-/// Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Does not
-/// switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before),
-/// WEALD_EINVAL (a coroutine; a negative delay), WEALD_ENOMEM.
+/// Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Until then
+/// it is not started, and a second call sets another delay. Does not switch. Returns 0. Fails with
+/// WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine; a negative
+/// delay), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_start_later(g: weald_greenlet, delay_ns: i64) -> c_int {
     fence(|hub| {
@@ -506,8 +507,8 @@ pub extern "C" fn weald_link(g: weald_greenlet, f: weald_link_fn, arg: *mut c_vo
     })
 }
 
-/// Takes a link back. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT
-/// (no such link, or it has fired).
+/// Takes a link back, also of one that has ended: its callback will not run. Does not switch.
+/// Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such link, or it has run).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_unlink(g: weald_greenlet, link: i64) -> c_int {
     fence(|hub| hub.unlink(hub.greenlet(g)?, link))
