@@ -53,7 +53,7 @@ help:
 	@echo 'make codes      whether the C tests provoke every code that the header lists'
 	@echo 'make python     the package weald for Python, in bindings/python/.venv'
 	@echo 'make bench-python  weald and gevent side by side; ROUNDS=3, ROWS="queue echo" chooses some'
-	@echo 'make fuzz       noise into what reads HTTP, FUZZ_SECONDS=$(FUZZ_SECONDS) for each part'
+	@echo 'make fuzz       libFuzzer on what reads HTTP and WebSocket, FUZZ_SECONDS=$(FUZZ_SECONDS) for each target'
 	@echo 'make asan       the C and C++ tests under AddressSanitizer'
 	@echo 'make valgrind   the C and C++ tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
@@ -163,9 +163,8 @@ lint:
 codes:
 	$(PYTHON) tests/run.py codes
 
-# WEALD_FUZZ_SEED=n draws from that seed.
 fuzz:
-	WEALD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --test fuzz -- --nocapture
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTHON) tests/run.py fuzz
 
 asan:
 	$(PYTHON) tests/run.py asan

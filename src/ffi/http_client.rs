@@ -10,7 +10,7 @@
 
 #![allow(non_camel_case_types)]
 
-use super::http::c_bytes;
+use super::http::{c_bytes, headers};
 use super::rw::bytes;
 use super::tls::{config_of, weald_tls_config};
 use super::{existing, fence, fence64, options, put, slice, wanted};
@@ -64,6 +64,10 @@ impl Default for weald_http_client_options {
 /// many, 0 at the end, or a negative code, with which the fetch fails. It may wait.
 pub type weald_http_body_fn = Option<extern "C-unwind" fn(buffer: *mut c_void, size: usize, user: *mut c_void) -> i64>;
 
+/// Is told of an interim response, such as 103 with what the page will need: its status and headers are
+/// those of `interim`, which is good until this returns. It may wait, as long as the fetch may.
+pub type weald_http_interim_fn = Option<extern "C-unwind" fn(interim: weald_http_response, user: *mut c_void)>;
+
 /// What is asked for; begin with `{.size = sizeof options}`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -80,6 +84,8 @@ pub struct weald_http_fetch_options {
     /// What gives the body in pieces, if `body` is NULL; NULL: nothing. It gets `user`.
     pub body_fn: weald_http_body_fn,
     pub user: *mut c_void,
+    /// Is told of interim responses; NULL: they are passed over. It gets `user`.
+    pub interim_fn: weald_http_interim_fn,
 }
 
 impl Default for weald_http_fetch_options {
@@ -131,26 +137,6 @@ pub extern "C" fn weald_http_client_idle(client: weald_http_client) -> i64 {
     fence64(|hub| object::get::<Client>(hub, client).map(Client::idle))
 }
 
-/// Names and values in turn.
-///
-/// # Safety
-/// NULL, or texts behind which there is a NULL, which stay for `'a`.
-unsafe fn headers<'a>(mut at: *const *const c_char) -> Result<Vec<(&'a [u8], &'a [u8])>> {
-    let mut all = Vec::new();
-    if at.is_null() {
-        return Ok(all);
-    }
-    // SAFETY: by contract, until the NULL is seen.
-    while let Some(name) = unsafe { c_bytes(*at) } {
-        // SAFETY: behind a name is a value, or the NULL.
-        let value = unsafe { c_bytes(*at.add(1)) }.ok_or(Error::INVAL)?;
-        all.push((name, value));
-        // SAFETY: behind a value is a name, or the NULL.
-        at = unsafe { at.add(2) };
-    }
-    Ok(all)
-}
-
 /// Asks for `url` ("http://host:port/path?query" or "https:"), and follows redirects: the response,
 /// of which the head has come; close it. `how` NULL: GET. A status such as 404 is a response as
 /// well. Of a redirect that is not followed (too many; from "https:" to "http:"; with a body that is
@@ -184,7 +170,8 @@ pub extern "C" fn weald_http_fetch(
             None => Content::None,
         };
         let usual = if matches!(content, Content::None) { &b"GET"[..] } else { b"POST" };
-        let request = Request { method: method.unwrap_or(usual), headers, content };
+        let interim = how.interim_fn.map(|tell| (tell, how.user));
+        let request = Request { method: method.unwrap_or(usual), headers, content, interim };
         let url = std::str::from_utf8(url).map_err(|_| Error::INVAL)?;
         client.fetch(hub, url, &request, Deadline::from_raw(deadline))
     })

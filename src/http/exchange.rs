@@ -170,7 +170,7 @@ impl Exchange {
             return Ok(());
         }
         if !self.continued.get() && self.stream.peek(hub)?.is_empty() {
-            self.response.inform(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            self.response.inform(1, 100, &[])?;
         }
         self.continued.set(true);
         // Also what an earlier call has not got rid of.
@@ -207,6 +207,13 @@ impl Exchange {
     }
 
     // ---- the response ------------------------------------------------------------------
+
+    /// Sends an interim response.
+    pub fn inform(&self, hub: &Hub, code: u16, headers: &[(&[u8], &[u8])], deadline: Deadline) -> Result<()> {
+        let this = keep(self);
+        this.response.inform(this.head().minor, code, headers)?;
+        this.response.flush(hub, &this.stream, &this.server.limits, deadline)
+    }
 
     pub fn context(&self) -> Context<'_> {
         let head = self.head();

@@ -151,8 +151,8 @@ impl Deflate {
         Deflate { compress: None, inflate: None, bits, forgets, they_forget, past: None, ended: false, finals: 0 }
     }
 
-    /// A whole message. ENOMEM.
-    pub fn compress(&mut self, data: &[u8]) -> Result<Vec<u8>> {
+    /// A whole message, or a part of one; `is_last`: it ends with that. ENOMEM.
+    pub fn compress(&mut self, data: &[u8], is_last: bool) -> Result<Vec<u8>> {
         let new = || Compress::new_with_window_bits(Compression::new(LEVEL), false, self.bits);
         let compress = self.compress.get_or_insert_with(new);
         let mut out = Vec::new();
@@ -168,8 +168,15 @@ impl Deflate {
             }
             out.try_reserve(out.len().max(64)).map_err(|_| Error::NOMEM)?;
         }
+        if !is_last {
+            return Ok(out);
+        }
         if out.ends_with(&TAIL) {
             out.truncate(out.len() - TAIL.len());
+        }
+        // zlib has nothing to flush behind a flush, but the end of a message is a byte.
+        if out.is_empty() {
+            out.push(0);
         }
         if self.forgets {
             compress.reset();
@@ -181,7 +188,7 @@ impl Deflate {
     /// it can not be inflated, ENOMEM.
     pub fn inflate(&mut self, piece: &[u8], out: &mut Vec<u8>, most: usize) -> Result<()> {
         let mut rest = piece;
-        loop {
+        while !rest.is_empty() || !self.ended {
             if std::mem::take(&mut self.ended) {
                 self.begin_anew(out)?;
             }
@@ -200,17 +207,13 @@ impl Deflate {
             }
             let is_full = out.len() == out.capacity();
             match status {
-                Status::StreamEnd => {
-                    self.ended = true;
-                    if rest.is_empty() {
-                        return Ok(());
-                    }
-                }
+                Status::StreamEnd => self.ended = true,
                 _ if rest.is_empty() && !is_full => return Ok(()),
                 Status::BufError if !is_full && out.len() == before.1 => return Err(Error::PROTO),
                 _ => {}
             }
         }
+        Ok(())
     }
 
     /// A block has come that said it was the last one, as from a sender that can not flush otherwise (RFC
@@ -230,6 +233,12 @@ impl Deflate {
         Ok(())
     }
 
+    /// What has been inflated of a message is given away: `out` begins anew with the next piece.
+    pub fn passed(&mut self, out: &[u8]) -> Result<()> {
+        self.past = Some(window(self.past.as_deref().unwrap_or_default(), out)?);
+        Ok(())
+    }
+
     /// The message ends here.
     pub fn finish(&mut self, out: &mut Vec<u8>, most: usize) -> Result<()> {
         // Behind a final block there may be nothing to make the tail a block's.
@@ -241,7 +250,7 @@ impl Deflate {
             (self.past, self.ended) = (None, false);
             self.inflate.iter_mut().for_each(|inflate| inflate.reset(false));
         } else if self.ended || self.past.is_some() {
-            self.past = Some(window(self.past.as_deref().unwrap_or_default(), out)?);
+            self.passed(out)?;
         }
         Ok(())
     }
@@ -260,17 +269,19 @@ mod tests {
         for forgets in [false, true] {
             let agreed = Agreed { server_forgets: forgets, client_forgets: forgets, ..Agreed::default() };
             let (mut server, mut client) = pair(agreed);
-            let all: [Vec<u8>; 5] = [
+            let all: [Vec<u8>; 7] = [
+                b"".to_vec(),
                 b"".to_vec(),
                 b"a".to_vec(),
                 b"leaves of grass ".repeat(1000),
                 (0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect(),
                 b"leaves".to_vec(),
+                b"".to_vec(),
             ];
             for (i, message) in all.iter().enumerate() {
-                let sent = server.compress(message).unwrap();
+                let sent = server.compress(message, true).unwrap();
                 let mut got = Vec::new();
-                for piece in sent.chunks([1, 7, 1000, 65536, 3][i]) {
+                for piece in sent.chunks([1, 1, 7, 1000, 65536, 3, 1][i]) {
                     client.inflate(piece, &mut got, 1 << 20).unwrap();
                 }
                 client.finish(&mut got, 1 << 20).unwrap();
@@ -282,14 +293,14 @@ mod tests {
     #[test]
     fn what_inflates_to_more_than_is_allowed_stops_there() {
         let (mut server, mut client) = pair(Agreed::default());
-        let bomb = server.compress(&vec![0; 50_000_000]).unwrap();
+        let bomb = server.compress(&vec![0; 50_000_000], true).unwrap();
         assert!(bomb.len() < 100_000);
         let mut got = Vec::new();
         assert_eq!(client.inflate(&bomb, &mut got, 1000), Err(Error::MSGSIZE));
         assert!(got.capacity() < 10_000);
         for most in [4999, 5000] {
             let (mut server, mut client) = pair(Agreed::default());
-            let sent = server.compress(&[7; 5000]).unwrap();
+            let sent = server.compress(&[7; 5000], true).unwrap();
             let mut got = Vec::new();
             let done = client.inflate(&sent, &mut got, most).and_then(|()| client.finish(&mut got, most));
             assert_eq!(done.is_ok(), most == 5000);
