@@ -7,6 +7,7 @@
  *   timeout    Timeout
  *   task       Greenlet, joinall
  *   sync       Event, AsyncResult, Semaphore, RLock
+ *   lock       the locks of threads
  *   queue      Queue and its kin
  *   local      attributes of a greenlet
  *   io         waiting for descriptors, reading and writing them
@@ -343,6 +344,7 @@ int init_loop(PyObject *m);
 int init_timeout(PyObject *m);
 int init_task(PyObject *m);
 int init_sync(PyObject *m);
+int init_lock(PyObject *m);
 int init_queue(PyObject *m);
 int init_io(PyObject *m);
 int init_socket(PyObject *m);

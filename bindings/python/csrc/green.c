@@ -1825,6 +1825,23 @@ static PyObject *py_getcurrent(PyObject *self, PyObject *unused)
     return Py_NewRef((PyObject *)th->current);
 }
 
+static PyObject *py_get_ident(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    PyObject *of = n == 1 ? args[0] : n == 0 && names && PyTuple_GET_SIZE(names) == 1 ? args[0] : NULL;
+    if (n > 1 || (n && names)) {
+        PyErr_SetString(PyExc_TypeError, "get_ident(gr=None)");
+        return NULL;
+    }
+    if (of && of != Py_None)
+        return PyLong_FromVoidPtr(of);
+    PyObject *me = py_getcurrent(self, NULL);
+    if (!me)
+        return NULL;
+    PyObject *ident = PyLong_FromVoidPtr(me);
+    Py_DECREF(me);
+    return ident;
+}
+
 static PyObject *py_settrace(PyObject *self, PyObject *callback)
 {
     (void)self;
@@ -1934,6 +1951,8 @@ static PyMethodDef functions[] = {
     {"_notify", py_notify, METH_O, NULL},
     {"_set_exceptions", py_set_exceptions, METH_VARARGS, NULL},
     {"getcurrent", py_getcurrent, METH_NOARGS, "The greenlet that runs."},
+    {"get_ident", (PyCFunction)(void (*)(void))py_get_ident, METH_FASTCALL | METH_KEYWORDS,
+     "get_ident(gr=None): a number that no other living greenlet has."},
     {"settrace", py_settrace, METH_O, "Sets who is called as f(event, (origin, target)) at each switch; returns the one before."},
     {"gettrace", py_gettrace, METH_NOARGS, "Who is called at each switch, or None."},
     {"greenlets", py_greenlets, METH_NOARGS,

@@ -1,9 +1,9 @@
 /* What sockets do most, in C: weald.socket.socket is derived from this.
  *
  * A method goes to the library at once where that can do it all: it tries, waits and tries again in
- * one call. The rest is Python's (`_read`, `_write`, `_sendall`, `_in_hub`): timeout 0, which must
- * not wait; a socket whose watchers somebody has asked for; and calls in the hub, where nothing may
- * wait and what is there can be had. */
+ * one call. The rest is Python's (`_read`, `_write`, `_sendall`, `_in_hub`): waits for a socket whose
+ * watchers somebody has asked for; and calls in the hub, where nothing may wait and what is there can
+ * be had. */
 
 #include "io.h"
 #include "sync.h"
@@ -19,6 +19,7 @@ typedef struct {
 static PyObject *name_read, *name_write, *name_sendall, *name_in_hub;
 static PyObject *name_of_recv, *name_of_recv_into, *name_of_send;
 
+/* Whether a call must not wait at all: BlockingIOError then. */
 static bool is_zero(PyObject *timeout)
 {
     return timeout && PyFloat_CheckExact(timeout) && PyFloat_AS_DOUBLE(timeout) == 0.0;
@@ -71,6 +72,9 @@ static int flags_from(PyObject *o, int *flags)
 static int begin(thread **th, PyObject *timeout, int64_t *deadline)
 {
     *th = thread_get();
+    *deadline = WEALD_NOW;
+    if (*th && is_zero(timeout))
+        return 0;
     if (!*th || green_may_wait(*th) < 0)
         return -1;
     return deadline_from(timeout, deadline);
@@ -94,7 +98,7 @@ static PyObject *sock_recv(sock *s, PyObject *const *args, Py_ssize_t n, PyObjec
     int flags;
     if (arguments("recv", args, n, names, known, 1, 2, a) < 0 || flags_from(a[1], &flags) < 0)
         return NULL;
-    if (is_zero(s->timeout) || !is_none(s->reader))
+    if (!is_none(s->reader) && !is_zero(s->timeout))
         return PyObject_CallMethodObjArgs((PyObject *)s, name_read, name_of_recv, a[0], a[1], NULL);
     PyObject *got = begin(&th, s->timeout, &deadline) < 0 ? NULL : io_take(f_recv, s->fd, a[0], flags, th, deadline);
     return got ? got : or_in_hub(s, name_of_recv, a[0], a[1], NULL);
@@ -115,7 +119,7 @@ static PyObject *sock_recv_into(sock *s, PyObject *const *args, Py_ssize_t n, Py
     PyObject *zero = PyLong_FromLong(0), *nbytes = a[1] ? a[1] : zero, *got = NULL;
     if (!zero)
         return NULL;
-    if (limited || is_zero(s->timeout) || !is_none(s->reader)) {
+    if (limited || (!is_none(s->reader) && !is_zero(s->timeout))) {
         got = PyObject_CallMethodObjArgs((PyObject *)s, name_read, name_of_recv_into, a[0], nbytes, a[2], NULL);
     } else {
         if (begin(&th, s->timeout, &deadline) == 0)
@@ -137,7 +141,7 @@ static PyObject *sock_send(sock *s, PyObject *const *args, Py_ssize_t n, PyObjec
     if (arguments("send", args, n, names, known, 1, 3, a) < 0 || flags_from(a[1], &flags) < 0)
         return NULL;
     PyObject *timeout = a[2] ? a[2] : s->timeout ? s->timeout : Py_None;
-    if (is_zero(timeout) || !is_none(s->writer))
+    if (!is_none(s->writer) && !is_zero(timeout))
         return PyObject_CallMethodObjArgs((PyObject *)s, name_write, name_of_send, timeout, a[0], a[1], NULL);
     PyObject *got =
         begin(&th, timeout, &deadline) < 0 ? NULL : io_give(f_send, s->fd, a[0], flags, th, deadline, false);
@@ -153,7 +157,7 @@ static PyObject *sock_sendall(sock *s, PyObject *const *args, Py_ssize_t n, PyOb
     int flags;
     if (arguments("sendall", args, n, names, known, 1, 2, a) < 0 || flags_from(a[1], &flags) < 0)
         return NULL;
-    if (!is_zero(s->timeout) && is_none(s->writer)) {
+    if (is_none(s->writer) || is_zero(s->timeout)) {
         PyObject *none = begin(&th, s->timeout, &deadline) < 0
                              ? NULL
                              : io_give(f_send, s->fd, a[0], flags, th, deadline, true);
@@ -167,6 +171,29 @@ static PyObject *sock_sendall(sock *s, PyObject *const *args, Py_ssize_t n, PyOb
         none = PyObject_CallMethodObjArgs((PyObject *)s, name_sendall, a[0], number, NULL);
     Py_XDECREF(number);
     return none;
+}
+
+static PyObject *sock_settimeout(sock *s, PyObject *o)
+{
+    if (o == Py_None) {
+        Py_INCREF(o);
+    } else if (!Py_TYPE(o)->tp_as_number || !Py_TYPE(o)->tp_as_number->nb_float) {
+        return PyErr_Format(PyExc_TypeError, "a timeout is a number of seconds, or None, and not %R", o);
+    } else if (!(o = PyNumber_Float(o))) {
+        return NULL;
+    } else if (PyFloat_AS_DOUBLE(o) < 0) {
+        Py_DECREF(o);
+        PyErr_SetString(PyExc_ValueError, "Timeout value out of range");
+        return NULL;
+    }
+    Py_XSETREF(s->timeout, o);
+    Py_RETURN_NONE;
+}
+
+static PyObject *sock_gettimeout(sock *s, PyObject *unused)
+{
+    (void)unused;
+    return Py_NewRef(s->timeout ? s->timeout : Py_None);
 }
 
 static int sock_traverse(PyObject *self, visitproc visit, void *arg)
@@ -205,6 +232,8 @@ static PyMethodDef methods[] = {
      "send(data, flags=0): waits until there is room; how much was sent."},
     {"sendall", WITH_KEYWORDS(sock_sendall), METH_FASTCALL | METH_KEYWORDS,
      "sendall(data, flags=0): sends everything, or raises; the timeout is for the whole."},
+    {"settimeout", (PyCFunction)sock_settimeout, METH_O, "Seconds that a call may wait; None: for ever, 0: not at all."},
+    {"gettimeout", (PyCFunction)sock_gettimeout, METH_NOARGS, "Seconds that a call may wait, or None."},
     {NULL}};
 
 static PyMemberDef members[] = {

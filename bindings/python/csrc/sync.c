@@ -144,10 +144,6 @@ nodelist *list_of(PyObject *source)
     return PyObject_TypeCheck(source, &linkable_type) ? &((linkable *)source)->links : task_links(source);
 }
 
-typedef struct {
-    linkable l;
-    Py_ssize_t counter, initial;
-} semaphore;
 
 static bool event_ready(PyObject *self);
 static bool result_ready(PyObject *self);
@@ -662,15 +658,14 @@ static void sem_tell(semaphore *s)
     list_wake_one(&s->l.links, (PyObject *)s);
 }
 
-static inline void sem_give(semaphore *s)
+void sem_give(semaphore *s)
 {
     s->counter++;
     if (s->l.links.first)
         sem_tell(s);
 }
 
-/* 1 taken, 0 not in time, -1 */
-static int sem_take(semaphore *s, int block, PyObject *timeout)
+int sem_take(semaphore *s, int block, PyObject *timeout)
 {
     thread *th = thread_get();
     if (unlikely(!th))
@@ -856,12 +851,6 @@ PyTypeObject bounded_type = {
 
 /* ---- RLock ---- */
 
-typedef struct {
-    semaphore s; /* of one */
-    PyObject *owner;
-    Py_ssize_t count;
-} rlock;
-
 static int rlock_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"hub", NULL};
@@ -872,7 +861,7 @@ static int rlock_init(PyObject *self, PyObject *args, PyObject *keywords)
     return 0;
 }
 
-static int rlock_take(rlock *k, int block, PyObject *timeout)
+int rlock_take(rlock *k, int block, PyObject *timeout)
 {
     thread *th = thread_get();
     if (unlikely(!th))

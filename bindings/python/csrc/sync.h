@@ -13,6 +13,22 @@ typedef struct {
     PyObject *weakrefs;
 } linkable;
 
+typedef struct {
+    linkable l;
+    Py_ssize_t counter, initial;
+} semaphore;
+
+typedef struct {
+    semaphore s; /* of one */
+    PyObject *owner;
+    Py_ssize_t count;
+} rlock;
+
+/* 1 taken, 0 not in time, -1 */
+int sem_take(semaphore *s, int block, PyObject *timeout);
+int rlock_take(rlock *k, int block, PyObject *timeout);
+void sem_give(semaphore *s);
+
 /* As green_wait, in the list of `l`; `front`: before those who wait already. */
 int linkable_wait(thread *th, linkable *l, nodelist *list, int64_t deadline, const char *why, bool front);
 

@@ -81,7 +81,7 @@ class Patch:
         from importlib._bootstrap import _ModuleLock
 
         ident = threading.get_ident()
-        rlock = type(threading.RLock())
+        rlock = threading._PyRLock  # the one in C knows its owner by the native thread, and so is not ours to change
         for found in gc.get_objects():
             if isinstance(found, rlock) and getattr(found, "_owner", None) is not None:
                 found._owner = ident

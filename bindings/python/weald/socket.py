@@ -247,19 +247,7 @@ class socket(_core.SocketBase):
     def get_inheritable(self):
         return os.get_inheritable(self.fileno())
 
-    # ---- timeouts ----
-
-    def settimeout(self, howlong):
-        if howlong is not None:
-            if not hasattr(howlong, "__float__"):
-                raise TypeError("a float is required", howlong, type(howlong))
-            howlong = howlong.__float__()
-            if howlong < 0.0:
-                raise ValueError("Timeout value out of range")
-        _timeout_of.__set__(self, howlong)
-
-    def gettimeout(self):
-        return _timeout_of.__get__(self, type(self))
+    # ---- timeouts; settimeout and gettimeout are the core's ----
 
     def setblocking(self, flag):
         self.timeout = None if flag else 0.0
@@ -520,7 +508,6 @@ class socket(_core.SocketBase):
             close_fd(watchers, id, sock)
 
 
-_timeout_of = _core.SocketBase.__dict__["timeout"]
 SocketType = socket
 
 
