@@ -165,6 +165,8 @@ struct thread {
     bool manual;       /* callbacks are run by who runs the loop, not by the hub */
     PyObject *leaves; /* what loop.run() is to raise: the handler of errors has raised it */
     weald_watcher wakeup;
+    int signal_in, signal_out; /* of the main thread: the pipe that Python's C handler of signals writes to; -1: none */
+    weald_watcher signals;
     PyObject *loop;    /* borrowed: the one that is run by hand */
     bool stop;
     int externs;       /* waits that another thread may end */

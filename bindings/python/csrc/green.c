@@ -9,7 +9,10 @@
  * Whoever makes a greenlet go on leaves word in `how`, so that a wait can tell its own end from a
  * resumption that was meant for something else, and simply waits on. */
 
+#define _GNU_SOURCE 1
 #include "core.h"
+#include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 __thread thread *this_thread __attribute__((tls_model("initial-exec"), visibility("hidden")));
@@ -90,6 +93,75 @@ static void on_enter(weald_greenlet handle, void *user)
         state_load(th->ts, &g->ps);
     if (unlikely(holds && g->no_gil))
         PyEval_SaveThread();
+}
+
+/* ---- signals ---- */
+
+/* Python's handler of a signal, the one in C, only notes it down; those of the program run in main's greenlet. A signal
+ * that arrives between the last look at that note and the kernel's sleep interrupts nothing, nor does one that the kernel
+ * gives to another thread. So the handler writes to a pipe as well, which the loop reads: signal.set_wakeup_fd. Whoever
+ * sets a descriptor of his own has the signals, and wakes his own loop. */
+
+static void on_signal(weald_watcher w, int events, void *user)
+{
+    thread *th = user;
+    char bytes[64];
+    (void)w, (void)events;
+    while (read(th->signal_in, bytes, sizeof bytes) == (ssize_t)sizeof bytes)
+        ;
+    th->interrupted = true;
+    green_rouse(th->main); /* where Python's handlers run */
+}
+
+/* What was set before; -1 when nothing, -2 when it can not be set. */
+static int set_wakeup_fd(int fd)
+{
+    PyObject *m = PyImport_ImportModule("_signal");
+    PyObject *f = m ? PyObject_GetAttrString(m, "set_wakeup_fd") : NULL;
+    PyObject *args = Py_BuildValue("(i)", fd), *keywords = Py_BuildValue("{si}", "warn_on_full_buffer", 0);
+    PyObject *before = f && args && keywords ? PyObject_Call(f, args, keywords) : NULL;
+    int was = before ? (int)PyLong_AsLong(before) : -2;
+    Py_XDECREF(m);
+    Py_XDECREF(f);
+    Py_XDECREF(args);
+    Py_XDECREF(keywords);
+    Py_XDECREF(before);
+    PyErr_Clear();
+    return was;
+}
+
+static void signals_close(thread *th)
+{
+    if (th->signals > 0)
+        weald_close(th->signals);
+    if (th->signal_in >= 0) {
+        close(th->signal_in);
+        close(th->signal_out);
+    }
+    th->signals = 0;
+    th->signal_in = th->signal_out = -1;
+}
+
+/* Only the main thread is told of signals; without the pipe they may be seen at the next event only. `mine` is a
+ * descriptor that was ours. */
+static void signals_open(thread *th, int mine)
+{
+    int ends[2];
+    th->signal_in = th->signal_out = -1;
+    if (syscall(SYS_gettid) != getpid() || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return;
+    th->signal_in = ends[0];
+    th->signal_out = ends[1];
+    int before = set_wakeup_fd(ends[1]);
+    if (before >= 0 && before != mine)
+        set_wakeup_fd(before);
+    else if (before != -2 && (th->signals = weald_io_watcher(ends[0], WEALD_READ, on_signal, th)) > 0 &&
+             weald_watcher_start(th->signals) == 0) {
+        weald_watcher_unref(th->signals);
+        return;
+    } else if (before != -2)
+        set_wakeup_fd(-1);
+    signals_close(th);
 }
 
 static void on_block_begin(void)
@@ -261,6 +333,7 @@ thread *thread_make(void)
     th->wakeup = weald_async_watcher(hub_on_wakeup, th);
     weald_watcher_start(th->wakeup);
     weald_watcher_unref(th->wakeup);
+    signals_open(th, -1);
     return th;
 }
 
@@ -605,6 +678,11 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
         }
         if (code < 0 && code != CODE_RAISE) {
             outcome = raise_code(code);
+            break;
+        }
+        if (me->how == WOKEN) { /* by what has run here: a handler of a signal, a finalizer */
+            me->how = NOT_WOKEN;
+            outcome = WAIT_WOKEN;
             break;
         }
     }
@@ -1894,6 +1972,13 @@ static PyObject *py_greenlets(PyObject *self, PyObject *unused)
     return out;
 }
 
+static PyObject *py_signal_fd(PyObject *self, PyObject *unused)
+{
+    (void)self, (void)unused;
+    thread *th = this_thread;
+    return PyLong_FromLong(th ? th->signal_out : -1);
+}
+
 static PyObject *py_shutdown(PyObject *self, PyObject *unused)
 {
     (void)self, (void)unused;
@@ -1907,6 +1992,9 @@ static PyObject *py_after_fork(PyObject *self, PyObject *unused)
     thread *th = this_thread;
     if (!th)
         Py_RETURN_NONE;
+    int mine = th->signal_out;
+    signals_close(th);
+    signals_open(th, mine);
     if (th->current->kind != MAIN)
         th->current->is_coro = false;
     green *hub = th->hub;
@@ -1957,6 +2045,7 @@ static PyMethodDef functions[] = {
     {"gettrace", py_gettrace, METH_NOARGS, "Who is called at each switch, or None."},
     {"greenlets", py_greenlets, METH_NOARGS,
      "The greenlets of this thread that were started and have not ended, without main and the hub."},
+    {"signal_fd", py_signal_fd, METH_NOARGS, "What signal.set_wakeup_fd was given for this thread's loop, or -1."},
     {"_shutdown", py_shutdown, METH_NOARGS, "The interpreter ends: suspended greenlets are left as they are."},
     {"_after_fork", py_after_fork, METH_NOARGS, NULL},
     {NULL}};

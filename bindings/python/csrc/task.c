@@ -113,6 +113,15 @@ static int note_spawner(thread *th, task *t)
     return 0;
 }
 
+/* Whether what is spawned begins with a copy of the spawner's context variables; else with none. */
+static bool inherit_context;
+
+static int take_context(green *g)
+{
+    g->ps.context = PyContext_CopyCurrent();
+    return g->ps.context ? 0 : -1;
+}
+
 static task *task_make(thread *th, PyTypeObject *type)
 {
     green *hub = thread_hub(th);
@@ -125,6 +134,8 @@ static task *task_make(thread *th, PyTypeObject *type)
     t->g.node.what = (PyObject *)t;
     t->g.node.is_green = true;
     t->g.parent = Py_NewRef((PyObject *)hub);
+    if (unlikely(inherit_context) && take_context(&t->g) < 0)
+        Py_CLEAR(t);
     return t;
 }
 
@@ -961,6 +972,10 @@ static PyObject *py_spawn_raw(PyObject *self, PyObject *const *args, Py_ssize_t 
     green *g = (green *)green_new(type, NULL, NULL);
     if (!g)
         return NULL;
+    if (unlikely(inherit_context) && take_context(g) < 0) {
+        Py_DECREF(g);
+        return NULL;
+    }
     if (track_tree) {
         green *me = th->current;
         raw *r = (raw *)g;
@@ -1124,6 +1139,16 @@ static PyObject *py_set_tracking(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *py_set_inherit_context(PyObject *self, PyObject *yes)
+{
+    (void)self;
+    int is = PyObject_IsTrue(yes);
+    if (is < 0)
+        return NULL;
+    inherit_context = is;
+    Py_RETURN_NONE;
+}
+
 /* Adds a name to one of our types: what is not hot is written in Python. */
 static PyObject *py_extend(PyObject *self, PyObject *args)
 {
@@ -1146,6 +1171,8 @@ static PyMethodDef functions[] = {
     {"_set_spawn_callbacks", py_set_spawn_callbacks, METH_O, NULL},
     {"set_tracking", py_set_tracking, METH_VARARGS,
      "set_tracking(tree, limit): whether greenlets know who made them, and how many frames of the stack then."},
+    {"set_inherit_context", py_set_inherit_context, METH_O,
+     "Whether greenlets that are spawned begin with a copy of their spawner's context variables."},
     {"_extend", py_extend, METH_VARARGS, NULL},
     {NULL}};
 

@@ -188,6 +188,9 @@ class GreenletTree:
         drawing.lines.append(self._label())
         if details:
             drawing.data(f"Parent: {greenlet.parent!r}")
+            waits = greenlet._waits
+            if waits is not None:
+                drawing.data(f"Waits in: {waits[0]}" + (f" for {waits[1]!r}" if waits[1] is not None else ""))
             monitor = getattr(greenlet, "gevent_monitoring_thread", None)
             if monitor is not None:
                 drawing.data(f"Monitoring Thread:{monitor()!r}")
