@@ -1,4 +1,6 @@
 """What the tests share: programs in processes of their own, servers on free ports, packages that are installed on demand."""
+import contextlib
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -193,23 +195,36 @@ def unchunked(data):
 # ---- packages and servers that are not ours ----
 
 
+@contextlib.contextmanager
+def _installing():
+    """Two test processes that run side by side do not install at once."""
+    with open(os.path.join(sys.prefix, ".installing"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _missing(packages):
+    importlib.invalidate_caches()
+    named = [(name, module or name.replace("-", "_").lower()) for name, _, module in (p.partition("=") for p in packages)]
+    return [name for name, module in named if importlib.util.find_spec(module) is None]
+
+
 def need(*packages):
     """Packages of PyPI, as `name` or `name=module`; installed into this environment if they are not there.
 
     WEALD_TESTS_OFFLINE=1 leaves out what is missing.
     """
-    missing = []
-    for package in packages:
-        name, _, module = package.partition("=")
-        if importlib.util.find_spec(module or name.replace("-", "_").lower()) is None:
-            missing.append(name)
-    if not missing:
+    if not _missing(packages):
         return
-    if os.environ.get("WEALD_TESTS_OFFLINE"):
-        raise unittest.SkipTest(f"without {' '.join(missing)}")
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", *missing], capture_output=True, text=True, timeout=300
-    )
+    with _installing():
+        missing = _missing(packages)
+        if not missing:
+            return
+        if os.environ.get("WEALD_TESTS_OFFLINE"):
+            raise unittest.SkipTest(f"without {' '.join(missing)}")
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", *missing], capture_output=True, text=True, timeout=300
+        )
     importlib.invalidate_caches()
     if done.returncode:
         raise unittest.SkipTest(f"{' '.join(missing)} can not be installed: {done.stderr.strip()[-300:]}")
@@ -219,12 +234,14 @@ def need_program(name, package=None, where=()):
     """The path of a program; installed with apt-get if it is missing and we are root."""
     found = _find(name, where)
     if found is None and package and os.geteuid() == 0 and shutil.which("apt-get"):
-        for words in ["install"], ["update"], ["install"]:
-            subprocess.run(["apt-get", "-qq", "-y", *words, *([package] if words == ["install"] else [])],
-                           capture_output=True, timeout=300, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})  # fmt: skip
-            found = _find(name, where)
-            if found:
-                break
+        with _installing():
+            for words in ["install"], ["update"], ["install"]:
+                found = _find(name, where)
+                if found:
+                    break
+                subprocess.run(["apt-get", "-qq", "-y", *words, *([package] if words == ["install"] else [])],
+                               capture_output=True, timeout=300, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})  # fmt: skip
+        found = _find(name, where)
     if found is None:
         raise unittest.SkipTest(f"there is no {name}")
     return found
