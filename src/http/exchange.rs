@@ -22,6 +22,7 @@ use std::rc::Rc;
 
 /// So much of a body that nobody has read is read and dropped, so that the connection can go on.
 pub const DISCARD: u64 = 64 << 10;
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 pub struct Exchange {
     pub server: Rc<HttpServer>,
@@ -170,11 +171,27 @@ impl Exchange {
             return Ok(());
         }
         if !self.continued.get() && self.stream.peek(hub)?.is_empty() {
-            self.response.inform(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            self.response.inform(CONTINUE)?;
         }
         self.continued.set(true);
         // Also what an earlier call has not got rid of.
         self.response.flush(hub, &self.stream, &self.server.limits, deadline)
+    }
+
+    /// Asks for the body, if it is waited for and has not been asked for; true if it has now.
+    pub fn proceed(&self, hub: &Hub, deadline: Deadline) -> Result<bool> {
+        let this = keep(self);
+        if !this.head().expects || this.response.state() != State::Open {
+            return Ok(false);
+        }
+        let is_new = !this.continued.get();
+        if is_new {
+            this.response.inform(CONTINUE)?;
+            this.continued.set(true);
+        }
+        // Also what an earlier call has not got rid of.
+        this.response.flush(hub, &this.stream, &this.server.limits, deadline)?;
+        Ok(is_new)
     }
 
     /// Reads some of the body, at least a byte; 0 at its end.
@@ -216,7 +233,9 @@ impl Exchange {
 
     /// Whether what is left of the body keeps the next request from being read.
     fn is_in_the_way(&self) -> bool {
-        let is_unasked = self.head().expects && !self.continued.get();
+        // Who waits to be asked has sent nothing: what is there is of a body that came unasked.
+        let none_is_there = || self.stream.input_is_empty();
+        let is_unasked = self.head().expects && !self.continued.get() && none_is_there();
         !self.body.is_done() && (is_unasked || self.body.is_broken() || self.body.left().is_some_and(|n| n > DISCARD))
     }
 
