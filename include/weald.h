@@ -2564,6 +2564,11 @@ weald_http_connection weald_http_connection_new(weald_stream s, void *user,
  * WEALD_EWOULDBLOCK, WEALD_ENOMEM. */
 weald_http_request weald_http_next(weald_http_connection connection, int64_t deadline);
 
+/* As weald_http_next, but does not wait for the next request: for who reads the connection's stream
+ * between two of them. May switch. Returns 1, or 0 when there will be no other request. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_ECANCELED, WEALD_EWOULDBLOCK. */
+int weald_http_done(weald_http_connection connection);
+
 /* The method: "GET". NULL for a handle that is no request. Does not switch. */
 const char *weald_http_method(weald_http_request request);
 

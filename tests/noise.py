@@ -98,7 +98,7 @@ TAKES = [
     (r"weald_http_(client_|fetch)", ["http_client"]),
     (r"weald_http_response_", ["http_response"]),
     (r"weald_http_connection_new", ["stream"]),
-    (r"weald_http_next", ["http_connection"]),
+    (r"weald_http_(next|done)", ["http_connection"]),
     (r"weald_http_", ["http_request"]),
 ]
 

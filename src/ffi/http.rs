@@ -284,6 +284,14 @@ pub extern "C" fn weald_http_next(connection: weald_http_connection, deadline: i
     fence64(|hub| object::get::<Connection>(hub, connection)?.next(hub, Deadline::from_raw(deadline)))
 }
 
+/// As weald_http_next, but does not wait for the next request: for who reads the connection's stream
+/// between two of them. May switch. Returns 1, or 0 when there will be no other request. Fails with
+/// WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_ECANCELED, WEALD_EWOULDBLOCK.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_http_done(connection: weald_http_connection) -> c_int {
+    fence(|hub| object::get::<Connection>(hub, connection)?.done(hub))
+}
+
 // ---- the request ------------------------------------------------------------------
 
 fn with<R>(request: weald_http_request, f: impl FnOnce(&'static Hub, &Exchange) -> Result<R>) -> Result<R> {

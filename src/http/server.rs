@@ -399,6 +399,33 @@ impl Connection {
         self.exchange.leave(hub);
     }
 
+    /// Ends the request before, if there is one; whether another may follow. EBUSY.
+    fn close_current(&self, hub: &Hub) -> Result<bool> {
+        let exchange = &self.exchange;
+        if self.current.get() != 0 && exchange.is_in_use() {
+            return Err(Error::BUSY);
+        }
+        let (before, log) = (self.current.take(), exchange.server.log);
+        if before != 0 && !exchange.close_request(hub, before, log.map(|_| self.begun.get())) {
+            self.is_over.set(true);
+        }
+        Ok(!self.is_over.get())
+    }
+
+    /// The same for who has to say something to the client before the next request, or to hear it.
+    pub fn done(&self, hub: &Hub) -> Result<bool> {
+        hub.may_park()?;
+        hub.check()?;
+        let this = keep(self);
+        let _turn = Turn::take(&this.turn)?;
+        let goes_on = this.close_current(hub)?;
+        let exchange = &this.exchange;
+        if goes_on {
+            let _ = exchange.response.flush(hub, &exchange.stream, &exchange.server.limits, Deadline::NEVER);
+        }
+        Ok(goes_on)
+    }
+
     /// Ends the request before, and reads the next one: its handle, or 0 when there will be none. EPROTO
     /// when what came is none: it has been refused, and is the last.
     pub fn next(&self, hub: &Hub, deadline: Deadline) -> Result<i64> {
@@ -407,17 +434,10 @@ impl Connection {
         }
         let this = keep(self);
         let _turn = Turn::take(&this.turn)?;
-        let exchange = &this.exchange;
-        if this.current.get() != 0 && exchange.is_in_use() {
-            return Err(Error::BUSY);
-        }
-        let (before, log) = (this.current.take(), exchange.server.log);
-        if before != 0 && !exchange.close_request(hub, before, log.map(|_| this.begun.get())) {
-            this.is_over.set(true);
-        }
-        if this.is_over.get() {
+        if !this.close_current(hub)? {
             return Ok(0);
         }
+        let (exchange, log) = (&this.exchange, this.exchange.server.log);
         match exchange.next(hub, deadline) {
             Ok(()) => {
                 let handle = exchange.enlist(hub)?;

@@ -310,6 +310,7 @@ static void call_all(void)
     IS(weald_http_version(0));
     IS(weald_http_connection_new(0, NULL, NULL));
     IS(weald_http_next(0, WEALD_FOREVER));
+    IS(weald_http_done(0));
     IS(weald_http_continue(0, WEALD_FOREVER));
     IS(weald_http_body_left(0));
     IS(weald_http_read(0, bytes, 1, WEALD_FOREVER));

@@ -238,6 +238,50 @@ TEST(next_tells_why_it_has_none)
     CHECK_EQ(next(), WEALD_EBADF);
 }
 
+static int64_t c_done(void) { return weald_http_done(connection); }
+
+static void *kill_me(void *result)
+{
+    weald_kill(weald_self(), 0, WEALD_NOW);
+    *(int64_t *)result = c_done();
+    return NULL;
+}
+
+TEST(the_stream_can_be_read_between_two_requests)
+{
+    weald_stream s = a_stream();
+    const char *line;
+    int64_t code = 0;
+    weald_greenlet g;
+
+    CHECK_EQ(weald_set_report_handler(errors_no_report, NULL), 0);
+    CHECK_GT(connection = weald_http_connection_new(s, NULL, NULL), 0);
+    CHECK_EQ(c_done(), 1); /* there was none */
+    CHECK_EQ(in_a_callback(c_done), WEALD_EWOULDBLOCK);
+    CHECK_EQ(when_forbidden(c_done), WEALD_EPERM);
+    CHECK_GT(g = weald_spawn(kill_me, &code), 0);
+    CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
+    CHECK_EQ(code, WEALD_ECANCELED);
+    CHECK_GT(g = weald_spawn(wait_for_one, NULL), 0);
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(c_done(), WEALD_EBUSY);
+    say("PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 4\r\n\r\nwoodsomething else\n" HTTP_GET("/2"));
+    CHECK_EQ(weald_get(g, (void **)&current, WEALD_FOREVER), 0);
+    http_reply_text(current, "x");
+    CHECK_EQ(c_done(), 1); /* the answer has gone, and the body is passed over */
+    CHECK(!weald_http_target(current));
+    CHECK_EQ(http_status(heard()), 200);
+    CHECK_EQ(weald_stream_line(s, &line, NULL, 100, WEALD_FOREVER), 1);
+    CHECK_STR(line, "something else");
+    CHECK_GT(current = next(), 0);
+    CHECK_STR(weald_http_target(current), "/2");
+    CHECK_EQ(weald_http_add_header(current, "Connection", "close"), 0);
+    http_reply_text(current, "x");
+    CHECK_EQ(c_done(), 0);
+    CHECK_EQ(weald_close(connection), 0);
+    CHECK_EQ(c_done(), WEALD_EBADF);
+}
+
 static int64_t interrupted(void) { return weald_interrupt(weald_self(), -12345) == 0 ? next() : 0; }
 
 TEST(a_binding_s_interruption_ends_nothing)
@@ -252,6 +296,7 @@ TEST(a_binding_s_interruption_ends_nothing)
 static void of_another_thread(void)
 {
     CHECK_EQ(weald_http_next(connection, WEALD_NOW), WEALD_EPERM);
+    CHECK_EQ(weald_http_done(connection), WEALD_EPERM);
     CHECK_EQ(weald_http_connection_new(connection, NULL, NULL), WEALD_EPERM);
 }
 
