@@ -375,14 +375,12 @@ static int make_plan(exchange *x)
         if (x->dict && PyDict_GetItemString(x->dict, points[i].name))
             plan |= points[i].means;
     }
-    PyObject *theirs = x->server ? PyObject_GetAttrString((PyObject *)Py_TYPE(x->server), "get_environ") : NULL;
-    if (!theirs)
-        PyErr_Clear();
-    PyObject *class = theirs == environ_of_server ? PyObject_GetAttr(x->server, str_environ_class) : NULL;
-    if (!class)
-        PyErr_Clear();
+    PyObject *theirs = x->server ? PyObject_GetAttr(x->server, str_get_environ) : NULL;
+    bool is_ours = theirs && PyMethod_Check(theirs) && PyMethod_GET_FUNCTION(theirs) == environ_of_server;
+    PyObject *class = is_ours ? PyObject_GetAttr(x->server, str_environ_class) : NULL;
     if (class != (PyObject *)&PyDict_Type)
         plan |= SERVER_ENVIRON;
+    PyErr_Clear(); /* of what a server has not that is none of ours */
     Py_XDECREF(theirs);
     Py_XDECREF(class);
     x->plan = (unsigned char)plan;
@@ -457,7 +455,7 @@ typedef struct {
     char name[46];
 } name_slot;
 
-enum { PLAIN, IS_TYPE, IS_LENGTH, IS_COOKIE, IS_CONNECTION, IS_UPGRADE };
+enum { PLAIN, IS_TYPE, IS_LENGTH, IS_COOKIE, IS_CONNECTION, IS_UPGRADE, IS_METHOD };
 static name_slot names_seen[512];
 
 static name_slot *slot_of(const char *name, size_t len, unsigned seed)
@@ -474,7 +472,7 @@ static PyObject *key_of(const char *name, int *kind)
     size_t len = strlen(name);
     char upper[1024];
     name_slot *s = len < sizeof s->name ? slot_of(name, len, 2166136261u) : NULL;
-    if (s && s->key && s->len == len && memcmp(s->name, name, len) == 0) {
+    if (s && s->key && s->kind != IS_METHOD && s->len == len && memcmp(s->name, name, len) == 0) {
         *kind = s->kind;
         return Py_NewRef(s->key);
     }
@@ -483,7 +481,7 @@ static PyObject *key_of(const char *name, int *kind)
         return PyErr_NoMemory();
     memcpy(at, "HTTP_", 5);
     for (size_t i = 0; i < len; i++)
-        at[5 + i] = name[i] == '-' ? '_' : (char)toupper((unsigned char)name[i]);
+        at[5 + i] = name[i] == '-' ? '_' : name[i] >= 'a' && name[i] <= 'z' ? (char)(name[i] - 32) : name[i];
     at[5 + len] = 0;
     *kind = strcmp(at + 5, "CONTENT_TYPE") == 0     ? IS_TYPE
             : strcmp(at + 5, "CONTENT_LENGTH") == 0 ? IS_LENGTH
@@ -511,14 +509,14 @@ static PyObject *method_of(const char *name)
 {
     size_t len = strlen(name);
     name_slot *s = len < sizeof s->name ? slot_of(name, len, 77) : NULL;
-    if (s && s->key && s->kind == 255 && s->len == len && memcmp(s->name, name, len) == 0)
+    if (s && s->key && s->kind == IS_METHOD && s->len == len && memcmp(s->name, name, len) == 0)
         return Py_NewRef(s->key);
     PyObject *key = PyUnicode_DecodeLatin1(name, (Py_ssize_t)len, NULL);
     if (key && s) {
         PyObject *before = s->key;
         s->key = Py_NewRef(key);
         s->len = (unsigned char)len;
-        s->kind = 255;
+        s->kind = IS_METHOD;
         memcpy(s->name, name, len);
         Py_XDECREF(before);
     }
@@ -578,10 +576,14 @@ static PyObject *unescaped(const char *text, size_t len)
 static int put_path(PyObject *env, const char *target, size_t len)
 {
     const char *mark = memchr(target, '?', len);
-    size_t path = mark ? (size_t)(mark - target) : len;
-    if (put(env, str_PATH_INFO, unescaped(target, path)) < 0)
+    size_t n = mark ? (size_t)(mark - target) : len;
+    /* Both before anything is put: an environ of a class of its own may do what it likes with the request. */
+    PyObject *path = unescaped(target, n);
+    PyObject *query = mark ? PyUnicode_DecodeLatin1(mark + 1, (Py_ssize_t)(len - n - 1), NULL) : Py_NewRef(str_empty);
+    if (put(env, str_PATH_INFO, path) < 0) {
+        Py_XDECREF(query);
         return -1;
-    PyObject *query = mark ? PyUnicode_DecodeLatin1(mark + 1, (Py_ssize_t)(len - path - 1), NULL) : Py_NewRef(str_empty);
+    }
     return put(env, str_QUERY_STRING, query);
 }
 
@@ -638,11 +640,17 @@ static int put_headers(exchange *x, PyObject *env)
     return 0;
 }
 
+/* Somebody may have deleted it. */
+static PyObject *server_of(exchange *x)
+{
+    return x->server ? x->server : Py_None;
+}
+
 static PyObject *new_environ(exchange *x)
 {
     if (x->plan & SERVER_ENVIRON)
-        return PyObject_CallMethodNoArgs(x->server, str_get_environ);
-    PyObject *template = PyObject_GetAttr(x->server, str_environ);
+        return PyObject_CallMethodNoArgs(server_of(x), str_get_environ);
+    PyObject *template = PyObject_GetAttr(server_of(x), str_environ);
     PyObject *env = template && PyDict_Check(template) ? PyDict_Copy(template) : NULL;
     if (template && !env && !PyErr_Occurred())
         env = PyObject_CallOneArg((PyObject *)&PyDict_Type, template);
@@ -677,9 +685,9 @@ static PyObject *get_environ(PyObject *self, PyObject *unused)
     PyObject *env = new_environ(x);
     if (!env)
         return NULL;
-    const char *target = weald_http_target(x->request), *method = weald_http_method(x->request);
+    const char *target, *method = weald_http_method(x->request);
     int minor = weald_http_version(x->request) - 10;
-    if (!target || !method || minor < 0) {
+    if (!method || minor < 0) {
         PyErr_SetString(PyExc_RuntimeError, "the request is over");
         goto failed;
     }
@@ -689,12 +697,14 @@ static PyObject *get_environ(PyObject *self, PyObject *unused)
         put_peer(x, env) < 0)
         goto failed;
     if (x->path) {
-        PyObject *path = PyUnicode_Check(x->path) ? PyUnicode_AsLatin1String(x->path) : Py_NewRef(x->path);
-        if (!path || put_path(env, PyBytes_AsString(path), PyBytes_Check(path) ? (size_t)PyBytes_GET_SIZE(path) : 0) < 0) {
-            Py_XDECREF(path);
+        PyObject *path = PyUnicode_Check(x->path) ? PyUnicode_AsLatin1String(x->path) : PyObject_Bytes(x->path);
+        int done = path ? put_path(env, PyBytes_AS_STRING(path), (size_t)PyBytes_GET_SIZE(path)) : -1;
+        Py_XDECREF(path);
+        if (done < 0)
             goto failed;
-        }
-        Py_DECREF(path);
+    } else if (!(target = weald_http_target(x->request))) {
+        PyErr_SetString(PyExc_RuntimeError, "the request is over");
+        goto failed;
     } else if (put_path(env, target, strlen(target)) < 0) {
         goto failed;
     }
@@ -722,6 +732,7 @@ failed:
 typedef struct {
     PyObject_HEAD
     weald_http_request request;
+    exchange *owner; /* NULL, or whose socket's exceptions are to be raised */
     char *line; /* what was read ahead for the sake of lines */
     size_t from, to, size;
     long long position;
@@ -735,6 +746,7 @@ static PyObject *input_for(exchange *x)
     if (!in)
         return NULL;
     in->request = x->request;
+    in->owner = x->source ? (exchange *)Py_NewRef(x) : NULL;
     in->line = NULL;
     in->from = in->to = in->size = 0;
     in->position = 0;
@@ -747,6 +759,7 @@ static PyObject *input_for(exchange *x)
 static void input_dealloc(PyObject *self)
 {
     PyMem_Free(((input *)self)->line);
+    Py_XDECREF(((input *)self)->owner);
     PyObject_Free(self);
 }
 
@@ -783,9 +796,11 @@ static int input_fails(input *in, int64_t code)
     }
 }
 
-/* As `outcome`, of one who does not know the connection: its exceptions wait there. */
-static int input_outcome(thread *th, int64_t code)
+/* As `outcome`. */
+static int input_outcome(input *in, thread *th, int64_t code)
 {
+    if (in->owner)
+        return outcome(in->owner, th, code);
     if (likely(!th->attention) && likely(code >= 0 || code != CODE_RAISE))
         return 0;
     return green_check(th, code >= 0 ? 0 : (int)code);
@@ -806,7 +821,7 @@ static int64_t input_some(input *in, char *to, size_t len)
             th->current->why = "write";
             code = weald_http_continue(in->request, WEALD_FOREVER);
             th->current->why = NULL;
-        } while ((o = input_outcome(th, code)) > 0);
+        } while ((o = input_outcome(in, th, code)) > 0);
         if (o < 0)
             return -1;
         in->asks = 0;
@@ -815,7 +830,7 @@ static int64_t input_some(input *in, char *to, size_t len)
         th->current->why = "read";
         code = weald_http_read(in->request, to, len, WEALD_FOREVER);
         th->current->why = NULL;
-    } while ((o = input_outcome(th, code)) > 0);
+    } while ((o = input_outcome(in, th, code)) > 0);
     if (o < 0)
         return -1;
     if (code < 0)
@@ -850,6 +865,8 @@ static PyObject *read_n(input *in, Py_ssize_t wanted)
     if (!data)
         return NULL;
     while (wanted < 0 || done < wanted) {
+        if (in->length > 0 && in->position == in->length && in->from == in->to)
+            break;
         if (done == room) {
             room = room < 1 << 26 ? room * 2 : room + (1 << 26);
             if (_PyBytes_Resize(&data, room) < 0)
@@ -1341,6 +1358,19 @@ static int give_headers(exchange *x, int64_t *length, char *protocol, size_t roo
     return done;
 }
 
+/* How much a piece of a body has that is not simply bytes. */
+static Py_ssize_t size_of(PyObject *o)
+{
+    Py_INCREF(o); /* whatever its __len__ does */
+    Py_ssize_t n = PyObject_Size(o);
+    if (n > 0 && !PyObject_CheckBuffer(o)) {
+        PyErr_Format(PyExc_TypeError, "an application returns bytes, and not %.100s", Py_TYPE(o)->tp_name);
+        n = -1;
+    }
+    Py_DECREF(o);
+    return n;
+}
+
 /* How long the body is that the application has returned; -1 when nobody knows, -2 with an exception. */
 static int64_t length_of(PyObject *result)
 {
@@ -1357,13 +1387,9 @@ static int64_t length_of(PyObject *result)
     int64_t all = 0;
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(result); i++) {
         PyObject *o = PySequence_Fast_GET_ITEM(result, i);
-        Py_ssize_t n = PyBytes_Check(o) ? PyBytes_GET_SIZE(o) : PyObject_Size(o);
+        Py_ssize_t n = PyBytes_CheckExact(o) ? PyBytes_GET_SIZE(o) : size_of(o);
         if (n < 0)
             return -2;
-        if (n > 0 && !PyObject_CheckBuffer(o)) {
-            PyErr_Format(PyExc_TypeError, "an application returns bytes, and not %.100s", Py_TYPE(o)->tp_name);
-            return -2;
-        }
         all += n;
     }
     return all;
@@ -1656,10 +1682,13 @@ static int run(exchange *x)
 {
     if (!x->start && !(x->start = PyObject_GetAttrString((PyObject *)x, "start_response")))
         return -1;
-    PyObject *args[] = {NULL, x->environ, x->start};
-    PyObject *application = Py_NewRef(x->application);
+    /* Held: the handler is the application's as well, and may forget them. */
+    PyObject *application = Py_NewRef(x->application), *env = Py_NewRef(x->environ), *start = Py_NewRef(x->start);
+    PyObject *args[] = {NULL, env, start};
     PyObject *result = PyObject_Vectorcall(application, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_DECREF(application);
+    Py_DECREF(env);
+    Py_DECREF(start);
     if (!result)
         return -1;
     Py_XSETREF(x->result, Py_NewRef(result));
@@ -1763,7 +1792,7 @@ static int log_it(exchange *x)
         Py_XDECREF(done);
         return done ? 0 : -1;
     }
-    PyObject *log = PyObject_GetAttr(x->server, str_log);
+    PyObject *log = PyObject_GetAttr(server_of(x), str_log);
     if (!log)
         return -1;
     int done = 0;
@@ -1788,12 +1817,12 @@ static int respond(exchange *x)
     x->time_finish = 0;
     PyObject *env = x->plan & GET_ENVIRON ? PyObject_CallMethodNoArgs((PyObject *)x, str_get_environ)
                                           : get_environ((PyObject *)x, NULL);
-    if (!env)
+    PyObject *application = env ? PyObject_GetAttr(server_of(x), str_application) : NULL;
+    if (!application) {
+        Py_XDECREF(env);
         return -1;
+    }
     Py_XSETREF(x->environ, env);
-    PyObject *application = PyObject_GetAttr(x->server, str_application);
-    if (!application)
-        return -1;
     Py_XSETREF(x->application, application);
     int done = run(x);
     if (done < 0) {
@@ -1929,6 +1958,8 @@ static int finish_request(exchange *x)
     if (!th)
         return -1;
     x->request = 0;
+    Py_CLEAR(x->environ);
+    Py_CLEAR(x->wsgi_input);
     CALL(x, th, "write", code, weald_http_done(x->connection));
     return code > 0;
 }

@@ -311,6 +311,56 @@ class Overriding(Case):
              "close": True, "socket": True, "address": "127.0.0.1", "server": self.server, "length": None},
         )  # fmt: skip
 
+    def test_an_application_may_take_its_handler_apart(self):
+        def application(environ, start_response):
+            handler, path = start_response.__self__, environ["PATH_INFO"]
+            if path == "/attributes":
+                for name in "server", "environ", "application", "wsgi_input", "client_address", "path", "headers", "result":
+                    delattr(handler, name)
+                handler.server = server  # the log wants it
+            if path == "/hang":
+                handler._hang_up()
+            if path == "/again":
+                handler.handle()
+            if path == "/next":
+                handler._next()
+            if path == "/odd":
+                handler.path, handler.headers, handler.status, handler.response_headers = 5, 6, 7, 8
+                handler._orig_status, handler.provided_content_length, handler.code = 9, 10, 11
+            return hello(environ, start_response)
+
+        self.serve(application)
+        server = self.server
+        for path in "attributes", "hang", "again", "next", "odd":
+            for request in GET, GET + GET:
+                self.ask_once(request.replace(b"/ ", f"/{path} ".encode(), 1))
+        self.reports.clear()
+        self.assertTrue(self.ask().endswith(b"hello"))
+
+    def test_an_environ_class_that_moves_on(self):
+        """Its __setitem__ reads the next request, whose bytes take the place of those being put."""
+
+        class Moving(dict):
+            def __setitem__(self, key, value):
+                super().__setitem__(key, value)
+                if key == "SERVER_PROTOCOL" and handlers and handlers[-1].moves:
+                    handlers[-1].moves -= 1
+                    handlers[-1]._next()
+
+        handlers = []
+
+        class Handler(WSGIHandler):
+            def __init__(self, *args):
+                super().__init__(*args)
+                self.moves = 1
+                handlers.append(self)
+
+        class Server(WSGIServer):
+            environ_class = Moving
+
+        self.serve(handler_class=Handler, server_class=Server)
+        self.ask_once(GET.replace(b"/ ", b"/" + b"a" * 3000 + b" ", 1) + GET)
+
     def test_a_connection_may_be_closed_by_its_handler(self):
         def application(environ, start_response):
             start_response.__self__.close_connection = True
@@ -708,6 +758,21 @@ class Requests(Case):
                 self.ask_once(request)
                 self.assertNotIn("/smuggled", seen)
 
+    def test_no_header_becomes_a_key_of_another_kind(self):
+        """Whatever was seen as a method, or as another header, before."""
+        seen = {}
+        self.serve(lambda env, start: (seen.update(env), hello(env, start))[1])
+        names = [f"wsgi.{n}" for n in range(2000)]
+        for first, second in ("method", "header"), ("header", "method"):
+            requests = []
+            for name in names:
+                header = f"GET / HTTP/1.1\r\nHost: a\r\n{name}: x\r\n\r\n"
+                method = f"{name} / HTTP/1.1\r\nHost: a\r\n\r\n"
+                requests += (method, header) if first == "method" else (header, method)
+            self.ask("".join(requests).encode() + LAST)
+        self.assertEqual([key for key in seen if key in names], [])
+        self.assertEqual(seen["HTTP_WSGI.0"], "x")
+
     def test_the_line_of_the_log(self):
         self.serve()
         self.ask(LAST.replace(b"/ ", b"/a?b ", 1))
@@ -969,6 +1034,23 @@ class Secure(Case):
                 self.assertIn(b"\r\n\r\nhttpsabcx", answer)
                 self.connect().sendall(b"no TLS at all\r\n\r\n")
                 weald.sleep(0.02)
+
+    def test_a_timeout_in_the_body_over_tls(self):
+        late = []
+
+        def application(environ, start_response):
+            try:
+                with weald.Timeout(0.05):
+                    environ["wsgi.input"].read()
+            except weald.Timeout:
+                late.append(True)
+            start_response("200 OK", [("Connection", "close")])
+            return [b"late"]
+
+        self.serve(application, certfile=self.cert, keyfile=self.key)
+        answer = self.ask_secure(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+        self.assertEqual(late, [True])
+        self.assertTrue(answer.endswith(b"late"), answer)
 
     def test_websocket_over_tls(self):
         import subprocess
