@@ -65,6 +65,7 @@ pub enum Kind {
     HttpRequest = 28,
     HttpClient = 29,
     HttpResponse = 30,
+    HttpConnection = 31,
 }
 
 /// The kind's number in a handle, whether or not the handle is alive.

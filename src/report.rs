@@ -19,7 +19,7 @@ pub fn duration(ns: i64) -> String {
 }
 
 fn kind_name(handle: i64) -> &'static str {
-    const NAMES: [(Kind, &str); 28] = [
+    const NAMES: [(Kind, &str); 29] = [
         (Kind::Greenlet, "greenlet"),
         (Kind::Hub, "hub"),
         (Kind::Watcher, "watcher"),
@@ -48,6 +48,7 @@ fn kind_name(handle: i64) -> &'static str {
         (Kind::HttpRequest, "HTTP request"),
         (Kind::HttpClient, "HTTP client"),
         (Kind::HttpResponse, "HTTP response"),
+        (Kind::HttpConnection, "HTTP connection"),
     ];
     let kind = handle::kind_of(handle);
     NAMES.iter().find(|(k, _)| *k as u8 == kind).map_or("object", |(_, name)| name)

@@ -134,6 +134,7 @@ pub const WEALD_KIND_WEBSOCKET: c_int = 26;
 pub const WEALD_KIND_HTTP_REQUEST: c_int = 28;
 pub const WEALD_KIND_HTTP_CLIENT: c_int = 29;
 pub const WEALD_KIND_HTTP_RESPONSE: c_int = 30;
+pub const WEALD_KIND_HTTP_CONNECTION: c_int = 31;
 
 /// The text of a code, for people: "the deadline has passed". A positive number is taken as an
 /// errno. Never NULL, never freed. From any thread; does not switch.

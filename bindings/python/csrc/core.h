@@ -13,6 +13,7 @@
  *   io         waiting for descriptors, reading and writing them
  *   socket     what sockets do most
  *   websocket  connections of WebSocket
+ *   wsgi       connections of the WSGI server
  *
  * Every greenlet that is not suspended, and every one that somebody will resume without being
  * asked (it is ready, or waits in a wait of ours), has a reference of its own: `held`. One that
@@ -352,6 +353,9 @@ int init_io(PyObject *m);
 int init_socket(PyObject *m);
 int init_local(PyObject *m);
 int init_websocket(PyObject *m);
+int init_wsgi(PyObject *m);
+/* An object of `class` for a connection, which is its own from now on; or the exception for a code. */
+PyObject *websocket_made(PyObject *class, weald_websocket h);
 void local_forget(green *g);
 
 /* Python ends a thread that asks for the GIL after the interpreter is gone by pthread_exit (up to 3.13).

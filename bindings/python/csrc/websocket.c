@@ -62,6 +62,16 @@ static PyObject *made(PyTypeObject *type, weald_websocket h)
     return (PyObject *)w;
 }
 
+PyObject *websocket_made(PyObject *class, weald_websocket h)
+{
+    if (!PyType_Check(class) || !PyType_IsSubtype((PyTypeObject *)class, &websocket_type)) {
+        weald_close(h);
+        PyErr_SetString(PyExc_TypeError, "no class of WebSocket");
+        return NULL;
+    }
+    return made((PyTypeObject *)class, h);
+}
+
 static PyObject *websocket_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"fd", "client", "deflate", "max_message", "max_unsent", NULL};
