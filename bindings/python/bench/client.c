@@ -56,15 +56,16 @@ static void ask(struct connection *c)
         fail("send");
 }
 
-/* Reads until there was silence for a while, or the end; how much. */
+/* Reads until there was silence for a while, or the end; how much. A server may listen long before it serves. */
 static long read_all(int fd)
 {
     struct timeval silence = {.tv_usec = 300000}, none = {0};
     long got = 0;
     ssize_t n;
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof silence);
-    while ((n = recv(fd, sink, sizeof sink, 0)) > 0)
+    while ((n = recv(fd, sink, sizeof sink, 0)) > 0) {
         got += n;
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof silence);
+    }
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none);
     if (got == 0)
         fail("the first answer");
