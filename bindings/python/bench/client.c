@@ -104,8 +104,11 @@ static void set_request(const char *kind, const char *path)
 static int hear(struct connection *c)
 {
     ssize_t n = recv(c->fd, sink, sizeof sink, 0);
-    if (n < 0 || (n == 0 && !closes))
+    if (n < 0)
         fail("an answer");
+    errno = 0;
+    if (n == 0 && !closes)
+        fail("the end of a connection");
     c->got += n;
     if (c->got > answer_len)
         fail("too long an answer");
