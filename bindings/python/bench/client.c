@@ -56,15 +56,16 @@ static void ask(struct connection *c)
         fail("send");
 }
 
-/* Reads until there was silence for a while, or the end; how much. */
+/* Reads until there was silence for a while, or the end; how much. A server may listen long before it serves. */
 static long read_all(int fd)
 {
     struct timeval silence = {.tv_usec = 300000}, none = {0};
     long got = 0;
     ssize_t n;
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof silence);
-    while ((n = recv(fd, sink, sizeof sink, 0)) > 0)
+    while ((n = recv(fd, sink, sizeof sink, 0)) > 0) {
         got += n;
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof silence);
+    }
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none);
     if (got == 0)
         fail("the first answer");
@@ -103,8 +104,11 @@ static void set_request(const char *kind, const char *path)
 static int hear(struct connection *c)
 {
     ssize_t n = recv(c->fd, sink, sizeof sink, 0);
-    if (n < 0 || (n == 0 && !closes))
+    if (n < 0)
         fail("an answer");
+    errno = 0;
+    if (n == 0 && !closes)
+        fail("the end of a connection");
     c->got += n;
     if (c->got > answer_len)
         fail("too long an answer");

@@ -44,20 +44,24 @@ typedef struct node node;
 struct node {
     node *prev, *next; /* NULL: in no list */
     PyObject *what;    /* the greenlet or callable; borrowed from a greenlet, owned otherwise */
-    thread *th;        /* whose hub calls the callable */
-    bool is_green;
+    thread *th;        /* whose hub calls the callable; NULL for a greenlet */
 };
 
 typedef struct {
     node *first, *last;
     Py_ssize_t len;
-    Py_ssize_t links; /* how many of them are callables */
-    bool notified;    /* the hub will call them */
+    uint32_t links; /* how many of them are callables */
+    bool notified;  /* the hub will call them */
 } nodelist;
+
+static inline bool node_is_green(const node *n)
+{
+    return n->th == NULL;
+}
 
 static inline void list_push(nodelist *l, node *n)
 {
-    l->links += !n->is_green;
+    l->links += !node_is_green(n);
     n->next = NULL;
     n->prev = l->last;
     if (l->last)
@@ -82,7 +86,7 @@ static inline void list_push_front(nodelist *l, node *n)
 
 static inline void list_remove(nodelist *l, node *n)
 {
-    l->links -= !n->is_green;
+    l->links -= !node_is_green(n);
     if (n->prev)
         n->prev->next = n->next;
     else
@@ -126,6 +130,7 @@ struct green {
     bool scheduled;    /* was given to the loop to start */
     bool finalized;
     bool is_dummy;
+    uint8_t start;     /* of a Greenlet: see task.c */
     pystate ps;
     node node;
     green *next_dropped;

@@ -307,7 +307,6 @@ thread *thread_make(void)
     g->kind = MAIN;
     g->held = g->loaded = true;
     g->node.what = (PyObject *)g;
-    g->node.is_green = true;
     th->main = th->current = g;
     if (!(th->alien = (green *)green_type.tp_alloc(&green_type, 0)))
         return NULL;
@@ -717,7 +716,6 @@ static node *node_new(PyObject *callable)
         PyErr_NoMemory();
         return NULL;
     }
-    n->is_green = false;
     n->prev = n->next = NULL;
     n->what = Py_NewRef(callable);
     return n;
@@ -758,7 +756,7 @@ PyObject *py_notify(PyObject *self, PyObject *source)
     l->notified = false;
     for (Py_ssize_t left = l->len; left > 0 && l->first && greens > 0; left--) {
         node *n = l->first;
-        if (n->is_green) {
+        if (node_is_green(n)) {
             wake_node(l, n);
             greens--;
             continue;
@@ -787,7 +785,7 @@ void list_wake_one(nodelist *l, PyObject *source)
     node *n = l->first;
     if (!n)
         return;
-    if (likely(n->is_green))
+    if (likely(node_is_green(n)))
         wake_node(l, n);
     else
         list_notify(l, source);
@@ -795,7 +793,7 @@ void list_wake_one(nodelist *l, PyObject *source)
 
 void list_wake_all(nodelist *l, PyObject *source)
 {
-    for (Py_ssize_t n = l->len; n > 0 && l->first && l->first->is_green; n--) {
+    for (Py_ssize_t n = l->len; n > 0 && l->first && node_is_green(l->first); n--) {
         green *g = (green *)l->first->what;
         if (unlikely(g->pending != NULL) && !g->pending->source) {
             /* Something was thrown at it before: it raises that, and nothing is handed over here that would be lost. */
@@ -805,7 +803,7 @@ void list_wake_all(nodelist *l, PyObject *source)
             wake_node(l, l->first);
         }
     }
-    if (l->links && !l->first->is_green)
+    if (l->links && !node_is_green(l->first))
         list_notify(l, source);
 }
 
@@ -827,7 +825,7 @@ int list_link(nodelist *l, PyObject *callable)
 void list_unlink(nodelist *l, PyObject *callable)
 {
     for (node *n = l->first; n; n = n->next) {
-        if (n->is_green)
+        if (node_is_green(n))
             continue;
         int same = n->what == callable ? 1 : PyObject_RichCompareBool(n->what, callable, Py_EQ);
         if (same < 0)
@@ -847,7 +845,7 @@ void list_clear(nodelist *l)
     node *next;
     for (node *n = l->first; n; n = next) {
         next = n->next;
-        if (n->is_green)
+        if (node_is_green(n))
             continue;
         list_remove(l, n);
         PyObject *what = n->what;
@@ -856,7 +854,7 @@ void list_clear(nodelist *l)
         next = l->first; /* that may have changed anything */
         if (next == NULL)
             break;
-        while (next && next->is_green)
+        while (next && node_is_green(next))
             next = next->next;
     }
 }
@@ -865,7 +863,7 @@ PyObject *list_as_list(nodelist *l)
 {
     PyObject *out = PyList_New(0);
     for (node *n = l->first; n && out; n = n->next) {
-        PyObject *what = n->is_green ? PyObject_GetAttrString(n->what, "switch") : Py_NewRef(n->what);
+        PyObject *what = node_is_green(n) ? PyObject_GetAttrString(n->what, "switch") : Py_NewRef(n->what);
         if (!what || PyList_Append(out, what) < 0)
             Py_CLEAR(out);
         Py_XDECREF(what);
@@ -876,7 +874,7 @@ PyObject *list_as_list(nodelist *l)
 int list_traverse(nodelist *l, visitproc visit, void *arg)
 {
     for (node *n = l->first; n; n = n->next)
-        if (!n->is_green)
+        if (!node_is_green(n))
             Py_VISIT(n->what);
     return 0;
 }
@@ -1641,7 +1639,6 @@ PyObject *green_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     g->th = th;
     th->refs++;
     g->node.what = (PyObject *)g;
-    g->node.is_green = true;
     g->parent = Py_NewRef((PyObject *)th->current);
     return (PyObject *)g;
 }

@@ -210,7 +210,7 @@ static PyObject *linkable_reinit(PyObject *self, PyObject *unused)
     /* The other greenlets are the parent's. */
     for (node *n = l->links.first, *next; n; n = next) {
         next = n->next;
-        if (n->is_green && ((green *)n->what)->th == this_thread && green_is_gone((green *)n->what))
+        if (node_is_green(n) && ((green *)n->what)->th == this_thread && green_is_gone((green *)n->what))
             list_remove(&l->links, n);
     }
     Py_RETURN_NONE;
