@@ -24,6 +24,7 @@
 #define WEALD_PYTHON_CORE_H
 
 #include "state.h"
+#include <pthread.h>
 #include <structmember.h>
 #include <stdbool.h>
 #include <weald.h>
@@ -149,12 +150,14 @@ struct green {
 
 struct thread {
     PyThreadState *ts;
+    pthread_t self;
     green *current;
     green *main;
     green *alien;      /* current while a greenlet of C runs */
     green *hub;        /* NULL until somebody asks for it */
-    bool attention;    /* something of the following three is to be done after a switch */
+    bool attention;    /* something of the following four is to be done after a switch */
     green *dropped;    /* references to drop as soon as code may run */
+    struct timeout *spent; /* the same, of timeouts */
     PyObject *tracer;
     green *traced;     /* who ran last, for the tracer */
     bool threw;
@@ -344,6 +347,7 @@ int seconds_from(PyObject *o, int64_t *ns);
 PyObject *get_hub_object(thread *th);
 
 /* ---- timeouts ---- */
+void timeouts_bury(thread *th); /* drops those that have come too late */
 PyObject *timeout_raise_new(PyObject *seconds); /* raises Timeout(seconds); NULL */
 
 int init_green(PyObject *m);

@@ -293,6 +293,7 @@ thread *thread_make(void)
         return NULL;
     }
     th->ts = PyThreadState_Get();
+    th->self = pthread_self();
     PyObject *capsule = PyCapsule_New(th, NULL, thread_end);
     if (!capsule || PyDict_SetItem(dict, str_weald, capsule) < 0)
         return NULL;
@@ -315,6 +316,8 @@ thread *thread_make(void)
     th->alien->kind = ALIEN;
     th->alien->parent = Py_NewRef((PyObject *)g);
     th->refs++;
+    if (PyObject_SetAttrString((PyObject *)th->alien, "greenlet_tree_is_ignored", Py_True) < 0)
+        return NULL;
     const char *size = getenv("WEALD_STACK_SIZE");
     th->stack_size = size ? (size_t)strtoul(size, NULL, 0) : 0;
     if (th->stack_size < 128 * 1024)
@@ -392,6 +395,8 @@ int thread_bury(thread *th)
         Py_DECREF(g);
         PyErr_Restore(t, v, tb);
     }
+    if (unlikely(th->spent != NULL))
+        timeouts_bury(th);
     if (unlikely(th->to_kill != NULL))
         kill_garbage(th);
     return th->tracer ? trace(th) : 0;

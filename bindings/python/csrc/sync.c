@@ -29,6 +29,15 @@ int linkable_wait(thread *th, linkable *l, nodelist *list, int64_t deadline, con
     return outcome;
 }
 
+PyObject *linkable_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    (void)args, (void)keywords;
+    linkable *l = (linkable *)type->tp_alloc(type, 0);
+    if (l)
+        l->maker = pthread_self();
+    return (PyObject *)l;
+}
+
 int linkable_traverse(PyObject *self, visitproc visit, void *arg)
 {
     return list_traverse(&((linkable *)self)->links, visit, arg);
@@ -206,6 +215,7 @@ static PyObject *linkable_reinit(PyObject *self, PyObject *unused)
     (void)unused;
     linkable *l = (linkable *)self;
     l->th = NULL;
+    l->maker = pthread_self();
     l->multi = false;
     /* The other greenlets are the parent's. */
     for (node *n = l->links.first, *next; n; n = next) {
@@ -234,7 +244,7 @@ PyTypeObject linkable_type = {
     .tp_basicsize = sizeof(linkable),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_doc = "What can be waited for and linked to.",
-    .tp_new = PyType_GenericNew,
+    .tp_new = linkable_new,
     .tp_dealloc = linkable_dealloc,
     .tp_traverse = linkable_traverse,
     .tp_clear = linkable_clear,
@@ -824,7 +834,7 @@ PyTypeObject semaphore_type = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_doc = "Semaphore(value=1): a number of permits; first come, first served, but who runs may be faster.",
     .tp_init = sem_init,
-    .tp_new = PyType_GenericNew,
+    .tp_new = linkable_new,
     .tp_traverse = linkable_traverse,
     .tp_clear = linkable_clear,
     .tp_str = sem_str,

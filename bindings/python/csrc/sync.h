@@ -4,11 +4,13 @@
 #define WEALD_PYTHON_SYNC_H
 
 #include "core.h"
+#include <pthread.h>
 
 typedef struct {
     PyObject_HEAD
     nodelist links; /* who waits, and callables */
     thread *th;     /* who used it first */
+    pthread_t maker;
     bool multi;     /* used from several threads: waiting for it is no deadlock */
     PyObject *weakrefs;
 } linkable;
@@ -36,12 +38,15 @@ static inline void linkable_touch(linkable *l, thread *th)
 {
     if (likely(l->th == th))
         return;
-    if (!l->th)
+    if (!l->th) {
         l->th = th;
-    else
+        l->multi = !pthread_equal(l->maker, th->self);
+    } else {
         l->multi = true;
+    }
 }
 
+PyObject *linkable_new(PyTypeObject *type, PyObject *args, PyObject *keywords);
 nodelist *task_links(PyObject *task);
 int linkable_traverse(PyObject *self, visitproc visit, void *arg);
 int linkable_clear(PyObject *self);

@@ -33,7 +33,8 @@ ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "bindings" / "python"
 TARGET = ROOT / "target"
 TESTS = TARGET / "gevent-tests"
-VERSION = "{}.{}".format(*sys.version_info)
+# A debug build has environments of its own: its extensions are no other's.
+VERSION = "{}.{}".format(*sys.version_info) + ("-debug" if hasattr(sys, "gettotalrefcount") else "")
 
 
 def _versions():

@@ -231,7 +231,7 @@ def need(*packages):
 
 
 def need_program(name, package=None, where=()):
-    """The path of a program; installed with apt-get if it is missing and we are root."""
+    """The path of a program; installed with apt-get, as `package` or several, if it is missing and we are root."""
     found = _find(name, where)
     if found is None and package and os.geteuid() == 0 and shutil.which("apt-get"):
         with _installing():
@@ -239,7 +239,7 @@ def need_program(name, package=None, where=()):
                 found = _find(name, where)
                 if found:
                     break
-                subprocess.run(["apt-get", "-qq", "-y", *words, *([package] if words == ["install"] else [])],
+                subprocess.run(["apt-get", "-qq", "-y", *words, *(package.split() if words == ["install"] else [])],
                                capture_output=True, timeout=300, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})  # fmt: skip
         found = _find(name, where)
     if found is None:

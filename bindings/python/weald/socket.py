@@ -484,10 +484,15 @@ class socket(_core.SocketBase):
             self._let_go(close=True)
 
     def detach(self):
-        """Gives the descriptor away; the socket is closed from then on. Returns the descriptor."""
+        """Gives the descriptor away; the socket is closed from then on. Returns the descriptor.
+
+        It blocks, unless the socket had a timeout: whoever takes it, multiprocessing for one, expects that.
+        """
         self._closed = True
         sock = self._sock
         if sock:
+            if self.timeout is None:
+                _socket.socket.setblocking(sock, True)
             self._let_go(close=False)
         return sock.detach()
 

@@ -144,6 +144,7 @@ class SSLSocket(socket):
             super().__init__(family=sock.family, type=sock.type, proto=sock.proto, fileno=sock.fileno())
             # Only now: if this fails the caller still has a socket to close.
             sock.detach()
+            self._sock.setblocking(False)
         elif fileno is not None:
             super().__init__(fileno=fileno)
         else:
