@@ -408,6 +408,11 @@ impl Hub {
         self.budget.set(0); // the loop looks soon
     }
 
+    /// The same, when those who are ready have had their turn.
+    pub fn after_turn(&self, callback: Callback) {
+        self.callbacks().push_back(callback);
+    }
+
     /// Takes back a link that waits for its turn. ENOENT.
     pub fn take_back_link(&self, of: i64, number: i64) -> Result<()> {
         let is_it = |c: &&mut Callback| matches!(c, Callback::Link(_, h, _, n) if (*h, *n) == (of, number));

@@ -211,7 +211,8 @@ pub(super) unsafe fn headers<'a>(mut at: *const *const c_char) -> Result<Vec<(&'
 /// Makes an HTTP server that listens at `address` from now on, and serves when it is started:
 /// otherwise as weald_server_new. `handler` gets `user`. `how` NULL: all as usual. Close it; then it
 /// does not accept any more. When it is shut, connections end as soon as the requests that they have
-/// begun are answered. Does not switch. Fails with WEALD_EINVAL (`address` or `handler` NULL, no such
+/// begun are answered. Who connects and says nothing is accepted after a second (TCP_DEFER_ACCEPT), others
+/// with their first bytes. Does not switch. Fails with WEALD_EINVAL (`address` or `handler` NULL, no such
 /// text, a `size`, flags, a negative time), WEALD_EBADF (pool), WEALD_EPERM (a pool of another
 /// thread), WEALD_EADDRINUSE, and what else bind(2) fails with, WEALD_EMFILE, WEALD_ENOMEM.
 #[unsafe(no_mangle)]

@@ -468,6 +468,11 @@ impl Response {
             Kind::Length(_) | Kind::Chunked(_) => return Err(self.breaks(Error::INVAL)),
         }
         self.state.set(State::Ended);
+        if self.closes.get() {
+            // What went wrong otherwise is found out by the flush.
+            let n = stream.send_last(hub, self.out()).unwrap_or(0);
+            self.out().drain(..n);
+        }
         let others_come =
             !self.closes.get() && self.out().len() < GATHER && stream.peek(hub).is_ok_and(|p| !p.is_empty());
         if others_come { Ok(()) } else { self.flush_with_turn(hub, stream, limits, deadline) }

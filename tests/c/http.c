@@ -206,7 +206,9 @@ TEST(a_server_that_is_shut_drains)
     int idle, busy;
 
     http_serve(wait_long, NULL);
-    idle = net_plain(http_port), busy = net_plain(http_port);
+    idle = net_plain(http_port);
+    http_wait_for(1); /* who says nothing is accepted after a second */
+    busy = net_plain(http_port);
     net_write(busy, HTTP_GET("/"));
     while (http_seen == 0)
         CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
@@ -236,7 +238,9 @@ TEST(a_hub_that_is_shut_down_abandons_handlers_and_closes_their_connections)
 
     LEAKS("the stack of an abandoned greenlet");
     http_serve(wait_long, NULL);
-    busy = net_plain(http_port), idle = net_plain(http_port);
+    idle = net_plain(http_port);
+    http_wait_for(1);
+    busy = net_plain(http_port);
     net_write(busy, HTTP_GET("/"));
     while (http_seen == 0)
         CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
@@ -445,6 +449,31 @@ TEST(what_a_page_will_need_is_told_before_the_page)
     CHECK_EQ(shutdown(fd, SHUT_WR), 0);
     CHECK_STR(http_rest(fd), "");
     CHECK_EQ(http_status(http_ask("GET / HTTP/1.0\r\n\r\n")), 200); /* knows none */
+}
+
+static void answer_and_dawdle(weald_http_request r, void *gate)
+{
+    http_reply_text(r, "whole");
+    CHECK_EQ(weald_event_wait((weald_event)(intptr_t)gate, WEALD_FOREVER), 0);
+}
+
+/* The kernel may keep the last bytes for the end of the connection, but not when that is a while off. */
+TEST(an_answer_does_not_wait_for_its_handler)
+{
+    weald_event gate = weald_event_new(0);
+    weald_server server;
+    int64_t began;
+    int fd;
+
+    CHECK_GT(server = weald_http_server_new("127.0.0.1:0", answer_and_dawdle, (void *)(intptr_t)gate, NULL), 0);
+    CHECK_EQ(weald_server_start(server), 0);
+    fd = net_plain(weald_server_port(server));
+    net_write(fd, "GET / HTTP/1.0\r\n\r\n");
+    began = weald_now();
+    CHECK_CONTAINS(http_until(fd, "whole"), "Connection: close\r\n");
+    CHECK_LT(weald_now() - began, WEALD_MS(100)); /* the kernel's patience is 200 */
+    CHECK_EQ(weald_event_set(gate), 0);
+    CHECK_STR(http_rest(fd), "");
 }
 
 TEST(who_waits_to_be_asked_is_asked_when_the_body_is_read)
