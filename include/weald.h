@@ -213,6 +213,7 @@ extern "C" {
 #define WEALD_KIND_HTTP_REQUEST 28
 #define WEALD_KIND_HTTP_CLIENT 29
 #define WEALD_KIND_HTTP_RESPONSE 30
+#define WEALD_KIND_HTTP_CONNECTION 31
 
 /* A handle to any kind of object: positive, never used again when it is closed. */
 typedef int64_t weald_handle;
@@ -342,14 +343,15 @@ int weald_go(weald_fn f, void *arg);
  * WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
 weald_greenlet weald_greenlet_new(weald_fn f, void *arg, const weald_spawn_options *options);
 
-/* Starts a greenlet made by weald_greenlet_new, behind everything that is ready. Does not switch.
- * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before), WEALD_EINVAL (a
- * coroutine). */
+/* Starts a greenlet made by weald_greenlet_new, behind everything that is ready; one that was to
+ * start later as well. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM,
+ * WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine). */
 int weald_start(weald_greenlet g);
 
-/* Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Does not
- * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before),
- * WEALD_EINVAL (a coroutine; a negative delay), WEALD_ENOMEM. */
+/* Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Until then it
+ * is not started, and a second call sets another delay. Does not switch. Returns 0. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine; a negative
+ * delay), WEALD_ENOMEM. */
 int weald_start_later(weald_greenlet g, int64_t delay_ns);
 
 /* Waits until `g` has ended, however it ended. May switch. Returns 0. Fails with WEALD_EBADF,
@@ -440,8 +442,8 @@ int weald_cancelled(void);
  * WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` NULL; no such `when`). */
 int64_t weald_link(weald_greenlet g, weald_link_fn f, void *arg, int when);
 
-/* Takes a link back. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT
- * (no such link, or it has fired). */
+/* Takes a link back, also of one that has ended: its callback will not run. Does not switch.
+ * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such link, or it has run). */
 int weald_unlink(weald_greenlet g, int64_t link);
 
 /* What `g` does: WEALD_STATE_... Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
@@ -740,8 +742,8 @@ int weald_select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds,
  *
  * A started watcher keeps weald_run going, and a wait of main from being taken for a deadlock,
  * unless it is unref'd. Closing stops it. In a forked child every watcher is stopped; it may be
- * started there. weald_wait takes watchers as well: one is ready when it has fired since its
- * start.
+ * started there. weald_wait takes watchers as well: one is ready when its callback has run since
+ * its start.
  * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to a watcher. */
@@ -935,8 +937,9 @@ const char *weald_result_message(weald_result r);
  * (`f` NULL). */
 int64_t weald_result_link(weald_result r, weald_link_fn f, void *arg);
 
-/* Takes back a link of this thread. Does not switch. Returns 0. Fails with WEALD_EBADF,
- * WEALD_EPERM, WEALD_ENOENT (no such link, or it has fired). */
+/* Takes back a link of this thread, also of a result that is set: its callback will not run. Does
+ * not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such link, or it has
+ * run). */
 int weald_result_unlink(weald_result r, int64_t link);
 
 /* ----------------------------------------------------------------------------------------------
@@ -1141,7 +1144,7 @@ int weald_barrier_reset(weald_barrier b);
 /* One thing to wait for: an object, or with `object` 0 a descriptor. */
 typedef struct weald_wait_item {
   /* A greenlet (has ended), event or result (is set), queue (has an item, or is shut), semaphore
-   * (has a permit), lock (is free), watcher (has fired since its start); or 0. */
+   * (has a permit), lock (is free), watcher (its callback has run since its start); or 0. */
   weald_handle object;
   /* With `object` 0: the descriptor, */
   int fd;
@@ -1542,10 +1545,10 @@ int64_t weald_pwrite(int fd, const void *data, size_t len, int64_t offset, int64
  * goes on. So a call that fails has told what was sent before. Returns how many; 0 at the file's
  * end. What is not in memory a thread reads first. `file_fd` may be a pipe, as for weald_splice.
  * May switch. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
- * WEALD_EINVAL (`*offset` negative; `file_fd` is neither file nor pipe), WEALD_EPIPE (nobody reads
- * it any more), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
- * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
- * WEALD_ECONNRESET. */
+ * WEALD_EINVAL (`*offset` negative; `file_fd` is neither file nor pipe), WEALD_ESPIPE (an offset
+ * for what is no file), WEALD_EPIPE (nobody reads it any more), WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that
+ * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
 int64_t weald_sendfile(int out_fd, int file_fd, int64_t *offset, size_t len, int64_t deadline);
 
 /* Moves up to `len` bytes from one descriptor to the other without copying them; one of the two is
@@ -1806,12 +1809,41 @@ typedef struct weald_stream_options {
   size_t write_size;
 } weald_stream_options;
 
+/* Reads up to `len` bytes into `buffer`, waiting for them until `deadline`: how many, 0 at the end,
+ * or a code. */
+typedef int64_t (*weald_stream_read_fn)(void *buffer, size_t len, int64_t deadline, void *user);
+
+/* Writes some of `data`, as above. */
+typedef int64_t (*weald_stream_write_fn)(const void *data, size_t len, int64_t deadline,
+                 void *user);
+
+/* Is called when a stream has been closed, and no call of it is left. */
+typedef void (*weald_stream_close_fn)(void *user);
+
+/* What a stream reads and writes by instead of a descriptor. */
+typedef struct weald_stream_functions {
+  size_t size;
+  weald_stream_read_fn read;
+  weald_stream_write_fn write;
+  /* NULL: nobody is told. */
+  weald_stream_close_fn close;
+} weald_stream_functions;
+
 /* Makes a stream of a descriptor, which belongs to it from now on: weald_close closes both. If the
  * call fails it stays the caller's. `how`: NULL for the usual. What has been written and not
  * flushed is lost with the close. Whoever reads or writes the stream when it is closed fails with
  * WEALD_EBADF. Does not switch. Fails with WEALD_EBADF (no open descriptor), WEALD_EINVAL (other
  * flags; no `size`), WEALD_ENOMEM. */
 weald_stream weald_stream_new(int fd, const weald_stream_options *how);
+
+/* Makes a stream that reads and writes by calls of `functions`, which get `user` and may wait: over
+ * somebody else's TLS, or in memory. A code that they return is what the stream's call fails with.
+ * `how`: NULL for the usual; its flags are 0. It has no descriptor (weald_stream_fd: WEALD_EBADF),
+ * no TLS of its own (WEALD_EINVAL) and no WebSocket (WEALD_EINVAL), and weald_stream_end flushes it
+ * and fails with WEALD_ENOTSOCK. Does not switch. Fails with WEALD_EINVAL (`functions`, or one of
+ * the first two, NULL; flags; no `size`), WEALD_ENOMEM. */
+weald_stream weald_stream_over(const weald_stream_functions *functions, void *user,
+                               const weald_stream_options *how);
 
 /* Reads what is there, up to `len` bytes, from the stream's buffer or else from the descriptor, and
  * waits while that is nothing. Returns how many; 0 at the end. May switch. Fails with WEALD_EBADF
@@ -1865,6 +1897,11 @@ int64_t weald_stream_peek(weald_stream s, const void **data);
  * there are). */
 int weald_stream_skip(weald_stream s, size_t n);
 
+/* Puts `len` bytes in front of what is in the stream's buffer, copied: they are read next. For
+ * those who have looked at what was not for them. Does not switch. Returns 0. Fails with
+ * WEALD_EINVAL (`data` NULL), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_ENOMEM. */
+int weald_stream_unread(weald_stream s, const void *data, size_t len);
+
 /* Takes `len` bytes over, all of them: they are gathered in the stream's buffer until it is full,
  * and then written. `*done` (NULL: not wanted) says how many were taken, also when the call fails.
  * May switch. Returns 0. Fails with WEALD_EPIPE (nobody reads it any more), WEALD_EBADF (also when
@@ -1894,7 +1931,8 @@ int weald_stream_end(weald_stream s, int64_t deadline);
 int64_t weald_stream_unsent(weald_stream s);
 
 /* The stream's descriptor, which stays the stream's: for options, addresses and weald_shutdown.
- * Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
+ * Does not switch. Fails with WEALD_EBADF (also when it has none, see weald_stream_over),
+ * WEALD_EPERM. */
 int weald_stream_fd(weald_stream s);
 
 /* ----------------------------------------------------------------------------------------------
@@ -2410,6 +2448,9 @@ int weald_server_port(weald_server s);
  * has begun is ended, unless it has called weald_fail or was killed: then the connection is closed,
  * so that half an answer does not look like a whole one.
  *
+ * A connection that was accepted by other means is served by weald_http_connection_new and
+ * weald_http_next.
+ *
  * What comes in is read strictly: what two readers might understand differently is refused, and the
  * handler does not see it. weald_http_lenient has what can be allowed.
  * ---------------------------------------------------------------------------------------------- */
@@ -2478,6 +2519,9 @@ typedef struct weald_http_options {
   size_t min_rate;
 } weald_http_options;
 
+/* A handle to a connection of weald_http_connection_new. */
+typedef int64_t weald_http_connection;
+
 /* Makes an HTTP server that listens at `address` from now on, and serves when it is started:
  * otherwise as weald_server_new. `handler` gets `user`. `how` NULL: all as usual. Close it; then it
  * does not accept any more. When it is shut, connections end as soon as the requests that they have
@@ -2504,6 +2548,30 @@ weald_server weald_http_server_from_fd(int fd, weald_http_handler_fn handler, vo
  * WEALD_EWOULDBLOCK, WEALD_EMFILE, WEALD_ENOMEM. */
 int weald_http_serve(const char *address, weald_http_handler_fn handler, void *user,
                      const weald_http_options *how, int64_t deadline);
+
+/* Makes a server's side of the connection `s`, whose requests weald_http_next reads one by one: for
+ * connections that were accepted, or secured, by other means than weald_http_server_new's. The
+ * stream is the connection's from now on, and closed with it; if the call fails it stays the
+ * caller's. Of `how` (NULL: all as usual) `server` is not looked at; `log` gets `user`. Does not
+ * switch. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (a `size`, a negative time, `name` no
+ * text for a header), WEALD_ENOMEM. */
+weald_http_connection weald_http_connection_new(weald_stream s, void *user,
+                                                const weald_http_options *how);
+
+/* Brings the request before, if there was one, to its end, as when a server's handler returns, and
+ * waits for the next: its handle, which is good until the next call. Returns 0 when there will be
+ * none: the client has left or is idle for too long, or one of both sides has said "close". Close
+ * the connection to break off. May switch. Fails with WEALD_EPROTO (what came is no request, or too
+ * large or too slow: it has been refused with the status that `log` was told, and is the last),
+ * WEALD_EBADF (also when the connection is closed meanwhile), WEALD_EPERM, WEALD_EBUSY (another
+ * greenlet waits here, or uses the request before), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+ * WEALD_EWOULDBLOCK, WEALD_ENOMEM. */
+weald_http_request weald_http_next(weald_http_connection connection, int64_t deadline);
+
+/* As weald_http_next, but does not wait for the next request: for who reads the connection's stream
+ * between two of them. May switch. Returns 1, or 0 when there will be no other request. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_ECANCELED, WEALD_EWOULDBLOCK. */
+int weald_http_done(weald_http_connection connection);
 
 /* The method: "GET". NULL for a handle that is no request. Does not switch. */
 const char *weald_http_method(weald_http_request request);
@@ -2548,6 +2616,13 @@ int64_t weald_http_body_left(weald_http_request request);
  * WEALD_EINVAL (`buffer` NULL), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT,
  * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
 int64_t weald_http_read(weald_http_request request, void *buffer, size_t len, int64_t deadline);
+
+/* Tells a client that waits to be asked for the body (Expect) that it may send it, as reading does,
+ * also when some of it is there already. May switch. Returns 1, or 0 when the client does not wait,
+ * has been told, or is being answered. Fails with WEALD_EPIPE (the client has left), WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_http_continue(weald_http_request request, int64_t deadline);
 
 /* Reads what is left of the body, up to `max` bytes: `*data` is its memory, which is the caller's,
  * for weald_free, with a NUL behind its `*len` bytes (`len` NULL: not wanted). What a call that

@@ -93,6 +93,24 @@ impl Buffer {
         held.bytes.try_reserve(more).map_err(|_| Error::NOMEM)
     }
 
+    /// Puts bytes in front. Nothing is lent. ENOMEM.
+    pub fn put_back(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.reserve(bytes.len())?;
+        let held = self.held();
+        if held.from >= bytes.len() {
+            held.from -= bytes.len();
+            let from = held.from;
+            held.bytes[from..from + bytes.len()].copy_from_slice(bytes);
+        } else {
+            let from = held.from;
+            held.bytes.splice(from..from, bytes.iter().copied());
+        }
+        Ok(())
+    }
+
     pub fn push(&mut self, bytes: &[u8]) {
         self.held().bytes.extend_from_slice(bytes);
     }

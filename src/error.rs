@@ -80,6 +80,12 @@ impl Error {
         Error::from_errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
     }
 
+    /// What a binding has interrupted a call with, see weald_interrupt: EINTR, or a number that is neither
+    /// the system's nor ours. It says nothing of what the call was about.
+    pub const fn is_interrupt(self) -> bool {
+        self.0 == -libc::EINTR || self.0 < -4095
+    }
+
     /// Something of the system's is used up, for now.
     pub fn is_no_room(self) -> bool {
         matches!(-self.code(), libc::EMFILE | libc::ENFILE | libc::ENOMEM)

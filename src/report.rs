@@ -19,7 +19,7 @@ pub fn duration(ns: i64) -> String {
 }
 
 fn kind_name(handle: i64) -> &'static str {
-    const NAMES: [(Kind, &str); 28] = [
+    const NAMES: [(Kind, &str); 29] = [
         (Kind::Greenlet, "greenlet"),
         (Kind::Hub, "hub"),
         (Kind::Watcher, "watcher"),
@@ -48,6 +48,7 @@ fn kind_name(handle: i64) -> &'static str {
         (Kind::HttpRequest, "HTTP request"),
         (Kind::HttpClient, "HTTP client"),
         (Kind::HttpResponse, "HTTP response"),
+        (Kind::HttpConnection, "HTTP connection"),
     ];
     let kind = handle::kind_of(handle);
     NAMES.iter().find(|(k, _)| *k as u8 == kind).map_or("object", |(_, name)| name)
@@ -68,8 +69,11 @@ impl Hub {
             Waiting::Sleep => "time to pass (sleep)".into(),
             Waiting::Idle => "the hub to be idle".into(),
             Waiting::Fd(fd, events) => format!("descriptor {fd} {}", direction(events)),
+            Waiting::Fds(1) => "a descriptor".into(),
             Waiting::Fds(n) => format!("one of {n} descriptors"),
+            Waiting::Object(h) if handle::kind_of(h) == Kind::Iterator as u8 => "one of some greenlets to end".into(),
             Waiting::Object(h) => format!("{} {h:#x}", kind_name(h)),
+            Waiting::Objects(1) => "an object".into(),
             Waiting::Objects(n) => format!("some of {n} objects"),
             Waiting::Join(h) => match self.greenlet(h) {
                 Ok(other) => format!("greenlet {} to end", other.label()),

@@ -2,6 +2,7 @@
 //! everything, say what was left.
 
 use crate::error::{Error, Result};
+use crate::greenlet::Greenlet;
 use crate::handle::{Kind, kind_of};
 use crate::hub::Hub;
 use std::fmt::Write;
@@ -20,10 +21,12 @@ impl Hub {
         if !self.is_main(self.current()) || self.in_loop.get() {
             return Err(Error::PERM);
         }
-        self.kill_everybody();
-        for _ in 0..GRACE_TURNS {
-            if self.ready.is_empty() || self.run_once(false).is_err() {
-                break;
+        self.kill_all(|_| true);
+        let mut turns = 0..GRACE_TURNS;
+        loop {
+            while !self.ready.is_empty() && turns.next().is_some() && self.run_once(false).is_ok() {}
+            if self.kill_all(|g| g.kill_reason.get() == 0) == 0 {
+                break; // nobody has spawned another while cleaning up
             }
         }
         let left = self.left_over();
@@ -37,10 +40,10 @@ impl Hub {
         Ok(abandoned)
     }
 
-    fn kill_everybody(&self) {
-        for g in self.greenlets() {
-            self.kill(g, 0);
-        }
+    /// Kills those `which` are wanted; how many.
+    fn kill_all(&self, which: impl Fn(&Greenlet) -> bool) -> usize {
+        let wanted = self.greenlets().into_iter().filter(|g| !g.is_done() && which(g));
+        wanted.map(|g| self.kill(g, 0)).count()
     }
 
     fn left_over(&self) -> String {

@@ -13,8 +13,10 @@
 //! A call that fails leaves what it has read in the input, so a kill or a deadline in the
 //! middle of a line loses nothing. One greenlet reads at a time, and one writes: EBUSY.
 //!
-//! With TLS a session stands between the buffers and the descriptor: `stream/secure.rs`.
+//! With TLS a session stands between the buffers and the descriptor: `stream/secure.rs`. Instead of a
+//! descriptor there may be functions of the user's: `stream/foreign.rs`.
 
+mod foreign;
 mod secure;
 
 use crate::buffer::Buffer;
@@ -45,7 +47,10 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+pub use foreign::Foreign;
+
 pub struct Stream {
+    /// -1 if there is none, but `foreign`.
     fd: RawFd,
     /// The number's life when this was made, see `Poller::life`.
     life: u32,
@@ -61,6 +66,7 @@ pub struct Stream {
     output: UnsafeCell<Buffer>,
     /// What makes it a stream of TLS. It does no I/O: whoever has it does not suspend.
     tls: UnsafeCell<Option<Box<Session>>>,
+    foreign: Option<Box<Foreign>>,
 }
 
 crate::hub_object!(Stream, Kind::Stream);
@@ -110,11 +116,23 @@ impl Stream {
 
     /// The same of what is known to be a descriptor. ENOMEM.
     pub fn of(hub: &Hub, fd: RawFd, owns: bool, read_max: usize, write_size: usize) -> Result<i64> {
+        Stream::with(hub, fd, None, owns, read_max, write_size)
+    }
+
+    fn with(
+        hub: &Hub,
+        fd: RawFd,
+        foreign: Option<Box<Foreign>>,
+        owns: bool,
+        read_max: usize,
+        write_size: usize,
+    ) -> Result<i64> {
         let or = |size, usual| if size == 0 { usual } else { size };
         insert(
             hub,
             Stream {
                 fd,
+                foreign,
                 life: hub.poller().life(fd),
                 owns,
                 read_max: or(read_max, READ_MAX),
@@ -135,6 +153,9 @@ impl Stream {
             self.say_goodbye(hub);
         }
         self.closed.set(true);
+        if self.foreign.is_some() {
+            return; // with the last share in it
+        }
         if self.owns && is_open {
             let _ = rw::close(self.fd);
         } else if is_open {
@@ -200,6 +221,9 @@ impl Stream {
         if self.tls().is_some() {
             // SAFETY: no room is given.
             return unsafe { self.more_secure(hub, most, (std::ptr::null_mut(), 0), deadline) };
+        }
+        if let Some(foreign) = &self.foreign {
+            return self.more_foreign(foreign, most, deadline);
         }
         let most = most.min(SCRATCH);
         hub.until_done(self.fd, READ, deadline, |known| {
@@ -287,6 +311,22 @@ impl Stream {
         Ok(())
     }
 
+    /// Whether nothing has been read that nobody has taken.
+    pub fn input_is_empty(&self) -> bool {
+        self.input().is_empty()
+    }
+
+    /// Whether it has a descriptor, which the loop can watch.
+    pub fn has_fd(&self) -> bool {
+        self.foreign.is_none()
+    }
+
+    /// Puts bytes in front of the input, to be read again. EBUSY, ENOMEM.
+    pub fn unread(&self, hub: &Hub, bytes: &[u8]) -> Result<()> {
+        let _turn = self.begin_read(hub, Deadline::NOW)?;
+        self.input().put_back(bytes)
+    }
+
     /// Copies from the input; how much there was.
     ///
     /// # Safety
@@ -318,6 +358,10 @@ impl Stream {
             if self.tls().is_some() {
                 // SAFETY: by contract.
                 return unsafe { self.more_secure(hub, self.read_max, (at, len), deadline) };
+            }
+            if let (Some(foreign), true) = (&self.foreign, len >= LARGE) {
+                // SAFETY: by contract.
+                return unsafe { foreign.read(at, len, deadline) };
             }
             if len >= LARGE {
                 return hub.until_done(self.fd, READ, deadline, |known| {
@@ -460,6 +504,9 @@ impl Stream {
         if self.tls().is_some() {
             return self.put_out_secure(hub, data, deadline);
         }
+        if let Some(foreign) = &self.foreign {
+            return self.put_out_foreign(foreign, data, deadline);
+        }
         let mut kept = 0;
         let n = hub.until_done(self.fd, WRITE, deadline, |known| {
             self.check(hub)?;
@@ -547,7 +594,7 @@ impl Stream {
     /// The descriptor, if what is written to it is what the other end reads: so the kernel may
     /// write there as well, when all has been flushed.
     pub fn plain_fd(&self) -> Option<RawFd> {
-        self.tls().is_none().then_some(self.fd)
+        (self.tls().is_none() && self.foreign.is_none()).then_some(self.fd)
     }
 
     /// Writes all of the output.
@@ -584,7 +631,7 @@ impl Stream {
     pub fn send_now(&self, hub: &Hub, first: &[u8], second: &[u8]) -> Result<()> {
         self.check(hub)?;
         let mut gone = 0;
-        if self.unsent() == 0 && self.tls().is_none() {
+        if self.unsent() == 0 && self.tls().is_none() && self.foreign.is_none() {
             let one = |bytes: &[u8]| iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
             let (known, now) = (Known::Nothing, Deadline::NOW);
             let tried = match second.is_empty() {
@@ -605,6 +652,9 @@ impl Stream {
     /// Writes what goes without waiting. EAGAIN when that is not all.
     pub fn push_some(&self, hub: &Hub) -> Result<()> {
         self.check(hub)?;
+        if self.foreign.is_some() && self.unsent() > 0 {
+            return Err(Error::AGAIN);
+        }
         while self.unsent() > 0 {
             if self.tls().is_some() {
                 self.put_out_secure(hub, &[], Deadline::NOW)?;
@@ -625,6 +675,9 @@ impl Stream {
         this.flush_all(hub, deadline)?;
         if this.tls().is_some() {
             this.end_secure(hub, deadline)?;
+        }
+        if this.foreign.is_some() {
+            return Err(Error::NOTSOCK);
         }
         match sys::shutdown(this.fd, libc::SHUT_WR) {
             Err(e) if e == Error::from_errno(libc::ENOTCONN) => Err(Error::PIPE),

@@ -54,6 +54,11 @@ impl Deadline {
     }
 
     #[inline]
+    /// As from_raw takes it.
+    pub fn raw(self) -> i64 {
+        if self.is_never() { -1 } else { self.0 }
+    }
+
     pub fn ns(self) -> i64 {
         self.0
     }

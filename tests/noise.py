@@ -53,6 +53,7 @@ KINDS = {
     "tls_config": "weald_tls_client(&(weald_tls_options){.size = sizeof(weald_tls_options), "
                   ".flags = WEALD_TLS_INSECURE})",
     "http_request": "noise_http_request()",
+    "http_connection": "weald_http_connection_new(weald_stream_new(dup(noise_pipe[0]), NULL), NULL, NULL)",
     "websocket": "weald_websocket_new(weald_stream_new(dup(noise_pipe[0]), NULL), NULL)",
     "http_client": "weald_http_client_new(NULL)",
     "http_response": "noise_http_response()",
@@ -96,6 +97,8 @@ TAKES = [
     (r"weald_websocket_", ["websocket"]),
     (r"weald_http_(client_|fetch)", ["http_client"]),
     (r"weald_http_response_", ["http_response"]),
+    (r"weald_http_connection_new", ["stream"]),
+    (r"weald_http_(next|done)", ["http_connection"]),
     (r"weald_http_", ["http_request"]),
 ]
 
@@ -419,7 +422,8 @@ NOT_MAKERS = {"weald_spawn_with", "weald_greenlet_new", "weald_group_spawn", "we
               "weald_process_spawn", "weald_process_fork", "weald_popen", "weald_channel_open", "weald_server_from_fd",
               "weald_datagram_server_new", "weald_datagram_server_from_fd", "weald_http_server_new",
               "weald_http_server_from_fd", "weald_http_upgrade", "weald_http_fetch", "weald_stream_server_new",
-              "weald_stream_server_from_fd", "weald_tls_server", "weald_websocket_accept", "weald_websocket_connect"}
+              "weald_stream_server_from_fd", "weald_tls_server", "weald_websocket_accept", "weald_websocket_connect",
+              "weald_stream_over", "weald_http_next"}
 
 
 def _ask_about_makers(calls, header):

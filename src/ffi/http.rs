@@ -13,6 +13,8 @@
 //! unless it has called weald_fail or was killed: then the connection is closed, so that half an answer
 //! does not look like a whole one.
 //!
+//! A connection that was accepted by other means is served by weald_http_connection_new and weald_http_next.
+//!
 //! What comes in is read strictly: what two readers might understand differently is refused, and the
 //! handler does not see it. weald_http_lenient has what can be allowed.
 
@@ -27,10 +29,11 @@ use crate::heap::Block;
 use crate::http::config::{Lenient, Limits};
 use crate::http::events::Event;
 use crate::http::exchange::Exchange;
-use crate::http::server::{HttpServer, Service};
+use crate::http::server::{Connection, HttpServer, Service};
 use crate::hub::Hub;
 use crate::object;
 use crate::server::{Handler, Listener, Server};
+use crate::stream::Stream;
 use crate::time::Deadline;
 use libc::{sockaddr, socklen_t};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -38,6 +41,9 @@ use std::rc::Rc;
 
 /// A handle to a request and its response.
 pub type weald_http_request = i64;
+
+/// A handle to a connection of weald_http_connection_new.
+pub type weald_http_connection = i64;
 
 /// Answers a request. It runs in the connection's greenlet.
 pub type weald_http_handler_fn = Option<extern "C-unwind" fn(request: weald_http_request, user: *mut c_void)>;
@@ -255,6 +261,58 @@ pub extern "C" fn weald_http_serve(
     })
 }
 
+extern "C-unwind" fn nobody(_: weald_http_request, _: *mut c_void) {}
+
+/// Makes a server's side of the connection `s`, whose requests weald_http_next reads one by one: for
+/// connections that were accepted, or secured, by other means than weald_http_server_new's. The stream
+/// is the connection's from now on, and closed with it; if the call fails it stays the caller's. Of
+/// `how` (NULL: all as usual) `server` is not looked at; `log` gets `user`. Does not switch. Fails with
+/// WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (a `size`, a negative time, `name` no text for a header),
+/// WEALD_ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_http_connection_new(
+    s: weald_stream,
+    user: *mut c_void,
+    how: *const weald_http_options,
+) -> weald_http_connection {
+    fence64(|hub| {
+        let stream = object::get::<Stream>(hub, s)?;
+        // SAFETY: NULL or structs as large as they say, by the caller.
+        let (how, relaxed) = unsafe {
+            let how: weald_http_options = options(how)?;
+            (how, options(how.lenient)?)
+        };
+        // SAFETY: NULL or NUL-terminated, by the caller.
+        let name = unsafe { c_bytes(how.name) }.unwrap_or_default();
+        if !crate::http::field::is_value(name) {
+            return Err(Error::INVAL);
+        }
+        let server = HttpServer::new(nobody, user, limits(&how)?, lenient(&relaxed), how.log, name);
+        Connection::create(hub, server, stream, s)
+    })
+}
+
+/// Brings the request before, if there was one, to its end, as when a server's handler returns, and
+/// waits for the next: its handle, which is good until the next call. Returns 0 when there will be
+/// none: the client has left or is idle for too long, or one of both sides has said "close". Close the
+/// connection to break off. May switch. Fails with WEALD_EPROTO (what came is no request, or too large
+/// or too slow: it has been refused with the status that `log` was told, and is the last), WEALD_EBADF
+/// (also when the connection is closed meanwhile), WEALD_EPERM, WEALD_EBUSY (another greenlet waits
+/// here, or uses the request before), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_http_next(connection: weald_http_connection, deadline: i64) -> weald_http_request {
+    fence64(|hub| object::get::<Connection>(hub, connection)?.next(hub, Deadline::from_raw(deadline)))
+}
+
+/// As weald_http_next, but does not wait for the next request: for who reads the connection's stream
+/// between two of them. May switch. Returns 1, or 0 when there will be no other request. Fails with
+/// WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_ECANCELED, WEALD_EWOULDBLOCK.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_http_done(connection: weald_http_connection) -> c_int {
+    fence(|hub| object::get::<Connection>(hub, connection)?.done(hub))
+}
+
 // ---- the request ------------------------------------------------------------------
 
 fn with<R>(request: weald_http_request, f: impl FnOnce(&'static Hub, &Exchange) -> Result<R>) -> Result<R> {
@@ -367,6 +425,16 @@ pub extern "C" fn weald_http_read(request: weald_http_request, buffer: *mut c_vo
         // SAFETY: the caller's buffer, which is the call's until it returns.
         with(request, |hub, exchange| unsafe { exchange.read(hub, buffer.cast(), len, Deadline::from_raw(deadline)) })
     })
+}
+
+/// Tells a client that waits to be asked for the body (Expect) that it may send it, as reading does,
+/// also when some of it is there already. May switch. Returns 1, or 0 when the client does not wait, has
+/// been told, or is being answered. Fails with WEALD_EPIPE (the client has left), WEALD_EBADF,
+/// WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+/// WEALD_ENOMEM, WEALD_ECONNRESET.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_http_continue(request: weald_http_request, deadline: i64) -> c_int {
+    fence(|_| with(request, |hub, exchange| exchange.proceed(hub, Deadline::from_raw(deadline))))
 }
 
 /// Reads what is left of the body, up to `max` bytes: `*data` is its memory, which is the caller's,

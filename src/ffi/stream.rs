@@ -17,16 +17,40 @@
 #![allow(non_camel_case_types)]
 
 use super::rw::bytes;
-use super::{blocking, existing, fence, fence64, options, put, slice, wanted};
+use super::{blocking, existing, fence, fence64, options, put, slice, some, wanted};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::object;
-use crate::stream::Stream;
+use crate::stream::{Foreign, Stream};
 use crate::time::Deadline;
+use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 
 /// A handle to a stream.
 pub type weald_stream = i64;
+
+/// Reads up to `len` bytes into `buffer`, waiting for them until `deadline`: how many, 0 at the end, or a
+/// code.
+pub type weald_stream_read_fn =
+    Option<extern "C-unwind" fn(buffer: *mut c_void, len: usize, deadline: i64, user: *mut c_void) -> i64>;
+
+/// Writes some of `data`, as above.
+pub type weald_stream_write_fn =
+    Option<extern "C-unwind" fn(data: *const c_void, len: usize, deadline: i64, user: *mut c_void) -> i64>;
+
+/// Is called when a stream has been closed, and no call of it is left.
+pub type weald_stream_close_fn = Option<extern "C-unwind" fn(user: *mut c_void)>;
+
+/// What a stream reads and writes by instead of a descriptor.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct weald_stream_functions {
+    pub size: usize,
+    pub read: weald_stream_read_fn,
+    pub write: weald_stream_write_fn,
+    /// NULL: nobody is told.
+    pub close: weald_stream_close_fn,
+}
 
 /// The descriptor stays the caller's: weald_close does not close it.
 pub const WEALD_STREAM_BORROWS: c_int = 1;
@@ -58,6 +82,31 @@ pub extern "C" fn weald_stream_new(fd: c_int, how: *const weald_stream_options) 
             return Err(Error::INVAL);
         }
         Stream::create(hub, fd, how.flags & WEALD_STREAM_BORROWS == 0, how.read_max, how.write_size)
+    })
+}
+
+/// Makes a stream that reads and writes by calls of `functions`, which get `user` and may wait: over
+/// somebody else's TLS, or in memory. A code that they return is what the stream's call fails with.
+/// `how`: NULL for the usual; its flags are 0. It has no descriptor (weald_stream_fd: WEALD_EBADF), no
+/// TLS of its own (WEALD_EINVAL) and no WebSocket (WEALD_EINVAL), and weald_stream_end flushes it and
+/// fails with WEALD_ENOTSOCK. Does not switch. Fails with WEALD_EINVAL (`functions`, or one of the
+/// first two, NULL; flags; no `size`), WEALD_ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_stream_over(
+    functions: *const weald_stream_functions,
+    user: *mut c_void,
+    how: *const weald_stream_options,
+) -> weald_stream {
+    fence64(|hub| {
+        wanted(functions.cast_mut())?;
+        // SAFETY: structs of the caller's; `how` may be NULL.
+        let (functions, how) = unsafe { (options(functions)?, options(how)?) };
+        if how.flags != 0 {
+            return Err(Error::INVAL);
+        }
+        let (read, write) = (some(functions.read)?, some(functions.write)?);
+        let foreign = Foreign { read, write, close: Cell::new(functions.close), user };
+        Stream::over(hub, foreign, how.read_max, how.write_size)
     })
 }
 
@@ -205,6 +254,18 @@ pub extern "C" fn weald_stream_skip(s: weald_stream, n: usize) -> c_int {
     fence(|hub| with(hub, s, |s| s.skip(hub, n)))
 }
 
+/// Puts `len` bytes in front of what is in the stream's buffer, copied: they are read next. For those who
+/// have looked at what was not for them. Does not switch. Returns 0. Fails with WEALD_EINVAL (`data`
+/// NULL), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_stream_unread(s: weald_stream, data: *const c_void, len: usize) -> c_int {
+    fence(|hub| {
+        // SAFETY: the caller's bytes, which stay until the call returns.
+        let data = unsafe { slice(data.cast::<u8>(), len) }?;
+        with(hub, s, |s| s.unread(hub, data))
+    })
+}
+
 /// Takes `len` bytes over, all of them: they are gathered in the stream's buffer until it is full,
 /// and then written. `*done` (NULL: not wanted) says how many were taken, also when the call fails.
 /// May switch. Returns 0. Fails with WEALD_EPIPE (nobody reads it any more), WEALD_EBADF (also when
@@ -258,10 +319,11 @@ pub extern "C" fn weald_stream_unsent(s: weald_stream) -> i64 {
 }
 
 /// The stream's descriptor, which stays the stream's: for options, addresses and weald_shutdown.
-/// Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
+/// Does not switch. Fails with WEALD_EBADF (also when it has none, see weald_stream_over), WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_stream_fd(s: weald_stream) -> c_int {
     match existing::<Stream>(s) {
+        Some((_, stream)) if !stream.has_fd() => Error::BADF.code(),
         Some((_, stream)) => stream.fd(),
         None => super::no_object::<Stream>(s),
     }

@@ -316,7 +316,7 @@ impl Client {
     }
 
     fn receive_one(&self, hub: &Hub, stream: &Stream, is_head: bool, deadline: Deadline) -> Result<Head> {
-        let (mut scan, lenient) = (Scan::default(), Lenient::default());
+        let (mut scan, lenient) = (Scan::of_response(), Lenient::default());
         loop {
             let bytes = stream.peek(hub)?;
             if !bytes.is_empty()

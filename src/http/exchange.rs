@@ -177,6 +177,22 @@ impl Exchange {
         self.response.flush(hub, &self.stream, &self.server.limits, deadline)
     }
 
+    /// Asks for the body, if it is waited for and has not been asked for; true if it has now.
+    pub fn proceed(&self, hub: &Hub, deadline: Deadline) -> Result<bool> {
+        let this = keep(self);
+        if !this.head().expects || this.response.state() != State::Open {
+            return Ok(false);
+        }
+        let is_new = !this.continued.get();
+        if is_new {
+            this.response.inform(1, 100, &[])?;
+            this.continued.set(true);
+        }
+        // Also what an earlier call has not got rid of.
+        this.response.flush(hub, &this.stream, &this.server.limits, deadline)?;
+        Ok(is_new)
+    }
+
     /// Reads some of the body, at least a byte; 0 at its end.
     ///
     /// # Safety
@@ -223,7 +239,9 @@ impl Exchange {
 
     /// Whether what is left of the body keeps the next request from being read.
     fn is_in_the_way(&self) -> bool {
-        let is_unasked = self.head().expects && !self.continued.get();
+        // Who waits to be asked has sent nothing: what is there is of a body that came unasked.
+        let none_is_there = || self.stream.input_is_empty();
+        let is_unasked = self.head().expects && !self.continued.get() && none_is_there();
         !self.body.is_done() && (is_unasked || self.body.is_broken() || self.body.left().is_some_and(|n| n > DISCARD))
     }
 

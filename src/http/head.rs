@@ -35,9 +35,15 @@ pub struct Scan {
     /// Where the head begins, behind an empty line that some send after a body.
     from: usize,
     lines: usize,
+    /// What comes answers a request.
+    is_response: bool,
 }
 
 impl Scan {
+    pub fn of_response() -> Scan {
+        Scan { is_response: true, ..Scan::default() }
+    }
+
     /// Goes on through `bytes`, of which there are more now: where the head begins and ends, if it is all
     /// there. What is wrong for good is refused at once, before the rest has come.
     pub fn go_on(
@@ -89,6 +95,9 @@ impl Scan {
         if goes_on && (self.lines < 2 || !lenient.folding) {
             return Err(BAD);
         }
+        if self.lines == 0 && !self.is_response && !ends_with_version(line) {
+            return Err(BAD); // the headers need not be waited for
+        }
         if self.lines > limits.headers {
             return Err(TOO_LARGE);
         }
@@ -100,6 +109,12 @@ impl Scan {
     fn headers(&self) -> usize {
         self.lines
     }
+}
+
+/// Whether a request's line ends as one does: " HTTP/1.1".
+fn ends_with_version(line: &[u8]) -> bool {
+    matches!(line, [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 fn line_feed(bytes: &[u8], from: usize) -> Option<usize> {

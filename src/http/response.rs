@@ -426,7 +426,7 @@ impl Response {
         match call(deadline.min(patience)) {
             Err(Error::TIMEDOUT) if patience <= deadline && patience.has_passed() => Err(self.breaks(Error::TIMEDOUT)),
             Err(e @ (Error::AGAIN | Error::TIMEDOUT | Error::CANCELED | Error::NOMEM | Error::BUSY)) => Err(e),
-            Err(e) if e == Error::WOULDBLOCK || e == Error::DEADLK => Err(e),
+            Err(e) if e == Error::WOULDBLOCK || e == Error::DEADLK || e.is_interrupt() => Err(e),
             Err(e) => Err(self.breaks(e)), // the other end is gone
             done => done,
         }

@@ -10,6 +10,9 @@
 //! After a refusal nothing that follows is read as a request. The connection lingers: we say that we are
 //! done, and read on for a moment, since a close with unread bytes would make the kernel take back the
 //! response as well.
+//!
+//! A connection that somebody else has accepted is a `Connection`: it is asked for request after request, and
+//! goes the same way.
 
 use super::config::{Lenient, Limits};
 use super::exchange::{DISCARD, Exchange};
@@ -17,11 +20,12 @@ use super::head::{Framing, Refused, Scan};
 use super::response::{Context, State};
 use super::status;
 use crate::error::{Error, Result};
+use crate::handle::Kind;
 use crate::hub::Hub;
 use crate::net::address::Address;
 use crate::object::{self, keep};
 use crate::server::{Listener, Serve};
-use crate::stream::Stream;
+use crate::stream::{Stream, Turn};
 use crate::sys::descriptor as sys;
 use crate::time::{Deadline, now};
 use crate::tls::config::Config;
@@ -159,6 +163,8 @@ enum Over {
     Refused(Refused),
     /// The other end has nothing more to say, or does not say it.
     End,
+    /// Whoever waits for it is to do something else: there may be one later.
+    Later(Error),
 }
 
 impl From<Refused> for Over {
@@ -168,34 +174,49 @@ impl From<Refused> for Over {
 }
 
 impl From<Error> for Over {
-    fn from(_: Error) -> Over {
-        Over::End
+    fn from(e: Error) -> Over {
+        match e {
+            Error::CANCELED | Error::AGAIN | Error::TIMEDOUT | Error::BUSY | Error::NOMEM | Error::PERM => {
+                Over::Later(e)
+            }
+            _ if e == Error::WOULDBLOCK || e == Error::DEADLK || e == Error::BADF => Over::Later(e),
+            _ if e.is_interrupt() => Over::Later(e),
+            _ => Over::End,
+        }
     }
 }
 
 impl Exchange {
     fn run(self: &Rc<Exchange>, hub: &Hub) {
         loop {
-            match self.next(hub) {
+            match self.next(hub, Deadline::NEVER) {
                 Ok(()) => {}
-                Err(Over::End) => return,
+                Err(Over::End | Over::Later(_)) => return,
                 Err(Over::Refused(refused)) => return self.refuse(hub, refused),
             }
             let Ok(handle) = self.enlist(hub) else { return };
             let begun = self.server.log.map(|_| now());
             (self.server.handler)(handle, self.server.user);
-            let goes_on = self.finish(hub);
-            if let (Some(log), Some(begun)) = (self.server.log, begun) {
-                self.log(log, handle, begun);
-            }
-            self.delist(hub);
-            if !goes_on || !self.pass_body(hub) {
-                if self.response.status() != 101 && self.has_leftovers(hub) {
-                    self.linger(hub);
-                }
+            if !self.close_request(hub, handle, begun) {
                 return;
             }
         }
+    }
+
+    /// Brings a request to its end, which began at `begun` if that is to be logged; whether another may follow.
+    fn close_request(&self, hub: &Hub, handle: i64, begun: Option<i64>) -> bool {
+        let goes_on = self.finish(hub);
+        if let (Some(log), Some(begun)) = (self.server.log, begun) {
+            self.log(log, handle, begun);
+        }
+        self.delist(hub);
+        if goes_on && self.pass_body(hub) {
+            return true;
+        }
+        if self.response.status() != 101 && self.has_leftovers(hub) {
+            self.linger(hub);
+        }
+        false
     }
 
     fn log(&self, log: LogFn, handle: i64, begun: i64) {
@@ -205,8 +226,8 @@ impl Exchange {
 
     // ---- the next request --------------------------------------------------------------
 
-    /// Reads the head of the next request.
-    fn next(&self, hub: &Hub) -> std::result::Result<(), Over> {
+    /// Reads the head of the next request. By `deadline` whoever asks has waited long enough.
+    fn next(&self, hub: &Hub, deadline: Deadline) -> std::result::Result<(), Over> {
         let (limits, lenient) = (&self.server.limits, &self.server.lenient);
         let mut scan = Scan::default();
         let mut until = None;
@@ -222,21 +243,22 @@ impl Exchange {
                 return self.check_length();
             }
             let there = bytes.len();
-            self.response.flush(hub, &self.stream, limits, Deadline::NEVER)?;
+            self.response.flush(hub, &self.stream, limits, deadline)?;
             if there == 0 {
-                self.wait_idle(hub)?;
+                self.wait_idle(hub, deadline)?;
                 continue;
             }
             let until = *until.get_or_insert_with(|| Deadline::after(limits.head_ns));
-            match self.stream.fill(hub, there + 1, until) {
+            match self.stream.fill(hub, there + 1, until.min(deadline)) {
                 Ok(now_there) if now_there > there => {}
-                Err(Error::TIMEDOUT) => return Err(Refused(408).into()),
+                Err(Error::TIMEDOUT) if until.has_passed() => return Err(Refused(408).into()),
+                Err(e) => return Err(e.into()),
                 _ => return Err(Over::End),
             }
         }
     }
 
-    fn wait_idle(&self, hub: &Hub) -> std::result::Result<(), Over> {
+    fn wait_idle(&self, hub: &Hub, deadline: Deadline) -> std::result::Result<(), Over> {
         if self.server.is_shut.get() {
             return Err(Over::End);
         }
@@ -244,9 +266,14 @@ impl Exchange {
         unsafe { self.head_mut() }.clear();
         self.response.rest();
         self.is_idle.set(true);
-        let filled = self.stream.fill(hub, 1, Deadline::after(self.server.limits.idle_ns));
+        let until = Deadline::after(self.server.limits.idle_ns);
+        let filled = self.stream.fill(hub, 1, until.min(deadline));
         self.is_idle.set(false);
-        if filled? == 0 { Err(Over::End) } else { Ok(()) }
+        match filled {
+            Ok(0) => Err(Over::End),
+            Err(Error::TIMEDOUT) if until.has_passed() => Err(Over::End),
+            other => Ok(other.map(drop)?),
+        }
     }
 
     fn check_length(&self) -> std::result::Result<(), Over> {
@@ -311,9 +338,8 @@ impl Exchange {
         if self.body.is_done() {
             return true;
         }
-        if self.stream.peek(hub).is_ok_and(|there| there.is_empty()) {
-            let _ = self.response.flush(hub, &self.stream, &self.server.limits, Deadline::NEVER);
-        }
+        // The rest may be waited for, and may be wrong: the response does not wait with it.
+        let _ = self.response.flush(hub, &self.stream, &self.server.limits, Deadline::NEVER);
         self.body.discard(hub, &self.stream, &self.server.limits, DISCARD, Deadline::NEVER).is_ok()
     }
 
@@ -338,6 +364,103 @@ impl Exchange {
             match self.stream.fill(hub, 1, until) {
                 Ok(n) if n > 0 => {}
                 _ => return,
+            }
+        }
+    }
+}
+
+// ---- a connection of somebody else's -------------------------------------------------------
+
+/// Where it comes from; of no family where there is none.
+fn peer_of(fd: RawFd) -> Address {
+    // SAFETY: room for every address.
+    let filled = Address::filled(|at, len| unsafe { sys::peer_address(fd, at, len) });
+    filled.map_or_else(|_| Address::default(), |((), peer)| peer)
+}
+
+/// A connection that is asked for one request after the other, by whoever serves it.
+pub struct Connection {
+    exchange: Rc<Exchange>,
+    /// The request that is under way, or 0; and when it began.
+    current: Cell<i64>,
+    begun: Cell<i64>,
+    is_over: Cell<bool>,
+    turn: Cell<u64>,
+}
+
+crate::hub_object!(Connection, Kind::HttpConnection);
+
+impl Connection {
+    /// Serves `stream`, whose handle is the connection's from now on. ENOMEM.
+    pub fn create(hub: &Hub, server: Rc<HttpServer>, stream: &Stream, handle: i64) -> Result<i64> {
+        let fd = stream.fd();
+        let peer = peer_of(fd);
+        let exchange = Rc::new(Exchange::new(server, keep(stream), handle, fd, peer));
+        let (current, begun, is_over, turn) = Default::default();
+        object::insert(hub, Connection { exchange, current, begun, is_over, turn })
+    }
+
+    fn closed(&self, hub: &Hub) {
+        self.exchange.leave(hub);
+    }
+
+    /// Ends the request before, if there is one; whether another may follow. EBUSY.
+    fn close_current(&self, hub: &Hub) -> Result<bool> {
+        let exchange = &self.exchange;
+        if self.current.get() != 0 && exchange.is_in_use() {
+            return Err(Error::BUSY);
+        }
+        let (before, log) = (self.current.take(), exchange.server.log);
+        if before != 0 && !exchange.close_request(hub, before, log.map(|_| self.begun.get())) {
+            self.is_over.set(true);
+        }
+        Ok(!self.is_over.get())
+    }
+
+    /// The same for who has to say something to the client before the next request, or to hear it.
+    pub fn done(&self, hub: &Hub) -> Result<bool> {
+        hub.may_park()?;
+        hub.check()?;
+        let this = keep(self);
+        let _turn = Turn::take(&this.turn)?;
+        let goes_on = this.close_current(hub)?;
+        let exchange = &this.exchange;
+        if goes_on {
+            let _ = exchange.response.flush(hub, &exchange.stream, &exchange.server.limits, Deadline::NEVER);
+        }
+        Ok(goes_on)
+    }
+
+    /// Ends the request before, and reads the next one: its handle, or 0 when there will be none. EPROTO
+    /// when what came is none: it has been refused, and is the last.
+    pub fn next(&self, hub: &Hub, deadline: Deadline) -> Result<i64> {
+        if !deadline.is_now() {
+            hub.check()?;
+        }
+        let this = keep(self);
+        let _turn = Turn::take(&this.turn)?;
+        if !this.close_current(hub)? {
+            return Ok(0);
+        }
+        let (exchange, log) = (&this.exchange, this.exchange.server.log);
+        match exchange.next(hub, deadline) {
+            Ok(()) => {
+                let handle = exchange.enlist(hub)?;
+                this.current.set(handle);
+                if log.is_some() {
+                    this.begun.set(now());
+                }
+                Ok(handle)
+            }
+            Err(Over::Later(e)) => Err(e),
+            Err(Over::End) => {
+                this.is_over.set(true);
+                Ok(0)
+            }
+            Err(Over::Refused(refused)) => {
+                this.is_over.set(true);
+                exchange.refuse(hub, refused);
+                Err(Error::PROTO)
             }
         }
     }

@@ -27,6 +27,9 @@ impl Stream {
     /// Makes it a stream of TLS and shakes hands; `name` is the server's, for a client. EALREADY
     /// when it is one, and its handshake is done; otherwise that goes on.
     pub fn secure(&self, hub: &Hub, config: &Config, name: Option<&str>, deadline: Deadline) -> Result<()> {
+        if self.foreign.is_some() {
+            return Err(Error::INVAL);
+        }
         let this = keep(self);
         let _reads = this.begin_read(hub, deadline)?;
         let _writes = this.begin_write(hub, deadline)?;

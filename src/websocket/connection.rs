@@ -146,6 +146,9 @@ impl WebSocket {
         agreed: Option<Agreed>,
         protocol: Option<CString>,
     ) -> Result<i64> {
+        if !stream.has_fd() {
+            return Err(Error::INVAL); // what waits to go must go by itself
+        }
         let socket = WebSocket {
             stream,
             owned: Cell::new(owned),

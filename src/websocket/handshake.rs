@@ -87,6 +87,9 @@ fn joined(exchange: &Exchange, name: &[u8]) -> String {
 /// page may not: it has been answered so then.
 pub fn accept(hub: &Hub, exchange: &Exchange, how: &How, deadline: Deadline) -> Result<i64> {
     let exchange = keep(exchange);
+    if !exchange.stream.has_fd() {
+        return Err(Error::INVAL);
+    }
     let head = exchange.head();
     let get = |name: &str| head.get(name.as_bytes());
     let refuse = |status, why: &str, error| {

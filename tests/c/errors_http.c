@@ -62,6 +62,7 @@ static char lots[100000];
 static int a_file;
 
 static int64_t c_read(int64_t d) { return weald_http_read(r, lots, 10, d); }
+static int64_t c_continue(int64_t d) { return weald_http_continue(r, d); }
 static int64_t c_read_all(int64_t d)
 {
     void *data = NULL;
@@ -106,6 +107,7 @@ static const struct asking {
     {{"weald_http_folder", c_folder, &inside, WEALD_WRITE, NULL, 0}, nothing},
     {{"weald_http_events", c_events, &inside, WEALD_WRITE, NULL, 0}, nothing},
     {{"weald_http_event", c_event, &inside, WEALD_WRITE, NULL, 0}, begun},
+    {{"weald_http_continue", c_continue, &inside, WEALD_WRITE, NULL, 0}, nothing},
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 
@@ -119,8 +121,11 @@ static void prepare(void)
         a_file = file_of("0123456789");
     if (current->as.events == WEALD_READ)
         return ask(WITH_BODY);
-    ask("GET / HTTP/1.1\r\nHost: oak\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    if (current->as.call == c_continue)
+        ask("PUT / HTTP/1.1\r\nHost: oak\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n");
+    else
+        ask("GET / HTTP/1.1\r\nHost: oak\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
     while (fill(inside) > 0) /* what is under way makes room once more */
         CHECK_EQ(weald_sleep(WEALD_MS(3)), 0);
     current->before();

@@ -178,6 +178,8 @@ static void call_all(void)
     IS(weald_stream_fill(0, 1, WEALD_FOREVER));
     IS(weald_stream_peek(0, &data));
     IS(weald_stream_skip(0, 1));
+    IS(weald_stream_unread(0, bytes, 1));
+    IS(weald_stream_over(NULL, NULL, NULL));
     IS(weald_stream_write(0, bytes, 1, NULL, WEALD_FOREVER));
     IS(weald_stream_flush(0, WEALD_FOREVER));
     IS(weald_stream_end(0, WEALD_FOREVER));
@@ -307,6 +309,10 @@ static void call_all(void)
     IS(weald_http_serve("127.0.0.1:0", answer_request, NULL, NULL, WEALD_FOREVER));
     IS(weald_http_header_at(0, 0, NULL, NULL));
     IS(weald_http_version(0));
+    IS(weald_http_connection_new(0, NULL, NULL));
+    IS(weald_http_next(0, WEALD_FOREVER));
+    IS(weald_http_done(0));
+    IS(weald_http_continue(0, WEALD_FOREVER));
     IS(weald_http_body_left(0));
     IS(weald_http_read(0, bytes, 1, WEALD_FOREVER));
     IS(weald_http_read_all(0, 1, &memory, NULL, WEALD_FOREVER));

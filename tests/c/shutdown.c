@@ -263,6 +263,38 @@ static void note_link(weald_handle ended, void *arg)
     strcat(order, (const char *)arg);
 }
 
+static void *spawn_another_waiter(void *arg)
+{
+    wait_and_note(arg);
+    spawned(wait_and_note, (void *)"b");
+    return arg;
+}
+
+TEST(who_is_spawned_by_somebody_who_cleans_up_is_killed_as_well)
+{
+    make_gate();
+    spawned(spawn_another_waiter, (void *)"a");
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(weald_hub_shutdown(), 0);
+    CHECK_STR(order, "ab");
+}
+
+static int chain;
+static void *spawn_the_next(void *arg)
+{
+    chain++;
+    weald_spawn(spawn_the_next, arg);
+    return weald_sleep(INT64_MAX) == WEALD_ECANCELED ? arg : NULL;
+}
+
+TEST(a_chain_without_end_does_not_keep_a_hub_alive)
+{
+    spawned(spawn_the_next, NULL);
+    CHECK_EQ(weald_set_report_handler(keep_report, NULL), 0);
+    CHECK_GE(weald_hub_shutdown(), 0);
+    CHECK_LT(chain, 10000);
+}
+
 TEST(links_of_those_that_end_fire)
 {
     weald_greenlet g;

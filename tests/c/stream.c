@@ -524,6 +524,14 @@ static const struct transfer calls[] = {
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 
+static int64_t memory_read(void *buffer, size_t len, int64_t deadline, void *user);
+static int64_t memory_write(const void *data, size_t len, int64_t deadline, void *user);
+static void memory_close(void *user);
+
+/* Reads what `in` has, a piece at a time, and keeps what is written. */
+static const weald_stream_functions in_memory = {
+    .size = sizeof in_memory, .read = memory_read, .write = memory_write, .close = memory_close};
+
 static const struct transfer *current;
 static int64_t for_ever(void) { return current->call(WEALD_FOREVER); }
 
@@ -571,6 +579,7 @@ TEST(calls_on_streams_tell_why_they_did_not_wait)
         if (current->events == WEALD_READ) {
             const void *data;
             CHECK_EQ(weald_stream_skip(quiet_stream, 0), WEALD_EBUSY);
+            CHECK_EQ(weald_stream_unread(quiet_stream, "x", 1), WEALD_EBUSY);
             CHECK_EQ(weald_stream_peek(quiet_stream, &data), WEALD_EBUSY);
         }
         CHECK_EQ(weald_close(current->events == WEALD_READ ? quiet_stream : full_stream), 0);
@@ -586,6 +595,8 @@ TEST(no_call_on_a_stream_waits_without_memory)
     for (current = calls; current < calls + CALLS; current++)
         TRANSFER_CHECK(current, current->call(soon()), WEALD_ENOMEM);
     CHECK_EQ(weald_stream_new(quiet[1], NULL), WEALD_ENOMEM);
+    CHECK_EQ(weald_stream_over(&in_memory, NULL, NULL), WEALD_ENOMEM);
+    CHECK_EQ(weald_stream_unread(quiet_stream, lots, sizeof lots), WEALD_ENOMEM);
     CHECK_GE(fcntl(quiet[1], F_GETFD), 0); /* and is still the caller's */
     feed();
 }
@@ -637,6 +648,11 @@ TEST(arguments_that_make_no_sense_are_refused)
     CHECK_EQ(weald_stream_read_until(quiet_stream, "x", 1, NULL, &len, 1, WEALD_NOW), WEALD_EINVAL);
     CHECK_EQ(weald_stream_read_until(quiet_stream, "x", 1, &data, NULL, 1, WEALD_NOW), WEALD_EINVAL);
     CHECK_EQ(weald_stream_peek(quiet_stream, NULL), WEALD_EINVAL);
+    CHECK_EQ(weald_stream_unread(quiet_stream, NULL, 1), WEALD_EINVAL);
+    CHECK_EQ(weald_stream_over(NULL, NULL, NULL), WEALD_EINVAL);
+    CHECK_EQ(weald_stream_over(&(weald_stream_functions){.size = sizeof in_memory}, NULL, NULL), WEALD_EINVAL);
+    CHECK_EQ(weald_stream_over(&in_memory, NULL, &other), WEALD_EINVAL);
+    CHECK_EQ(weald_stream_over(&in_memory, NULL, &none), WEALD_EINVAL);
     CHECK_EQ(weald_stream_write(quiet_stream, NULL, 1, NULL, WEALD_NOW), WEALD_EINVAL);
 }
 
@@ -645,6 +661,7 @@ static void of_another_thread(void)
     const void *data;
 
     CHECK_EQ(weald_stream_skip(quiet_stream, 0), WEALD_EPERM);
+    CHECK_EQ(weald_stream_unread(quiet_stream, "x", 1), WEALD_EPERM);
     CHECK_EQ(weald_stream_peek(quiet_stream, &data), WEALD_EPERM);
     CHECK_EQ(weald_stream_unsent(quiet_stream), WEALD_EPERM);
     CHECK_EQ(weald_stream_fd(quiet_stream), WEALD_EPERM);
@@ -657,7 +674,136 @@ TEST(a_stream_is_its_thread_s)
     in_another_thread(of_another_thread);
     CHECK_EQ(weald_close(quiet_stream), 0);
     CHECK_EQ(weald_stream_skip(quiet_stream, 0), WEALD_EBADF);
+    CHECK_EQ(weald_stream_unread(quiet_stream, "x", 1), WEALD_EBADF);
     CHECK_EQ(weald_stream_fd(quiet_stream), WEALD_EBADF);
+}
+
+/* ---- over functions ---- */
+
+TEST(what_was_read_can_be_put_back)
+{
+    int other;
+    weald_stream s = stream_and(&other);
+    const char *line;
+    char got[8];
+    size_t len;
+
+    CHECK_EQ(write(other, "one\ntwo\n", 8), 8);
+    CHECK_EQ(weald_stream_line(s, &line, &len, 100, WEALD_FOREVER), 1);
+    CHECK_STR(line, "one");
+    CHECK_EQ(weald_stream_unread(s, "1\n", 2), 0); /* there is room for it in front */
+    CHECK_EQ(weald_stream_line(s, &line, &len, 100, WEALD_FOREVER), 1);
+    CHECK_STR(line, "1");
+    CHECK_EQ(weald_stream_unread(s, "a long line instead\n", 20), 0); /* and for this there is none */
+    CHECK_EQ(weald_stream_unread(s, NULL, 0), 0);
+    CHECK_EQ(weald_stream_line(s, &line, &len, 100, WEALD_FOREVER), 1);
+    CHECK_STR(line, "a long line instead");
+    CHECK_EQ(weald_stream_line(s, &line, &len, 100, WEALD_FOREVER), 1);
+    CHECK_STR(line, "two");
+    CHECK_EQ(weald_stream_read(s, got, 0, WEALD_NOW), 0);
+    CHECK_EQ(weald_stream_unread(s, "x", 1), 0); /* with nothing else there */
+    CHECK_EQ(weald_stream_read(s, got, sizeof got, WEALD_NOW), 1);
+    CHECK_EQ(weald_close(s), 0);
+    CHECK_EQ(weald_close_fd(other), 0);
+}
+
+struct memory {
+    const char *in;
+    size_t piece, sent, most;
+    char out[4096];
+    int closed, fails;
+};
+
+static int64_t memory_read(void *buffer, size_t len, int64_t deadline, void *user)
+{
+    struct memory *m = user;
+    size_t n = strlen(m->in);
+
+    (void)deadline;
+    if (m->piece == 1000)
+        CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+    n = n < m->piece ? n : m->piece;
+    n = n < len ? n : len;
+    memcpy(buffer, m->in, n);
+    m->in += n;
+    return (int64_t)n;
+}
+
+static int64_t memory_write(const void *data, size_t len, int64_t deadline, void *user)
+{
+    struct memory *m = user;
+    size_t n = len < m->most ? len : m->most;
+
+    (void)deadline;
+    if (m->fails)
+        return m->fails < 0 ? m->fails : (int64_t)len + 1;
+    memcpy(m->out + m->sent, data, n);
+    m->sent += n;
+    return (int64_t)n;
+}
+
+static void memory_close(void *user) { ((struct memory *)user)->closed++; }
+
+TEST(a_stream_reads_and_writes_by_functions)
+{
+    struct memory m = {.in = "hello\nworld\n", .piece = 3, .most = 2};
+    weald_stream s = weald_stream_over(&in_memory, &m, NULL);
+    const char *line;
+    char large[5000];
+    size_t len, done;
+
+    CHECK_GT(s, 0);
+    CHECK_EQ(weald_stream_fd(s), WEALD_EBADF);
+    CHECK_EQ(weald_stream_line(s, &line, &len, 100, WEALD_FOREVER), 1);
+    CHECK_STR(line, "hello");
+    CHECK_EQ(weald_stream_read(s, large, 2, WEALD_FOREVER), 0 + 2);
+    CHECK_EQ(weald_stream_fill(s, 4, WEALD_FOREVER), 4);
+    CHECK_EQ(weald_stream_read(s, large, sizeof large, WEALD_FOREVER), 4);
+    CHECK_EQ(weald_stream_read(s, large, sizeof large, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_stream_write(s, "abc", 3, NULL, WEALD_FOREVER), 0);
+    CHECK_EQ(m.sent, 0);
+    CHECK_EQ(weald_stream_flush(s, WEALD_FOREVER), 0); /* two bytes at a time */
+    CHECK_EQ(memcmp(m.out, "abc", 3), 0);
+    m.fails = WEALD_ECONNRESET;
+    CHECK_EQ(weald_stream_write(s, "def", 3, &done, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_stream_flush(s, WEALD_FOREVER), WEALD_ECONNRESET);
+    CHECK_EQ(weald_stream_unsent(s), 3);
+    m.fails = -12345; /* a binding's own */
+    CHECK_EQ(weald_stream_flush(s, WEALD_FOREVER), -12345);
+    m.fails = 1; /* more than it was given: nonsense */
+    CHECK_EQ(weald_stream_flush(s, WEALD_FOREVER), WEALD_EINVAL);
+    m.fails = 0;
+    CHECK_EQ(weald_stream_end(s, WEALD_FOREVER), WEALD_ENOTSOCK);
+    CHECK_EQ(memcmp(m.out, "abcdef", 6), 0);
+    CHECK_EQ(weald_websocket_new(s, NULL), WEALD_EINVAL);
+    CHECK_EQ(weald_tls_accept(s, 0, WEALD_FOREVER) < 0, 1);
+    CHECK_EQ(m.closed, 0);
+    CHECK_EQ(weald_close(s), 0);
+    CHECK_EQ(m.closed, 1);
+}
+
+static struct memory slow;
+
+static void *read_slowly(void *s)
+{
+    char got[10];
+    return FD((int)weald_stream_read((weald_stream)(intptr_t)s, got, sizeof got, WEALD_FOREVER));
+}
+
+TEST(functions_may_switch_and_are_closed_when_the_last_call_is_over)
+{
+    weald_stream s;
+    weald_greenlet g;
+
+    slow = (struct memory){.in = "x", .piece = 1000};
+    CHECK_GT(s = weald_stream_over(&in_memory, &slow, NULL), 0);
+    g = spawned(read_slowly, (void *)(intptr_t)s);
+    CHECK_EQ(weald_yield(), 0); /* it sleeps in its function */
+    CHECK_EQ(weald_stream_skip(s, 0), WEALD_EBUSY);
+    CHECK_EQ(weald_close(s), 0);
+    CHECK_EQ(slow.closed, 0);
+    CHECK_EQ(outcome(g), 1);
+    CHECK_EQ(slow.closed, 1);
 }
 
 /* ---- forks ---- */

@@ -24,9 +24,7 @@ static PyObject *failed(int64_t code)
 /* 0: the call is done, well or not; 1: it is to be made again; -1: the greenlet has been told something. */
 static int outcome(thread *th, int64_t code)
 {
-    if (likely(!th->attention) && code != CODE_RAISE)
-        return 0;
-    return green_check(th, code >= 0 ? 0 : (int)code);
+    return code == CODE_RAISE ? green_check(th, CODE_RAISE) : after_switch(th);
 }
 
 static int may_wait(thread **th, PyObject *timeout, int64_t *deadline)
@@ -60,6 +58,16 @@ static PyObject *made(PyTypeObject *type, weald_websocket h)
     else
         weald_close(h);
     return (PyObject *)w;
+}
+
+PyObject *websocket_made(PyObject *class, weald_websocket h)
+{
+    if (!PyType_Check(class) || !PyType_IsSubtype((PyTypeObject *)class, &websocket_type)) {
+        weald_close(h);
+        PyErr_SetString(PyExc_TypeError, "no class of WebSocket");
+        return NULL;
+    }
+    return made((PyTypeObject *)class, h);
 }
 
 static PyObject *websocket_new(PyTypeObject *type, PyObject *args, PyObject *keywords)

@@ -143,7 +143,7 @@ class WebSocket(unittest.TestCase):
         self.assertIn(b"426", self.handshake(Sec_WebSocket_Version="8"))
         for wrong in None, "short", "!" * 24, base64.b64encode(b"x" * 17).decode():
             self.assertIn(b"400", self.handshake(Sec_WebSocket_Key=wrong), wrong)
-        self.assertIn(b"400", self.handshake(Connection="close"))
+        self.assertIn(b"426", self.handshake(Connection="close"))
         self.assertIn(b"200", self.handshake(Upgrade=None, Connection=None))
 
     def test_origins_may_be_named(self):
