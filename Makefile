@@ -53,12 +53,12 @@ help:
 	@echo 'make codes      whether the C tests provoke every code that the header lists'
 	@echo 'make python     the package weald for Python, in bindings/python/.venv'
 	@echo 'make bench-python  weald and gevent side by side; ROUNDS=3, ROWS="queue echo" chooses some'
-	@echo 'make fuzz       noise into what reads HTTP, FUZZ_SECONDS=$(FUZZ_SECONDS) for each part'
+	@echo 'make fuzz       libFuzzer on what reads HTTP and WebSocket, FUZZ_SECONDS=$(FUZZ_SECONDS) for each target'
 	@echo 'make asan       the C and C++ tests under AddressSanitizer'
 	@echo 'make valgrind   the C and C++ tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
 	@echo 'make soak       everything at once for SOAK_SECONDS=$(SOAK_SECONDS): nothing lost, and memory stays flat'
-	@echo 'make gevent-tests  gevent'"'"'s own tests on the Python binding; MODULES="queue event" runs those'
+	@echo 'make gevent-tests  gevent'"'"'s own tests on the Python binding; MODULES="queue event" runs those; PYTHON=python3.12'
 	@echo 'make clean      removes what was built'
 
 # ---- the header, and what is written from it ----
@@ -75,22 +75,25 @@ $(MAN)/weald.7: include/weald.h docs/man.py docs/header.py
 
 # ---- Python ----
 
-PYVENV := bindings/python/.venv
+PYVENV ?= bindings/python/.venv
 
 python: $(SHARED)
 	test -x $(PYVENV)/bin/python || $(PYTHON) -m venv $(PYVENV)
-	CARGO_TARGET_DIR='$(abspath $(TARGET))' $(PYVENV)/bin/pip install --quiet --force-reinstall --no-deps ./bindings/python
+	CARGO_TARGET_DIR='$(abspath $(TARGET))' $(PYVENV)/bin/python -m pip install --quiet --force-reinstall --no-deps ./bindings/python
 	$(PYVENV)/bin/python -c 'import weald; weald.sleep(0); print("weald", weald.weald_version)'
 
 bench-python: python
-	$(PYVENV)/bin/pip install --quiet gevent
+	$(PYVENV)/bin/python -m pip install --quiet gevent
 	$(PYVENV)/bin/python bindings/python/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(ROWS)
 
 # ---- install ----
 
 # A relative name would be resolved by the program that reads weald.pc, not by us.
-FILL = sed -e 's|@PREFIX@|$(abspath $(PREFIX))|g' -e 's|@LIBDIR@|$(abspath $(LIBDIR))|g' \
-           -e 's|@INCLUDEDIR@|$(abspath $(INCLUDEDIR))|g' -e 's|@VERSION@|$(VERSION)|g' \
+# What lies below the prefix is named by it, and CMake's files find the rest by where they are: an install may be moved.
+BELOW = $(patsubst $(abspath $(PREFIX))/%,$${prefix}/%,$(abspath $(1)))
+FILL = sed -e 's|@PREFIX@|$(abspath $(PREFIX))|g' -e 's|@LIBDIR@|$(call BELOW,$(LIBDIR))|g' \
+           -e 's|@INCLUDEDIR@|$(call BELOW,$(INCLUDEDIR))|g' -e 's|@VERSION@|$(VERSION)|g' \
+           -e "s|@FROM_LIBDIR@|$$(realpath -ms --relative-to='$(LIBDIR)' '$(INCLUDEDIR)')|g" \
            -e 's|@LIBFILE@|$(LIBFILE)|g' -e 's|@SONAME@|$(SONAME)|g'
 
 install: $(SHARED) $(MAN)/weald.7
@@ -160,9 +163,8 @@ lint:
 codes:
 	$(PYTHON) tests/run.py codes
 
-# WEALD_FUZZ_SEED=n draws from that seed.
 fuzz:
-	WEALD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --test fuzz -- --nocapture
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTHON) tests/run.py fuzz
 
 asan:
 	$(PYTHON) tests/run.py asan

@@ -343,14 +343,15 @@ int weald_go(weald_fn f, void *arg);
  * WEALD_EWOULDBLOCK, WEALD_EDEADLK. */
 weald_greenlet weald_greenlet_new(weald_fn f, void *arg, const weald_spawn_options *options);
 
-/* Starts a greenlet made by weald_greenlet_new, behind everything that is ready. Does not switch.
- * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before), WEALD_EINVAL (a
- * coroutine). */
+/* Starts a greenlet made by weald_greenlet_new, behind everything that is ready; one that was to
+ * start later as well. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM,
+ * WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine). */
 int weald_start(weald_greenlet g);
 
-/* Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Does not
- * switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before),
- * WEALD_EINVAL (a coroutine; a negative delay), WEALD_ENOMEM. */
+/* Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Until then it
+ * is not started, and a second call sets another delay. Does not switch. Returns 0. Fails with
+ * WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine; a negative
+ * delay), WEALD_ENOMEM. */
 int weald_start_later(weald_greenlet g, int64_t delay_ns);
 
 /* Waits until `g` has ended, however it ended. May switch. Returns 0. Fails with WEALD_EBADF,
@@ -441,8 +442,8 @@ int weald_cancelled(void);
  * WEALD_EBADF, WEALD_EPERM, WEALD_EINVAL (`f` NULL; no such `when`). */
 int64_t weald_link(weald_greenlet g, weald_link_fn f, void *arg, int when);
 
-/* Takes a link back. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT
- * (no such link, or it has fired). */
+/* Takes a link back, also of one that has ended: its callback will not run. Does not switch.
+ * Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such link, or it has run). */
 int weald_unlink(weald_greenlet g, int64_t link);
 
 /* What `g` does: WEALD_STATE_... Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
@@ -741,8 +742,8 @@ int weald_select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds,
  *
  * A started watcher keeps weald_run going, and a wait of main from being taken for a deadlock,
  * unless it is unref'd. Closing stops it. In a forked child every watcher is stopped; it may be
- * started there. weald_wait takes watchers as well: one is ready when it has fired since its
- * start.
+ * started there. weald_wait takes watchers as well: one is ready when its callback has run since
+ * its start.
  * ---------------------------------------------------------------------------------------------- */
 
 /* A handle to a watcher. */
@@ -936,8 +937,9 @@ const char *weald_result_message(weald_result r);
  * (`f` NULL). */
 int64_t weald_result_link(weald_result r, weald_link_fn f, void *arg);
 
-/* Takes back a link of this thread. Does not switch. Returns 0. Fails with WEALD_EBADF,
- * WEALD_EPERM, WEALD_ENOENT (no such link, or it has fired). */
+/* Takes back a link of this thread, also of a result that is set: its callback will not run. Does
+ * not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such link, or it has
+ * run). */
 int weald_result_unlink(weald_result r, int64_t link);
 
 /* ----------------------------------------------------------------------------------------------
@@ -1142,7 +1144,7 @@ int weald_barrier_reset(weald_barrier b);
 /* One thing to wait for: an object, or with `object` 0 a descriptor. */
 typedef struct weald_wait_item {
   /* A greenlet (has ended), event or result (is set), queue (has an item, or is shut), semaphore
-   * (has a permit), lock (is free), watcher (has fired since its start); or 0. */
+   * (has a permit), lock (is free), watcher (its callback has run since its start); or 0. */
   weald_handle object;
   /* With `object` 0: the descriptor, */
   int fd;
@@ -1543,10 +1545,10 @@ int64_t weald_pwrite(int fd, const void *data, size_t len, int64_t offset, int64
  * goes on. So a call that fails has told what was sent before. Returns how many; 0 at the file's
  * end. What is not in memory a thread reads first. `file_fd` may be a pipe, as for weald_splice.
  * May switch. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
- * WEALD_EINVAL (`*offset` negative; `file_fd` is neither file nor pipe), WEALD_EPIPE (nobody reads
- * it any more), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
- * WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
- * WEALD_ECONNRESET. */
+ * WEALD_EINVAL (`*offset` negative; `file_fd` is neither file nor pipe), WEALD_ESPIPE (an offset
+ * for what is no file), WEALD_EPIPE (nobody reads it any more), WEALD_EPERM, WEALD_EBUSY,
+ * WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that
+ * a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
 int64_t weald_sendfile(int out_fd, int file_fd, int64_t *offset, size_t len, int64_t deadline);
 
 /* Moves up to `len` bytes from one descriptor to the other without copying them; one of the two is
@@ -2646,6 +2648,17 @@ int weald_http_discard(weald_http_request request, int64_t deadline);
 int weald_http_reply(weald_http_request request, int status, const char *type, const void *data,
                      size_t len, int64_t deadline);
 
+/* Sends an interim answer: `status` is 102, or 103 with what the client had better fetch already,
+ * or another one up to 199. `headers` are its own, names and values in turn, NULL behind the last
+ * (NULL: none). The answer is still to come, and 100 is said by itself. An HTTP/1.0 client is sent
+ * nothing. May switch. Returns 0. Fails with WEALD_EALREADY (the answer has been begun),
+ * WEALD_EINVAL (`status` below 102 or above 199; a header that is none, or Connection,
+ * Content-Length or Transfer-Encoding), WEALD_EPIPE (the client has left), WEALD_EBADF,
+ * WEALD_EPERM, WEALD_EBUSY, WEALD_ENOMEM, WEALD_ECONNRESET; with WEALD_EAGAIN, WEALD_ETIMEDOUT,
+ * WEALD_ECANCELED or WEALD_EWOULDBLOCK it goes with what is sent next. */
+int weald_http_inform(weald_http_request request, int status, const char *const *headers,
+                      int64_t deadline);
+
 /* Adds a header to the answer, before it is begun. Afterwards it is a trailer, of an answer in
  * chunks; an HTTP/1.0 client gets none. Content-Length and Transfer-Encoding are the library's;
  * "Connection: close" ends the connection after this answer; Date is there unless it is added here.
@@ -2772,7 +2785,7 @@ typedef struct weald_http_client_options {
   int64_t idle_ns;
   /* Redirects that are followed; 0: 10, -1: none. */
   int max_redirects;
-  /* Bytes of a response's head; 64 KiB. */
+  /* Bytes of a response's head (WEALD_EPROTO beyond it); 64 KiB, 16 MiB at most. */
   size_t max_head;
   /* Headers of a response; 100. */
   size_t max_headers;
@@ -2784,6 +2797,11 @@ typedef int64_t weald_http_response;
 /* Gives the next piece of a request's body: writes up to `size` bytes to `buffer` and returns how
  * many, 0 at the end, or a negative code, with which the fetch fails. It may wait. */
 typedef int64_t (*weald_http_body_fn)(void *buffer, size_t size, void *user);
+
+/* Is told of an interim response, such as 103 with what the page will need: its status and headers
+ * are those of `interim`, which is good until this returns. It may wait, as long as the fetch
+ * may. */
+typedef void (*weald_http_interim_fn)(weald_http_response interim, void *user);
 
 /* What is asked for; begin with `{.size = sizeof options}`. */
 typedef struct weald_http_fetch_options {
@@ -2799,6 +2817,8 @@ typedef struct weald_http_fetch_options {
   /* What gives the body in pieces, if `body` is NULL; NULL: nothing. It gets `user`. */
   weald_http_body_fn body_fn;
   void *user;
+  /* Is told of interim responses; NULL: they are passed over. It gets `user`. */
+  weald_http_interim_fn interim_fn;
 } weald_http_fetch_options;
 
 /* Makes a client. `how` NULL: all as usual. Does not switch. Fails with WEALD_EINVAL (`size`; a
@@ -2871,9 +2891,9 @@ int weald_http_response_read_all(weald_http_response response, size_t max, void 
  * WebSocket.
  *
  * In a handler of weald_http_server_new, weald_websocket_accept makes a request a connection of
- * WebSocket; weald_websocket_connect makes one as a client. Messages come and go as wholes. Pings
- * are answered, and rules watched, by whoever receives: let a greenlet receive as long as the
- * connection is to live.
+ * WebSocket; weald_websocket_connect makes one as a client. Messages come and go as wholes, or in
+ * parts by the functions that end with _part. Pings are answered, and rules watched, by whoever
+ * receives: let a greenlet receive as long as the connection is to live.
  *
  * What is sent is taken over whole or not at all, and goes by itself when the socket has room;
  * weald_websocket_send waits while more than `max_unsent` bytes have not gone. Any number of
@@ -2948,8 +2968,8 @@ weald_websocket weald_websocket_connect(const char *url, const weald_websocket_o
 /* Speaks WebSocket over a stream on which somebody else has shaken hands, as the server, or as the
  * client with WEALD_WEBSOCKET_CLIENT; WEALD_WEBSOCKET_DEFLATE: that has been agreed, with its usual
  * parameters. The stream is the connection's from now on. Does not switch. Fails with WEALD_EBADF,
- * WEALD_EPERM, WEALD_EINVAL (`size`, flags, a text that is none), WEALD_ENOMEM; then the stream is
- * the caller's. */
+ * WEALD_EPERM, WEALD_EINVAL (`size`, flags, a text that is none; a stream of a file), WEALD_ENOMEM;
+ * then the stream is the caller's. */
 weald_websocket weald_websocket_new(weald_stream s, const weald_websocket_options *options);
 
 /* Receives the next message and returns what it is, WEALD_WEBSOCKET_TEXT or WEALD_WEBSOCKET_BINARY;
@@ -2963,20 +2983,45 @@ weald_websocket weald_websocket_new(weald_stream s, const weald_websocket_option
  * says more. */
 int weald_websocket_receive(weald_websocket w, const void **data, size_t *len, int64_t deadline);
 
+/* As weald_websocket_receive, for messages that are too large to be held whole: what has come of
+ * one is given at once, in as many calls as that takes, and `*last` is 1 when the message ends with
+ * it. A part of text may end in the middle of a character, and a last part may be empty.
+ * `max_message` bounds only what a compressed message inflates to. weald_websocket_receive gives
+ * the rest of a message that has been begun. May switch. Fails with WEALD_EPROTO, WEALD_EMSGSIZE,
+ * WEALD_ECONNABORTED (as weald_websocket_receive), WEALD_EINVAL (`data`, `len` or `last` NULL),
+ * WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET. */
+int weald_websocket_receive_part(weald_websocket w, const void **data, size_t *len, int *last,
+                                 int64_t deadline);
+
 /* Sends a message, WEALD_WEBSOCKET_TEXT or WEALD_WEBSOCKET_BINARY, or a ping or pong of up to 125
  * bytes. It is taken over whole, or the call fails and nothing is sent. May switch, while more than
  * `max_unsent` bytes have not gone. Returns 0. Fails with WEALD_EPIPE (one of both has closed, or
  * the other side is gone), WEALD_EINVAL (`what`; `data` NULL; text that is no UTF-8; a ping that is
- * too long), WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN,
- * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM. */
+ * too long), WEALD_EBUSY (another message goes in parts), WEALD_EBADF (also when it is closed
+ * meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_ENOMEM. */
 int weald_websocket_send(weald_websocket w, int what, const void *data, size_t len,
                          int64_t deadline);
+
+/* Sends a message in parts, as it comes to be: with `last` 0 more parts follow, in other calls with
+ * the same `what`, WEALD_WEBSOCKET_TEXT or WEALD_WEBSOCKET_BINARY. A part of text may end in the
+ * middle of a character. Until the last part other messages are WEALD_EBUSY, and a broadcast passes
+ * this connection over; pings may be sent. Each part is taken over whole, or the call fails and
+ * nothing of it is sent. May switch, as weald_websocket_send. Returns 0. Fails with WEALD_EPIPE
+ * (one of both has closed, or the other side is gone), WEALD_EINVAL (`what`, also when the message
+ * is of the other kind; `data` NULL; text that is no UTF-8), WEALD_EBADF (also when it is closed
+ * meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
+ * WEALD_ENOMEM. */
+int weald_websocket_send_part(weald_websocket w, int what, const void *data, size_t len, int last,
+                              int64_t deadline);
 
 /* Sends one message to `n` connections, made into a frame once and never compressed. It waits for
  * nobody: who has more than `max_unsent` bytes to get is passed over, or hung up on with
  * WEALD_WEBSOCKET_DROP_SLOW in `flags`. Passed over are also handles that would be WEALD_EBADF, or
- * WEALD_EPERM, and connections that are closing. Does not switch. Returns how many get it. Fails
- * with WEALD_EINVAL (`what`, flags; `all` or `data` NULL; text that is no UTF-8). */
+ * WEALD_EPERM, and connections that are closing, or on which a message goes in parts. Does not
+ * switch. Returns how many get it. Fails with WEALD_EINVAL (`what`, flags; `all` or `data` NULL;
+ * text that is no UTF-8). */
 int64_t weald_websocket_broadcast(const weald_websocket *all, size_t n, int what, const void *data,
                                   size_t len, int flags);
 

@@ -4,22 +4,23 @@
 //! unwinding of `pthread_exit`, can not be caught here: the process ends with a
 //! message that says what to do, before any frame of ours is torn down.
 
+use crate::sys::descriptor;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs while something that is not a panic unwinds through a call.
-struct ForeignUnwind<'a> {
-    who: &'a dyn Fn() -> String,
+struct ForeignUnwind<W: Fn() -> String> {
+    who: W,
 }
 
-impl Drop for ForeignUnwind<'_> {
+impl<W: Fn() -> String> Drop for ForeignUnwind<W> {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             let who = (self.who)();
-            eprintln!(
+            descriptor::tell(&format!(
                 "weald: a C++ exception (or pthread_exit) left {who}. Catch exceptions before \
-                 they leave, or start it through weald.hpp, which carries them to the joiner. Aborting."
-            );
+                 they leave, or start it through weald.hpp, which carries them to the joiner. Aborting.\n"
+            ));
             std::process::abort();
         }
     }
@@ -35,7 +36,7 @@ fn message_of(payload: Box<dyn Any + Send>) -> String {
 
 /// Calls `f`; a panic comes back as its message.
 #[inline]
-pub fn call<R>(who: &dyn Fn() -> String, f: impl FnOnce() -> R) -> Result<R, String> {
+pub fn call<R>(who: impl Fn() -> String, f: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(|| {
         let guard = ForeignUnwind { who };
         let result = f();

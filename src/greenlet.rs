@@ -143,7 +143,7 @@ pub struct Greenlet {
     pub class: Cell<Class>,
     /// The last reference to its handle was dropped while it had not ended.
     pub is_let_go: Cell<bool>,
-    /// Something in the fourth line must be put in order before the record is used again.
+    /// It has something that few have, see `clean`: there is more to its end.
     pub is_dirty: Cell<bool>,
     pub stack: Cell<Option<Stack>>,
     pub body: Cell<Body>,
@@ -340,6 +340,11 @@ impl Greenlet {
         self.is_dirty.set(true);
     }
 
+    pub fn set_destructor(&self, destroy: Option<DestroyFn>) {
+        self.destroy.set(destroy);
+        self.is_dirty.set(true);
+    }
+
     pub fn set_shield(&self, depth: u32) {
         self.shield.set(depth);
         self.is_dirty.set(true);
@@ -365,6 +370,7 @@ impl Greenlet {
     pub fn with_extra<R>(&self, with: impl FnOnce(&mut Extra) -> R) -> R {
         // SAFETY: one thread, and by contract no second call is made inside.
         let extra = unsafe { &mut *self.extra.get() };
+        self.is_dirty.set(true);
         with(extra.get_or_insert_default())
     }
 
@@ -374,8 +380,14 @@ impl Greenlet {
         unsafe { &mut *self.extra.get() }.as_deref_mut().map(with)
     }
 
-    pub fn forget_extra(&mut self) {
+    /// Puts in order what few greenlets have, for the next one.
+    pub fn clean(&mut self) {
         *self.extra.get_mut() = None;
+        self.destroy.set(None);
+        self.shield.set(0);
+        self.interrupt.set(0);
+        self.user.set(std::ptr::null_mut());
+        self.is_dirty.set(false);
     }
 
     pub fn name(&self) -> String {

@@ -254,7 +254,6 @@ impl Table {
     }
 
     /// As `get`, and drops one reference; says how many are left.
-    #[inline(always)]
     pub fn unref_object<T: Object>(&self, handle: i64) -> Result<(*const T, u32)> {
         let slot = self.slot(handle)?;
         if kind_of(handle) != T::KIND as u8 || slot.refs == 0 {
@@ -262,6 +261,20 @@ impl Table {
         }
         slot.refs -= 1;
         Ok((slot.object.cast(), slot.refs))
+    }
+
+    /// Drops the one reference to a handle, and it rests, if its object `may_go`. None, with
+    /// nothing done, if not, or if there are more.
+    #[inline(always)]
+    pub fn rest_if<T: Object>(&self, handle: i64, may_go: impl Fn(*const T) -> bool) -> Option<*const T> {
+        let slot = self.slot(handle).ok()?;
+        let object = slot.object.cast();
+        if kind_of(handle) != T::KIND as u8 || slot.refs != 1 || !may_go(object) {
+            return None;
+        }
+        slot.handle = handle | FREE;
+        self.live.set(self.live.get() - 1);
+        Some(object)
     }
 
     /// The object behind a handle of kind `T::KIND`.

@@ -31,6 +31,7 @@ use crate::hooks::Hooks;
 use crate::poller::{self, FdNode, Poller};
 use crate::ready::Ring;
 use crate::registry::{self, Post, PostFn, Remote};
+use crate::spare::Spares;
 use crate::stack::Stacks;
 use crate::stats::Stats;
 use crate::timer::{TimerNode, Timers};
@@ -60,7 +61,8 @@ const TRIM_EVERY_NS: i64 = 100_000_000;
 
 /// Work for the loop, in order.
 pub enum Callback {
-    Link(LinkFn, i64, *mut c_void),
+    /// With the link's number: until it runs it may be taken back.
+    Link(LinkFn, i64, *mut c_void, i64),
     Call(PostFn, *mut c_void),
     Task(Box<dyn FnOnce(&Hub)>),
 }
@@ -133,8 +135,7 @@ pub struct Hub {
     pub main_is_gone: Cell<bool>,
     pub next_id: Cell<i64>,
     pub next_link: Cell<i64>,
-    /// Spare records.
-    pub records: UnsafeCell<Vec<Record>>,
+    pub spares: Spares,
     /// Records given back to malloc since it was last told to give memory back.
     pub records_freed: Cell<usize>,
     /// State of higher layers that lives as long as the hub, one value a type.
@@ -281,7 +282,7 @@ impl Hub {
             main_is_gone: Cell::new(false),
             next_id: Cell::new(1),
             next_link: Cell::new(1),
-            records: UnsafeCell::new(Vec::new()),
+            spares: Spares::default(),
             records_freed: Cell::new(0),
             extensions: UnsafeCell::new(HashMap::new()),
         });
@@ -407,6 +408,14 @@ impl Hub {
         self.budget.set(0); // the loop looks soon
     }
 
+    /// Takes back a link that waits for its turn. ENOENT.
+    pub fn take_back_link(&self, of: i64, number: i64) -> Result<()> {
+        let is_it = |c: &&mut Callback| matches!(c, Callback::Link(_, h, _, n) if (*h, *n) == (of, number));
+        let found = self.callbacks().iter_mut().find(is_it).ok_or(Error::NOENT)?;
+        *found = Callback::Task(Box::new(|_| ())); // its place stays: the turn counts them
+        Ok(())
+    }
+
     /// Runs `f` as the loop: blocking in it is an error, a panic is reported.
     pub fn as_loop(&self, who: &dyn Fn() -> String, f: impl FnOnce()) {
         let before = self.current.replace(&*self.looper);
@@ -452,7 +461,7 @@ impl Hub {
 
     fn run_callback(&self, callback: Callback) {
         match callback {
-            Callback::Link(f, handle, arg) => self.as_loop(&|| "a link callback".into(), || f(handle, arg)),
+            Callback::Link(f, handle, arg, _) => self.as_loop(&|| "a link callback".into(), || f(handle, arg)),
             Callback::Call(f, arg) => self.as_loop(&|| "a posted callback".into(), || f(arg)),
             Callback::Task(f) => self.as_loop(&|| "a loop task".into(), || f(self)),
         }
@@ -936,6 +945,11 @@ impl Hub {
         if self.hooks.get().is_some() {
             self.call_leave_hook(g);
         }
+        self.thread_state()
+    }
+
+    #[inline(always)]
+    fn thread_state(&self) -> (c_int, [usize; 2]) {
         // SAFETY: both belong to this thread and live as long as it does (or, without
         // C++, as long as the process).
         unsafe { (*self.errno, *self.cxa.get()) }
@@ -963,7 +977,7 @@ impl Hub {
 
     #[cold]
     #[inline(never)]
-    fn call_enter_hook(&self, g: &Greenlet) {
+    pub fn call_enter_hook(&self, g: &Greenlet) {
         if let Some(hooks) = self.hooks.get() {
             hooks.on_enter(g);
         }
@@ -1010,6 +1024,32 @@ impl Hub {
         };
         hub.restore_state(g, state);
         (hub, g)
+    }
+
+    /// Lets who is first in line go on, and is last in it. None, with nothing done, where
+    /// that takes more than a switch: the usual yield has a short way of its own.
+    #[inline(always)]
+    pub fn take_turns<'a>(&'a self, g: &'a Greenlet) -> Option<(&'a Hub, &'a Greenlet)> {
+        let budget = self.budget.get();
+        if budget == 0 || self.ready.is_empty() || self.hooks.get().is_some() || self.is_main(g) {
+            return None;
+        }
+        // SAFETY: who is in the ready ring is alive.
+        let next = unsafe { &*self.ready.peek(0)? };
+        if !next.fiber.is_suspended() {
+            return None;
+        }
+        self.budget.set(budget - 1);
+        g.state.set(State::Ready);
+        self.ready.exchange(g);
+        self.prefetch();
+        self.current.set(next);
+        next.state.set(State::Running);
+        let state = self.thread_state();
+        // SAFETY: as in `pass`.
+        let (hub, g) = Hub::arrived(unsafe { g.fiber.pass(&next.fiber, &self.root) });
+        hub.restore_state(g, state);
+        Some((hub, g))
     }
 
     /// As `suspend`, and `to` goes on, past those who are ready.
@@ -1113,17 +1153,20 @@ impl Hub {
             Some((f, user)) => {
                 let call = || f(greenlet, error.code(), text.as_ptr(), user);
                 if fence::call(&|| "the error handler".into(), call).is_err() {
-                    eprintln!("weald: the error handler panicked");
+                    sys::descriptor::tell("weald: the error handler panicked\n");
                 }
             }
-            None => eprintln!("weald: {}", self.failure_text(greenlet, error, message)),
+            None => {
+                let text = self.failure_text(greenlet, error, message);
+                sys::descriptor::tell(&format!("weald: {text}\n"));
+            }
         }
     }
 
     /// Gives a report to the report handler, as the loop, or to stderr.
     pub fn report(&self, text: &str) {
         let Some((f, user)) = self.report_handler.get() else {
-            return eprint!("{text}");
+            return sys::descriptor::tell(text);
         };
         let text = std::ffi::CString::new(text.replace('\0', " ")).unwrap_or_default();
         self.as_loop(&|| "the report handler".into(), || f(text.as_ptr(), user));

@@ -41,6 +41,7 @@ pub mod rw;
 pub mod server;
 pub mod shutdown;
 pub mod signal;
+pub mod spare;
 pub mod splice;
 pub mod stack;
 pub mod stats;

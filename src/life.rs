@@ -14,9 +14,6 @@ use crate::sys;
 use crate::time::Deadline;
 use std::ffi::{CString, c_void};
 
-/// Records kept for reuse.
-const SPARE_RECORDS: usize = 1024;
-
 /// How to make a greenlet; see `weald_spawn_options`.
 pub struct Options<'a> {
     pub name: Option<&'a str>,
@@ -64,14 +61,8 @@ impl Hub {
             self.stacks.unreserve(class);
             return Err(e);
         }
-        let record = match self.records().pop() {
-            Some(record) => {
-                let g: *const Greenlet = record.into_raw();
-                // SAFETY: nobody else has it.
-                let g = unsafe { &*g };
-                g.handle.set(self.table.renew(g.handle.get()));
-                Ok(g)
-            }
+        let record = match self.spare_record() {
+            Some(g) => Ok(g),
             None => self.make_record(class),
         };
         let g = match record {
@@ -82,25 +73,41 @@ impl Hub {
                 return Err(e);
             }
         };
+        self.furnish(g, body, arg, class, site);
+        Ok(g)
+    }
+
+    /// How many greenlets there have been: they are numbered from 1.
+    pub fn spawned(&self) -> u64 {
+        self.next_id.get() as u64 - 1
+    }
+
+    /// Fills in a record that is new, or was put away.
+    #[inline(always)]
+    fn furnish(&self, g: &Greenlet, body: Body, arg: *mut c_void, class: Class, site: usize) {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         g.id.set(id);
-        g.class.set(class);
+        // These four lie together, and are written at once.
         g.refs.set(2); // the table's, and one until it is done
+        g.class.set(class);
+        g.is_let_go.set(false);
+        g.is_dirty.set(false);
         g.body.set(body);
         g.arg.set(arg);
         g.site.set(site);
         g.parent.set(self.current().handle.get());
         g.born.set(self.now.get());
-        self.stats.spawned.set(self.stats.spawned.get() + 1);
-        Ok(g)
     }
 
-    #[allow(clippy::mut_from_ref)]
+    /// A record that was put away, with its next handle.
     #[inline(always)]
-    fn records(&self) -> &mut Vec<Record> {
-        // SAFETY: one thread; the reference ends with the statement that uses it.
-        unsafe { &mut *self.records.get() }
+    fn spare_record(&self) -> Option<&Greenlet> {
+        let g: *const Greenlet = self.spares.pop()?.into_raw();
+        // SAFETY: nobody else has it.
+        let g = unsafe { &*g };
+        g.handle.set(self.table.renew(g.handle.get()));
+        Some(g)
     }
 
     /// A new record, with its first handle. It keeps its place in the table while it is
@@ -120,7 +127,9 @@ impl Hub {
     pub fn spawn_with(&self, body: Body, arg: *mut c_void, options: &Options, start: bool) -> Result<&Greenlet> {
         let class = self.stacks.class(options.stack_size)?;
         let g = self.create_greenlet(body, arg, class, options.site)?;
-        g.destroy.set(options.destroy);
+        if options.destroy.is_some() {
+            g.set_destructor(options.destroy);
+        }
         if !options.user.is_null() {
             g.set_user(options.user);
         }
@@ -154,8 +163,25 @@ impl Hub {
         g.state.get() == State::New
     }
 
-    /// The short form.
+    /// The short form, where all that it takes is at hand, as it is after a while. None, with
+    /// nothing done, where it is not: nothing here calls anything, so no register is saved.
     #[inline(always)]
+    pub fn spawn_at_hand(&self, body: Body, arg: *mut c_void, site: usize) -> Option<&Greenlet> {
+        if self.hooks.get().is_some() || self.spares.is_empty() || !self.stacks.reserve_at_hand() {
+            return None;
+        }
+        let class = self.stacks.default_class();
+        if !self.ready.reserve_at_hand() {
+            self.stacks.unreserve(class);
+            return None;
+        }
+        let g = self.spare_record()?; // there is one
+        self.furnish(g, body, arg, class, site);
+        self.start_fresh(g);
+        Some(g)
+    }
+
+    /// The short form.
     pub fn spawn(&self, body: Body, arg: *mut c_void, site: usize) -> Result<&Greenlet> {
         let class = self.stacks.default_class();
         let g = self.create_greenlet(body, arg, class, site)?;
@@ -247,7 +273,7 @@ impl Hub {
     /// is more to do at the end of `g` than to tell who waits, the root does that.
     #[inline(always)]
     fn succeed(&self, g: &Greenlet) -> Option<&Greenlet> {
-        if !Fiber::HANDS_ON || self.budget.get() == 0 || self.hooks.get().is_some() || g.has_extra() {
+        if !Fiber::HANDS_ON || self.budget.get() == 0 {
             return None;
         }
         // SAFETY: who is in the ready ring is alive.
@@ -263,7 +289,7 @@ impl Hub {
         next.stack.set(g.take_stack());
         next.started.set(true);
         self.alive.set(self.alive.get() - 1);
-        self.end(g); // and it may be gone
+        self.end_plainly(g); // and it may be gone
         self.current.set(next);
         next.state.set(State::Running);
         Some(next)
@@ -288,20 +314,34 @@ impl Hub {
         self.end(g);
     }
 
-    #[inline(always)]
     fn end(&self, g: &Greenlet) {
         g.state.set(State::Done);
-        self.ready.unreserve_one();
-        self.stats.finished.set(self.stats.finished.get() + 1);
         if let Some(hooks) = self.hooks.get() {
             hooks.on_finished(g);
         }
+        self.end_with(g, || {
+            if g.has_extra() {
+                self.run_links(g);
+            }
+        });
+    }
+
+    /// As `end`, without a hook and without links.
+    #[inline(always)]
+    fn end_plainly(&self, g: &Greenlet) {
+        g.state.set(State::Done);
+        self.end_with(g, || ());
+    }
+
+    /// Tells who waits for its end, then `others`, and drops the reference that kept it.
+    #[inline(always)]
+    fn end_with(&self, g: &Greenlet, others: impl FnOnce()) {
+        self.ready.unreserve_one();
+        self.stats.finished.set(self.stats.finished.get() + 1);
         while let Some(node) = g.joiners.pop() {
             self.grant(node);
         }
-        if g.has_extra() {
-            self.run_links(g);
-        }
+        others();
         if g.is_let_go.get() {
             self.drop_handle(g);
         }
@@ -341,7 +381,7 @@ impl Hub {
             LinkWhen::Error => g.error.get() != 0,
         };
         if wanted {
-            self.later(Callback::Link(link.call, g.handle.get(), link.arg));
+            self.later(Callback::Link(link.call, g.handle.get(), link.arg, link.id));
         }
     }
 
@@ -375,29 +415,27 @@ impl Hub {
         // SAFETY: left by Record::into_raw, and nobody refers to it any more.
         let mut record = unsafe { Record::from_raw(g) };
         let handle = record.handle.get();
-        if self.records().len() >= SPARE_RECORDS || !may_be_renewed(handle) {
+        if self.spares.is_full() || !may_be_renewed(handle) {
             self.records_freed.set(self.records_freed.get() + 1);
             return self.table.free(handle);
         }
+        if record.is_dirty.get() {
+            record.clean();
+        }
+        self.put_away_clean(record);
+    }
+
+    #[inline(always)]
+    fn put_away_clean(&self, record: Record) {
         record.state.set(State::New);
-        record.started.set(false);
-        record.is_let_go.set(false);
-        record.orphan.set(false);
         record.attention.set(0);
+        record.started.set(false);
+        record.orphan.set(false);
         record.wake_code.set(0);
         record.value.set(std::ptr::null_mut());
-        record.destroy.set(None);
         record.error.set(0);
         record.kill_reason.set(0);
-        if record.is_dirty.take() {
-            record.shield.set(0);
-            record.interrupt.set(0);
-            record.user.set(std::ptr::null_mut());
-        }
-        if record.has_extra() {
-            record.forget_extra();
-        }
-        self.records().push(record);
+        self.spares.push(record);
     }
 
     /// One more reference to a handle. A greenlet that was let go is held again.
@@ -410,9 +448,26 @@ impl Hub {
         Ok(())
     }
 
+    /// The usual close of a handle, the only one of a greenlet that has ended: it is put
+    /// away. False, with nothing done, where there is more to it; see `spawn_at_hand`.
+    #[inline(always)]
+    pub fn close_at_hand(&self, handle: i64) -> bool {
+        if self.spares.is_full() || !may_be_renewed(handle) {
+            return false;
+        }
+        let is_usual = |g: *const Greenlet| {
+            // SAFETY: in the table, so alive.
+            let g = unsafe { &*g };
+            g.is_done() && g.refs.get() == 1 && !g.is_dirty.get()
+        };
+        let Some(g) = self.table.rest_if::<Greenlet>(handle, is_usual) else { return false };
+        // SAFETY: left by Record::into_raw, and the table's was the last reference.
+        self.put_away_clean(unsafe { Record::from_raw(g) });
+        true
+    }
+
     /// A handle of a greenlet has been closed. A running one goes on by itself, one
     /// that can never run again ends.
-    #[inline(always)]
     pub fn close_greenlet(&self, handle: i64) -> Result<()> {
         let (g, left) = match self.table.unref_object::<Greenlet>(handle) {
             // SAFETY: in the table, so alive.
@@ -563,13 +618,12 @@ impl Hub {
     }
 
     pub fn unlink(&self, g: &Greenlet, id: i64) -> Result<()> {
-        g.peek_extra(|x| {
+        let taken = g.peek_extra(|x| {
             let place = x.links.iter().position(|l| l.id == id)?;
             x.links.remove(place);
             Some(())
-        })
-        .flatten()
-        .ok_or(Error::NOENT)
+        });
+        taken.flatten().map_or_else(|| self.take_back_link(g.handle.get(), id), Ok)
     }
 
     // ---- the hub's end ---------------------------------------------------------
@@ -680,7 +734,6 @@ impl Hub {
     }
 }
 
-/// The base of every greenlet's stack.
 /// What runs on a new stack: a greenlet, and whoever it hands the stack on to.
 extern "C" fn run_bodies(first: *const ()) {
     let hub = Hub::existing().expect("a greenlet runs in a hub");
@@ -688,6 +741,10 @@ extern "C" fn run_bodies(first: *const ()) {
     let mut g = unsafe { &*first.cast::<Greenlet>() };
     loop {
         run_body(hub, g);
+        let is_plain = g.error.get() == 0 && !g.is_dirty.get() && hub.hooks.get().is_none();
+        if !is_plain && wind_up(hub, g) {
+            return;
+        }
         match hub.succeed(g) {
             Some(next) => g = next,
             None => return,
@@ -698,20 +755,34 @@ extern "C" fn run_bodies(first: *const ()) {
 #[inline(always)]
 fn run_body(hub: &Hub, g: &Greenlet) {
     hub.clear_switch_state();
-    if let Some(hooks) = hub.hooks.get() {
-        hooks.on_enter(g);
+    if hub.hooks.get().is_some() {
+        hub.call_enter_hook(g);
     }
     let who = || format!("the entry function of greenlet {}", g.label());
     let arg = g.arg.get();
-    let outcome = fence::call(&who, || match g.body.get() {
+    let outcome = fence::call(who, || match g.body.get() {
         Body::Greenlet(f) => f(arg),
-        Body::Coroutine(f) => f(g.value.get(), arg),
-        Body::None => std::ptr::null_mut(),
+        body => run_coroutine(body, g.value.get(), arg),
     });
     match outcome {
         Ok(value) => g.value.set(value),
         Err(message) => hub.fail(Error::PANIC.code(), Some(&message)),
     }
+}
+
+#[cold]
+fn run_coroutine(body: Body, value: *mut c_void, arg: *mut c_void) -> *mut c_void {
+    match body {
+        Body::Coroutine(f) => f(value, arg),
+        _ => std::ptr::null_mut(),
+    }
+}
+
+/// What few greenlets have to do on their own stack when their body is over; whether the
+/// rest is the root's to do.
+#[cold]
+#[inline(never)]
+fn wind_up(hub: &Hub, g: &Greenlet) -> bool {
     if g.error.get() != 0 {
         g.value.set(std::ptr::null_mut());
         report(hub, g);
@@ -720,6 +791,7 @@ fn run_body(hub: &Hub, g: &Greenlet) {
     if let Some(hooks) = hub.hooks.get() {
         hooks.on_leave(g);
     }
+    hub.hooks.get().is_some() || g.has_extra()
 }
 
 /// Tells the error handler, unless it is the echo of being killed.

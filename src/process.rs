@@ -224,7 +224,7 @@ impl Process {
                 pipes.iter().for_each(|process| (0..3).for_each(|i| process.close_end(i)));
                 let status = fence::call(&|| "the body of a forked child".into(), || body(hub));
                 child::end(status.unwrap_or_else(|message| {
-                    eprintln!("weald: a panic in a forked child: {message}");
+                    descriptor::tell(&format!("weald: a panic in a forked child: {message}\n"));
                     PANIC_STATUS
                 }))
             };

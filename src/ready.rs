@@ -65,6 +65,17 @@ impl<T> Ring<T> {
         Ok(())
     }
 
+    /// As `reserve_one`, without growing; whether there was room.
+    #[inline(always)]
+    pub fn reserve_at_hand(&self) -> bool {
+        let reserved = self.reserved.get();
+        let fits = reserved < self.mask();
+        if fits {
+            self.reserved.set(reserved + 1);
+        }
+        fits
+    }
+
     /// Whether one more fits now, for users that reserve nothing.
     #[inline(always)]
     pub fn has_room(&self) -> bool {
@@ -119,6 +130,21 @@ impl<T> Ring<T> {
         let item = unsafe { *self.slot(self.head.get()) };
         self.head.set(self.head.get().wrapping_add(1));
         Some(item)
+    }
+
+    /// Takes the first and puts `item` at the end. The ring is not empty.
+    #[inline(always)]
+    pub fn exchange(&self, item: *const T) -> *const T {
+        let (head, tail) = (self.head.get(), self.tail.get());
+        debug_assert!(head != tail);
+        // SAFETY: the first was pushed; where the last goes there is room once it is taken.
+        unsafe {
+            let first = *self.slot(head);
+            *self.slot(tail) = item;
+            self.head.set(head.wrapping_add(1));
+            self.tail.set(tail.wrapping_add(1));
+            first
+        }
     }
 
     /// The item `n` places behind the head, if there is one.

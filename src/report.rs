@@ -69,8 +69,11 @@ impl Hub {
             Waiting::Sleep => "time to pass (sleep)".into(),
             Waiting::Idle => "the hub to be idle".into(),
             Waiting::Fd(fd, events) => format!("descriptor {fd} {}", direction(events)),
+            Waiting::Fds(1) => "a descriptor".into(),
             Waiting::Fds(n) => format!("one of {n} descriptors"),
+            Waiting::Object(h) if handle::kind_of(h) == Kind::Iterator as u8 => "one of some greenlets to end".into(),
             Waiting::Object(h) => format!("{} {h:#x}", kind_name(h)),
+            Waiting::Objects(1) => "an object".into(),
             Waiting::Objects(n) => format!("some of {n} objects"),
             Waiting::Join(h) => match self.greenlet(h) {
                 Ok(other) => format!("greenlet {} to end", other.label()),

@@ -128,6 +128,8 @@ pub struct Server {
     limits: Limits,
     /// -1 when it is shut.
     fd: Cell<RawFd>,
+    /// What it takes are TCP connections.
+    is_tcp: bool,
     listener: RefCell<Option<Listener>>,
     /// `fork::generation()` when it was made: a child does not remove the parent's file.
     generation: u64,
@@ -284,6 +286,7 @@ impl Server {
             user,
             limits,
             fd: Cell::new(fd),
+            is_tcp: listens && socket::is_tcp(fd),
             listener: RefCell::new(Some(listener)),
             generation: fork::generation(),
             group: OnceCell::new(),
@@ -498,6 +501,9 @@ impl Server {
         let (fd, peer) = Address::filled(|at, len| unsafe { sys::accept(listener, at, len) })?;
         let fd = fd.into_raw_fd();
         hub.poller().is_new(fd);
+        if self.is_tcp {
+            hub.poller().is_connection(fd);
+        }
         self.accepted.set(self.accepted.get() + 1);
         let life = hub.poller().life(fd);
         self.spawn(hub, Rc::new(Connection { server: keep(self), fd: Cell::new(fd), stream: Cell::new(0), life, peer }))

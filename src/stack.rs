@@ -383,6 +383,14 @@ impl Stacks {
         unsafe { &mut *self.pools.get() }
     }
 
+    #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
+    fn pool(&self, class: Class) -> &mut Pool {
+        // SAFETY: only `class` and `default_class` make one, of a pool that is there; pools
+        // are never taken away.
+        unsafe { self.pools().get_unchecked_mut(class.0 as usize) }
+    }
+
     /// The class for stacks of `size` bytes (0: the default), rounded up to pages.
     pub fn class(&self, size: usize) -> Result<Class> {
         if size == 0 {
@@ -410,24 +418,36 @@ impl Stacks {
     /// Promises a stack to a greenlet, so that starting it later can not fail.
     #[inline]
     pub fn reserve(&self, class: Class) -> Result<()> {
-        self.pools()[class.0 as usize].reserve()
+        self.pool(class).reserve()
+    }
+
+    /// As `reserve`, of the default class and without mapping more; whether there was one.
+    #[inline(always)]
+    pub fn reserve_at_hand(&self) -> bool {
+        let pool = self.pool(self.default_class());
+        if pool.reserved >= pool.free.len() {
+            return false;
+        }
+        pool.reserved += 1;
+        true
     }
 
     /// Takes a promise back, unused.
+    #[inline(always)]
     pub fn unreserve(&self, class: Class) {
-        self.pools()[class.0 as usize].reserved -= 1;
+        self.pool(class).reserved -= 1;
     }
 
     /// Redeems a promise; ENOMEM, the promise kept, if even guarding it fails.
     #[inline]
     pub fn take(&self, class: Class) -> Result<Stack> {
-        self.pools()[class.0 as usize].take()
+        self.pool(class).take()
     }
 
     /// Gives back a stack that was taken from `class`.
     #[inline]
     pub fn give(&self, class: Class, stack: Stack) {
-        self.pools()[class.0 as usize].free.push(stack);
+        self.pool(class).free.push(stack);
     }
 
     /// The part of a stack that a fiber is to use: not quite up to the top, but up to one

@@ -4,7 +4,6 @@ use std::cell::Cell;
 
 #[derive(Default)]
 pub struct Stats {
-    pub spawned: Cell<u64>,
     pub finished: Cell<u64>,
     pub resumes: Cell<u64>,
     pub turns: Cell<u64>,

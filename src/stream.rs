@@ -28,6 +28,7 @@ use crate::object::{insert, keep};
 use crate::poller::{READ, WRITE};
 use crate::rw::{self, Known};
 use crate::sys::descriptor as sys;
+use crate::sys::{Call, may_fail};
 use crate::time::Deadline;
 use crate::tls::session::Session;
 use libc::iovec;
@@ -158,6 +159,11 @@ impl Stream {
         self.fd
     }
 
+    /// Whether it can not be waited for.
+    pub fn is_file(&self) -> bool {
+        sys::is_file(self.fd)
+    }
+
     /// EBADF when its handle or its descriptor has been closed.
     #[inline]
     pub fn check(&self, hub: &Hub) -> Result<()> {
@@ -250,11 +256,14 @@ impl Stream {
         input.push(scratch);
     }
 
+    /// EINVAL for more bytes than its user wants to have in memory. A protocol that stands on it may ask
+    /// `fill` for as many as its own limits say.
+    pub fn may_fill(&self, n: usize) -> Result<()> {
+        if n > self.read_max { Err(Error::INVAL) } else { Ok(()) }
+    }
+
     /// Has at least `n` bytes in the input, unless the end comes first; how many there are.
     pub fn fill(&self, hub: &Hub, n: usize, deadline: Deadline) -> Result<usize> {
-        if n > self.read_max {
-            return Err(Error::INVAL);
-        }
         let this = keep(self);
         let _turn = this.begin_read(hub, deadline)?;
         this.fill_to(hub, n, deadline)
@@ -582,6 +591,7 @@ impl Stream {
     /// Puts both behind what has not gone yet; the second, to be changed. ENOMEM.
     #[allow(clippy::mut_from_ref)]
     pub fn gather(&self, first: &[u8], second: &[u8]) -> Result<&mut [u8]> {
+        may_fail(Call::Alloc)?;
         let output = self.output();
         output.reserve(first.len() + second.len())?;
         output.push(first);

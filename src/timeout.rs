@@ -68,10 +68,8 @@ impl Timeout {
     /// Gives the scope `ns` from now, whether it was active, fired or cancelled. Only
     /// its own greenlet may: another's may be parked on the old deadline.
     pub fn restart(&self, hub: &Hub, ns: i64) -> Result<()> {
-        let g = self.owner(hub)?;
-        if !std::ptr::eq(g, hub.current()) {
-            return Err(Error::PERM);
-        }
+        let is_own = |g: &&Greenlet| std::ptr::eq(*g, hub.current());
+        let g = self.owner(hub).ok().filter(is_own).ok_or(Error::PERM)?;
         self.cancel(hub);
         self.scope.deadline.set(after(ns));
         self.scope.fired.set(false);

@@ -252,8 +252,13 @@ impl Hub {
     /// Lets everything that is ready run first.
     #[inline(always)]
     pub fn yield_now(&self) -> Result<()> {
-        self.check()?;
         let g = self.current();
+        if g.attention.get() == 0
+            && let Some((hub, g)) = self.take_turns(g)
+        {
+            return hub.check_after(g);
+        }
+        self.check()?;
         // Alone: nothing to wait for, but now and then the loop must look round.
         let budget = self.budget.get();
         if self.ready.is_empty() && budget > 0 && !self.in_callback() {

@@ -329,7 +329,7 @@ impl Watcher {
     /// Something has happened. Runs no code of the user's.
     fn become_pending(&self, hub: &Hub, what: c_int) {
         let watchers = Watchers::of(hub);
-        watchers.enqueue(hub, self, what);
+        watchers.enqueue(self, what);
         watchers.schedule(hub);
     }
 
@@ -354,6 +354,11 @@ impl Watcher {
     }
 
     fn run_callback(&self, hub: &Hub) {
+        // Who waits for it goes on when the callback has run: it has only been made ready.
+        self.fired.set(true);
+        while let Some(node) = self.waiters.pop() {
+            hub.grant(node);
+        }
         let what = self.what.take();
         let (handle, user) = (self.handle.get(), self.user.get());
         hub.as_loop(&|| "a watcher's callback".into(), || (self.call)(handle, what, user));
@@ -551,11 +556,7 @@ impl Watchers {
     }
 
     /// At its priority's end, unless it is in the queue already.
-    fn enqueue(&self, hub: &Hub, watcher: &Watcher, what: c_int) {
-        watcher.fired.set(true);
-        while let Some(node) = watcher.waiters.pop() {
-            hub.grant(node);
-        }
+    fn enqueue(&self, watcher: &Watcher, what: c_int) {
         if watcher.is_pending() {
             watcher.what.set(watcher.what.get() | what);
             return;
@@ -607,7 +608,7 @@ impl Watchers {
     fn run_phase(&self, hub: &Hub, phase: Phase) {
         let is_its = |w: &Watcher| matches!(w.source, Source::Loop(p) if p == phase);
         for w in self.listed.borrow().iter().filter(|w| is_its(w)) {
-            self.enqueue(hub, w, 0);
+            self.enqueue(w, 0);
         }
         self.run_pending(hub);
     }

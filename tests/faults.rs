@@ -1820,6 +1820,77 @@ fn messages_survive_every_fault() {
     }
 }
 
+/// What the other side gets from now on: the lengths of messages, and the code behind them.
+fn lengths_until_the_end(w: i64) -> (Vec<usize>, c_int) {
+    let (mut all, mut data, mut len) = (Vec::new(), null(), 0);
+    loop {
+        match weald_websocket_receive(w, &mut data, &mut len, WEALD_NOW) {
+            WEALD_WEBSOCKET_BINARY => all.push(len),
+            code => return (all, code),
+        }
+    }
+}
+
+/// A broadcast of which some has gone, and the rest can not be kept, is never followed by anything.
+#[test]
+fn a_broadcast_that_is_cut_is_the_last_thing_that_is_sent() {
+    static N: AtomicI64 = AtomicI64::new(0);
+    static CUT: AtomicI64 = AtomicI64::new(0);
+    let _turn = my_turn();
+    let mut met = true;
+    while met {
+        met = thread::spawn(|| {
+            const LARGE: usize = 900_000;
+            let ends = socket_pair();
+            let options = weald_websocket_options {
+                size: size_of::<weald_websocket_options>(),
+                max_unsent: 2 * LARGE,
+                ..weald_websocket_options::default()
+            };
+            let from = weald_websocket_new(weald_stream_new(ends[0] as c_int, null()), &options);
+            let to = socket_of(ends[1], WEALD_WEBSOCKET_CLIENT);
+            let all = [from];
+            let text = vec![7u8; LARGE];
+            let broadcast =
+                |len| weald_websocket_broadcast(all.as_ptr(), 1, WEALD_WEBSOCKET_BINARY, text.as_ptr().cast(), len, 0);
+            let has_some = || {
+                let mut n: c_int = 0;
+                // SAFETY: FIONREAD writes a number.
+                assert_eq!(unsafe { libc::ioctl(ends[1] as c_int, libc::FIONREAD, &mut n) }, 0);
+                n > 0
+            };
+            assert_eq!(weald_yield(), 0);
+            fault::fail_at(N.load(SeqCst));
+            let reached = broadcast(LARGE);
+            let met = fault::disarm();
+            let cut = reached == 0 && has_some();
+            let later = broadcast(5);
+            assert_eq!(later, i64::from(!cut));
+            if cut {
+                CUT.fetch_add(1, SeqCst);
+                assert_eq!(weald_websocket_send(from, WEALD_WEBSOCKET_BINARY, null(), 0, WEALD_NOW), WEALD_EPIPE);
+                assert_eq!(weald_close(from), 0);
+                assert_eq!(lengths_until_the_end(to), (vec![], WEALD_ECONNABORTED));
+            } else {
+                let mut got = Vec::new();
+                while got.last() != Some(&5) {
+                    got.extend(lengths_until_the_end(to).0);
+                    assert_eq!(weald_sleep(100_000), 0);
+                }
+                assert_eq!(got, if reached == 1 { vec![LARGE, 5] } else { vec![5] });
+                assert_eq!(weald_close(from), 0);
+            }
+            assert_eq!(weald_close(to), 0);
+            assert_eq!(weald_hub_shutdown(), 0);
+            met
+        })
+        .join()
+        .unwrap();
+        assert!(N.fetch_add(1, SeqCst) < 1000, "no end of faults");
+    }
+    assert!(CUT.load(SeqCst) > 0 && N.load(SeqCst) > 2);
+}
+
 /// Frames come and go a byte at a time, and every third transfer is interrupted.
 #[test]
 fn messages_that_move_a_byte_at_a_time_are_whole() {

@@ -4,7 +4,7 @@
     tests/run.py                    every suite that a change must pass
     tests/run.py c                  one suite
     tests/run.py c:queue rust:timer some of its cases: those whose name contains the word
-    tests/run.py codes asan valgrind the slower ones, which .ci/run runs as well
+    tests/run.py codes asan valgrind fuzz  the slower ones, which .ci/run runs as well
     tests/run.py soak               everything at once for SOAK_SECONDS (600); soak:asan under AddressSanitizer
 
 It builds and stages the library first, installs what it needs where it may (as root, with apt-get), counts as skipped
@@ -18,8 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import (browser, build, codes, ctests, docs, examples, faults, headers, http, install, interop, loom, noise,  # noqa: E402
-                     python, rust, soak)
+from harness import (browser, build, codes, ctests, docs, examples, faults, fuzz, headers, http, install, interop,  # noqa: E402
+                     loom, noise, python, rust, soak)
 from harness.report import Report, indent, say, stop  # noqa: E402
 
 SUITES = {
@@ -41,11 +41,12 @@ SUITES = {
     "asan": ctests.run_asan,
     "valgrind": ctests.run_valgrind,
     "loom": loom.run,
+    "fuzz": fuzz.run,
     "soak": soak.run,
 }
-SLOW = ("gevent", "codes", "asan", "valgrind", "loom", "soak")
+SLOW = ("gevent", "codes", "asan", "valgrind", "loom", "fuzz", "soak")
 SHAKE_HANDS = ("c", "interop", "asan", "valgrind", "codes")
-NEED_NO_STAGE = ("rust", "loom", "python", "gevent")
+NEED_NO_STAGE = ("rust", "loom", "fuzz", "python", "gevent")
 
 
 class Options:

@@ -2,7 +2,9 @@
 
 libweald is taken from the repository around this directory, where `cargo build --release` makes it when
 it is not there yet. WEALD_LIB names a libweald.so that is to be used instead, WEALD_INCLUDE the directory
-of its weald.h.
+of its weald.h. Both are stripped of symbols, unless WEALD_KEEP_SYMBOLS is set.
+
+A source distribution has the library's sources in libweald/, and builds them with cargo.
 """
 
 import os
@@ -15,9 +17,12 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+ROOT = HERE / "libweald" if (HERE / "libweald").exists() else HERE.parent.parent
+# What the library is built from.
+LIBRARY = ["Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "include", "src"]
 SONAME = "libweald.so.0"
 
 if sys.version_info >= (3, 14):
@@ -37,7 +42,7 @@ def library():
     target = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
     lib = target / "release" / "libweald.so"
     if not lib.exists():
-        subprocess.check_call(["cargo", "build", "--release"], cwd=ROOT)
+        subprocess.check_call(["cargo", "build", "--release", "--locked", "--lib"], cwd=ROOT)
     return lib
 
 
@@ -50,11 +55,12 @@ class Build(build_ext):
             shutil.copyfile(lib, links / name)
         self.library_dirs = [str(links)]
         super().run()
-        target = Path(self.get_ext_fullpath("weald._core")).resolve().parent
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(lib, target / SONAME)
+        core = Path(self.get_ext_fullpath("weald._core")).resolve()
+        target = core.parent / SONAME
+        shutil.copyfile(lib, target)
+        target.chmod(0o755)
         if not os.environ.get("WEALD_KEEP_SYMBOLS") and shutil.which("strip"):
-            subprocess.call(["strip", "--strip-unneeded", str(target / SONAME)])
+            subprocess.call(["strip", "--strip-unneeded", str(target), str(core)])
 
 
 class BuildPython(build_py):
@@ -71,6 +77,17 @@ class BuildPython(build_py):
         return [*super().get_outputs(include_bytecode), str(Path(self.build_lib) / self.PTH)]
 
 
+class SourceDistribution(sdist):
+    """Takes the library's sources along."""
+
+    def make_release_tree(self, base_dir, files):
+        super().make_release_tree(base_dir, files)
+        for name in LIBRARY:
+            target = Path(base_dir, "libweald", name)
+            target.parent.mkdir(exist_ok=True)
+            (shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile)(ROOT / name, target)
+
+
 sources = sorted(str(p.relative_to(HERE)) for p in (HERE / "csrc").glob("*.c"))
 headers = sorted(str(p.relative_to(HERE)) for p in (HERE / "csrc").glob("*.h"))
 
@@ -78,8 +95,8 @@ setup(
     version=version(),
     packages=["weald", *sorted(f"weald.{p.parent.relative_to(HERE / 'weald').as_posix().replace('/', '.')}"
                                for p in (HERE / "weald").rglob("__init__.py") if p.parent != HERE / "weald")],
-    py_modules=["_weald_as_gevent"],
-    package_data={"weald": ["py.typed", "*.pyi"]},
+    py_modules=["_weald_as_gevent", "_weald_pytest"],
+    package_data={"weald": ["py.typed", "*.pyi"], "weald.resolver": ["*.pyi"]},
     ext_modules=[
         Extension(
             "weald._core",
@@ -94,5 +111,5 @@ setup(
             extra_link_args=["-Wl,-rpath,$ORIGIN"],
         )
     ],
-    cmdclass={"build_ext": Build, "build_py": BuildPython},
+    cmdclass={"build_ext": Build, "build_py": BuildPython, "sdist": SourceDistribution},
 )

@@ -12,6 +12,7 @@
 use super::{fence, fence_any, fence64};
 use crate::error::{self, Error};
 use crate::handle::{self, Kind};
+use crate::hub::Hub;
 use crate::{registry, time};
 use std::ffi::{c_char, c_int};
 
@@ -184,14 +185,17 @@ pub extern "C" fn weald_after(ns: i64) -> i64 {
 /// main's, or a detached greenlet's), WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_close(handle: weald_handle) -> c_int {
-    if handle::kind_of(handle) == Kind::Greenlet as u8 {
-        return super::quick(|hub| hub.close_greenlet(handle));
+    match Hub::existing() {
+        Some(hub) if hub.close_at_hand(handle) => 0,
+        _ => close_slowly(handle),
     }
-    close_other(handle)
 }
 
 #[inline(never)]
-fn close_other(handle: i64) -> c_int {
+extern "C" fn close_slowly(handle: i64) -> c_int {
+    if handle::kind_of(handle) == Kind::Greenlet as u8 {
+        return super::quick(|hub| hub.close_greenlet(handle));
+    }
     if handle > 0 && handle::hub_of(handle) == 0 {
         return fence_any(|| registry::close(handle)) as c_int;
     }

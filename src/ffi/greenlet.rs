@@ -62,18 +62,19 @@ impl Default for weald_spawn_options {
     }
 }
 
-#[inline(always)]
-fn spawn_at(f: weald_fn, arg: *mut c_void, site: usize) -> Result<i64> {
-    let hub = Hub::get()?;
-    let body = Body::Greenlet(some(f)?);
-    Ok(hub.spawn(body, arg, site)?.handle.get())
+extern "C" fn spawn(f: weald_fn, arg: *mut c_void, site: usize) -> i64 {
+    if let Some(hub) = Hub::existing()
+        && let Some(body) = f
+        && let Some(g) = hub.spawn_at_hand(Body::Greenlet(body), arg, site)
+    {
+        return g.handle.get();
+    }
+    spawn_slowly(f, arg, site)
 }
 
-extern "C" fn spawn(f: weald_fn, arg: *mut c_void, site: usize) -> i64 {
-    match spawn_at(f, arg, site) {
-        Ok(handle) => handle,
-        Err(e) => i64::from(e.code()),
-    }
+#[inline(never)]
+extern "C" fn spawn_slowly(f: weald_fn, arg: *mut c_void, site: usize) -> i64 {
+    quick64(|hub| Ok(hub.spawn(Body::Greenlet(some(f)?), arg, site)?.handle.get()))
 }
 
 extern "C" fn spawn_with(f: weald_fn, arg: *mut c_void, o: *const weald_spawn_options, site: usize) -> i64 {
@@ -85,6 +86,17 @@ extern "C" fn new_at(f: weald_fn, arg: *mut c_void, o: *const weald_spawn_option
 }
 
 extern "C" fn go(f: weald_fn, arg: *mut c_void, site: usize) -> c_int {
+    if let Some(hub) = Hub::existing()
+        && let Some(body) = f
+        && let Some(g) = hub.spawn_at_hand(Body::Greenlet(body), arg, site)
+    {
+        return code(hub.table.unref(g.handle.get()).map(|_| g.is_let_go.set(true)));
+    }
+    go_slowly(f, arg, site)
+}
+
+#[inline(never)]
+extern "C" fn go_slowly(f: weald_fn, arg: *mut c_void, site: usize) -> c_int {
     quick(|hub| {
         let g = hub.spawn(Body::Greenlet(some(f)?), arg, site)?;
         hub.let_go(g);
@@ -202,9 +214,9 @@ fn startable(hub: &Hub, g: i64) -> Result<&crate::greenlet::Greenlet> {
     }
 }
 
-/// Starts a greenlet made by weald_greenlet_new, behind everything that is ready. Does not switch.
-/// Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before), WEALD_EINVAL (a
-/// coroutine).
+/// Starts a greenlet made by weald_greenlet_new, behind everything that is ready; one that was to
+/// start later as well. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM,
+/// WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_start(g: weald_greenlet) -> c_int {
     fence(|hub| {
@@ -213,9 +225,10 @@ pub extern "C" fn weald_start(g: weald_greenlet) -> c_int {
     })
 }
 
-/// Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Does not
-/// switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before),
-/// WEALD_EINVAL (a coroutine; a negative delay), WEALD_ENOMEM.
+/// Starts it `delay_ns` nanoseconds later; killing it before means that it never runs. Until then
+/// it is not started, and a second call sets another delay. Does not switch. Returns 0. Fails with
+/// WEALD_EBADF, WEALD_EPERM, WEALD_EALREADY (started before), WEALD_EINVAL (a coroutine; a negative
+/// delay), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_start_later(g: weald_greenlet, delay_ns: i64) -> c_int {
     fence(|hub| {
@@ -494,8 +507,8 @@ pub extern "C" fn weald_link(g: weald_greenlet, f: weald_link_fn, arg: *mut c_vo
     })
 }
 
-/// Takes a link back. Does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT
-/// (no such link, or it has fired).
+/// Takes a link back, also of one that has ended: its callback will not run. Does not switch.
+/// Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such link, or it has run).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_unlink(g: weald_greenlet, link: i64) -> c_int {
     fence(|hub| hub.unlink(hub.greenlet(g)?, link))

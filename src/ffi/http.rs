@@ -188,6 +188,26 @@ pub(super) unsafe fn c_bytes<'a>(at: *const c_char) -> Option<&'a [u8]> {
     (!at.is_null()).then(|| unsafe { CStr::from_ptr(at) }.to_bytes())
 }
 
+/// Names and values in turn.
+///
+/// # Safety
+/// NULL, or texts behind which there is a NULL, which stay for `'a`.
+pub(super) unsafe fn headers<'a>(mut at: *const *const c_char) -> Result<Vec<(&'a [u8], &'a [u8])>> {
+    let mut all = Vec::new();
+    if at.is_null() {
+        return Ok(all);
+    }
+    // SAFETY: by contract, until the NULL is seen.
+    while let Some(name) = unsafe { c_bytes(*at) } {
+        // SAFETY: behind a name is a value, or the NULL.
+        let value = unsafe { c_bytes(*at.add(1)) }.ok_or(Error::INVAL)?;
+        all.push((name, value));
+        // SAFETY: behind a value is a name, or the NULL.
+        at = unsafe { at.add(2) };
+    }
+    Ok(all)
+}
+
 /// Makes an HTTP server that listens at `address` from now on, and serves when it is started:
 /// otherwise as weald_server_new. `handler` gets `user`. `how` NULL: all as usual. Close it; then it
 /// does not accept any more. When it is shut, connections end as soon as the requests that they have
@@ -482,6 +502,31 @@ pub extern "C" fn weald_http_reply(
         let (content_type, data) = unsafe { (c_bytes(r#type), slice(data.cast::<u8>(), len)?) };
         let status = self::status(status)?;
         with(request, |hub, exchange| exchange.reply(hub, status, content_type, data, Deadline::from_raw(deadline)))
+    })
+}
+
+/// Sends an interim answer: `status` is 102, or 103 with what the client had better fetch already, or
+/// another one up to 199. `headers` are its own, names and values in turn, NULL behind the last (NULL:
+/// none). The answer is still to come, and 100 is said by itself. An HTTP/1.0 client is sent nothing. May
+/// switch. Returns 0. Fails with WEALD_EALREADY (the answer has been begun), WEALD_EINVAL (`status` below
+/// 102 or above 199; a header that is none, or Connection, Content-Length or Transfer-Encoding), WEALD_EPIPE
+/// (the client has left), WEALD_EBADF, WEALD_EPERM, WEALD_EBUSY, WEALD_ENOMEM, WEALD_ECONNRESET; with
+/// WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED or WEALD_EWOULDBLOCK it goes with what is sent next.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_http_inform(
+    request: weald_http_request,
+    status: c_int,
+    headers: *const *const c_char,
+    deadline: i64,
+) -> c_int {
+    fence(|_| {
+        let status = self::status(status)?;
+        if !(102..200).contains(&status) {
+            return Err(Error::INVAL);
+        }
+        // SAFETY: NULL or texts with a NULL behind them, by the caller.
+        let headers = unsafe { self::headers(headers) }?;
+        with(request, |hub, exchange| exchange.inform(hub, status, &headers, Deadline::from_raw(deadline)))
     })
 }
 

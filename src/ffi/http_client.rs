@@ -10,7 +10,7 @@
 
 #![allow(non_camel_case_types)]
 
-use super::http::c_bytes;
+use super::http::{c_bytes, headers};
 use super::rw::bytes;
 use super::tls::{config_of, weald_tls_config};
 use super::{existing, fence, fence64, options, put, slice, wanted};
@@ -47,7 +47,7 @@ pub struct weald_http_client_options {
     pub idle_ns: i64,
     /// Redirects that are followed; 0: 10, -1: none.
     pub max_redirects: c_int,
-    /// Bytes of a response's head; 64 KiB.
+    /// Bytes of a response's head (WEALD_EPROTO beyond it); 64 KiB, 16 MiB at most.
     pub max_head: usize,
     /// Headers of a response; 100.
     pub max_headers: usize,
@@ -63,6 +63,10 @@ impl Default for weald_http_client_options {
 /// Gives the next piece of a request's body: writes up to `size` bytes to `buffer` and returns how
 /// many, 0 at the end, or a negative code, with which the fetch fails. It may wait.
 pub type weald_http_body_fn = Option<extern "C-unwind" fn(buffer: *mut c_void, size: usize, user: *mut c_void) -> i64>;
+
+/// Is told of an interim response, such as 103 with what the page will need: its status and headers are
+/// those of `interim`, which is good until this returns. It may wait, as long as the fetch may.
+pub type weald_http_interim_fn = Option<extern "C-unwind" fn(interim: weald_http_response, user: *mut c_void)>;
 
 /// What is asked for; begin with `{.size = sizeof options}`.
 #[repr(C)]
@@ -80,6 +84,8 @@ pub struct weald_http_fetch_options {
     /// What gives the body in pieces, if `body` is NULL; NULL: nothing. It gets `user`.
     pub body_fn: weald_http_body_fn,
     pub user: *mut c_void,
+    /// Is told of interim responses; NULL: they are passed over. It gets `user`.
+    pub interim_fn: weald_http_interim_fn,
 }
 
 impl Default for weald_http_fetch_options {
@@ -108,7 +114,7 @@ pub extern "C" fn weald_http_client_new(how: *const weald_http_client_options) -
             0 => 10,
             n => usize::try_from(n).unwrap_or(0),
         };
-        let head = or(how.max_head, 64 << 10).clamp(256, crate::stream::READ_MAX - 1);
+        let head = or(how.max_head, 64 << 10).clamp(256, 1 << 24);
         let never = i64::MAX; // a call's deadline says how long it waits
         let limits = Limits {
             line: head,
@@ -129,26 +135,6 @@ pub extern "C" fn weald_http_client_new(how: *const weald_http_client_options) -
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_http_client_idle(client: weald_http_client) -> i64 {
     fence64(|hub| object::get::<Client>(hub, client).map(Client::idle))
-}
-
-/// Names and values in turn.
-///
-/// # Safety
-/// NULL, or texts behind which there is a NULL, which stay for `'a`.
-unsafe fn headers<'a>(mut at: *const *const c_char) -> Result<Vec<(&'a [u8], &'a [u8])>> {
-    let mut all = Vec::new();
-    if at.is_null() {
-        return Ok(all);
-    }
-    // SAFETY: by contract, until the NULL is seen.
-    while let Some(name) = unsafe { c_bytes(*at) } {
-        // SAFETY: behind a name is a value, or the NULL.
-        let value = unsafe { c_bytes(*at.add(1)) }.ok_or(Error::INVAL)?;
-        all.push((name, value));
-        // SAFETY: behind a value is a name, or the NULL.
-        at = unsafe { at.add(2) };
-    }
-    Ok(all)
 }
 
 /// Asks for `url` ("http://host:port/path?query" or "https:"), and follows redirects: the response,
@@ -184,7 +170,8 @@ pub extern "C" fn weald_http_fetch(
             None => Content::None,
         };
         let usual = if matches!(content, Content::None) { &b"GET"[..] } else { b"POST" };
-        let request = Request { method: method.unwrap_or(usual), headers, content };
+        let interim = how.interim_fn.map(|tell| (tell, how.user));
+        let request = Request { method: method.unwrap_or(usual), headers, content, interim };
         let url = std::str::from_utf8(url).map_err(|_| Error::INVAL)?;
         client.fetch(hub, url, &request, Deadline::from_raw(deadline))
     })

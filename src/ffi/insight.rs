@@ -15,7 +15,7 @@ use std::ffi::{c_int, c_void};
 /// 0. Fails with WEALD_EBADF, WEALD_EAGAIN, WEALD_EPIPE, or whatever else write(2) fails with.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_dump(fd: c_int) -> c_int {
-    fence(|hub| sys::write_all(fd, hub.dump().as_bytes()))
+    fence(|hub| sys::descriptor::write_text(fd, &hub.dump()))
 }
 
 /// Counters of this thread's hub.
@@ -63,7 +63,7 @@ pub extern "C" fn weald_stats_get(stats: *mut weald_stats) -> c_int {
         let s = &hub.stats;
         let now = weald_stats {
             size,
-            spawned: s.spawned.get(),
+            spawned: hub.spawned(),
             finished: s.finished.get(),
             alive: hub.alive.get() as u64,
             ready: hub.ready.len() as u64,

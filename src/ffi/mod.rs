@@ -153,7 +153,7 @@ pub(crate) fn fence_any<T: Code>(f: impl FnOnce() -> Result<T>) -> i64 {
     match guard::call(&|| "a weald call".into(), f) {
         Ok(result) => convert(result),
         Err(message) => {
-            eprintln!("weald: a panic was caught at the library's edge: {message}");
+            crate::sys::descriptor::tell(&format!("weald: a panic was caught at the library's edge: {message}\n"));
             i64::from(Error::PANIC.code())
         }
     }

@@ -128,12 +128,13 @@ pub extern "C" fn weald_result_link(r: weald_result, f: weald_link_fn, arg: *mut
     })
 }
 
-/// Takes back a link of this thread. Does not switch. Returns 0. Fails with WEALD_EBADF,
-/// WEALD_EPERM, WEALD_ENOENT (no such link, or it has fired).
+/// Takes back a link of this thread, also of a result that is set: its callback will not run. Does
+/// not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EPERM, WEALD_ENOENT (no such link, or it has
+/// run).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_result_unlink(r: weald_result, link: i64) -> c_int {
     fence(|hub| match is_shared(r) {
-        true => registry::shared::<SharedResult>(r)?.unlink(hub, link),
-        false => object::get::<AsyncResult>(hub, r)?.unlink(link),
+        true => registry::shared::<SharedResult>(r)?.unlink(hub, r, link),
+        false => object::get::<AsyncResult>(hub, r)?.unlink(hub, link),
     })
 }

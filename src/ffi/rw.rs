@@ -198,10 +198,10 @@ unsafe fn place<'a>(at: *mut i64) -> Result<Option<&'a mut i64>> {
 /// goes on. So a call that fails has told what was sent before. Returns how many; 0 at the file's
 /// end. What is not in memory a thread reads first. `file_fd` may be a pipe, as for weald_splice.
 /// May switch. Fails with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile),
-/// WEALD_EINVAL (`*offset` negative; `file_fd` is neither file nor pipe), WEALD_EPIPE (nobody reads
-/// it any more), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
-/// WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback has forked meanwhile),
-/// WEALD_ENOMEM, WEALD_ECONNRESET.
+/// WEALD_EINVAL (`*offset` negative; `file_fd` is neither file nor pipe), WEALD_ESPIPE (an offset
+/// for what is no file), WEALD_EPIPE (nobody reads it any more), WEALD_EPERM, WEALD_EBUSY,
+/// WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child
+/// that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_sendfile(out_fd: c_int, file_fd: c_int, offset: *mut i64, len: usize, deadline: i64) -> i64 {
     fence64(|hub| {

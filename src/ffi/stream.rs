@@ -226,7 +226,7 @@ pub extern "C" fn weald_stream_read_until(
 /// a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_stream_fill(s: weald_stream, n: usize, deadline: i64) -> i64 {
-    fence64(|hub| with(hub, s, |s| s.fill(hub, n, Deadline::from_raw(deadline))))
+    fence64(|hub| with(hub, s, |s| s.may_fill(n).and_then(|()| s.fill(hub, n, Deadline::from_raw(deadline)))))
 }
 
 /// Shows what is in the stream's buffer and leaves it there: `*data` points to it (NULL when that is

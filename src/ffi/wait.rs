@@ -15,7 +15,7 @@ use std::ffi::c_int;
 #[derive(Clone, Copy)]
 pub struct weald_wait_item {
     /// A greenlet (has ended), event or result (is set), queue (has an item, or is shut), semaphore
-    /// (has a permit), lock (is free), watcher (has fired since its start); or 0.
+    /// (has a permit), lock (is free), watcher (its callback has run since its start); or 0.
     pub object: weald_handle,
     /// With `object` 0: the descriptor,
     pub fd: c_int,

@@ -8,8 +8,8 @@
 //!
 //! A started watcher keeps weald_run going, and a wait of main from being taken for a deadlock,
 //! unless it is unref'd. Closing stops it. In a forked child every watcher is stopped; it may be
-//! started there. weald_wait takes watchers as well: one is ready when it has fired since its
-//! start.
+//! started there. weald_wait takes watchers as well: one is ready when its callback has run
+//! since its start.
 
 #![allow(non_camel_case_types)]
 

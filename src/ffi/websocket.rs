@@ -1,7 +1,8 @@
 //! WebSocket.
 //!
 //! In a handler of weald_http_server_new, weald_websocket_accept makes a request a connection of
-//! WebSocket; weald_websocket_connect makes one as a client. Messages come and go as wholes. Pings
+//! WebSocket; weald_websocket_connect makes one as a client. Messages come and go as wholes, or in
+//! parts by the functions that end with _part. Pings
 //! are answered, and rules watched, by whoever receives: let a greenlet receive as long as the
 //! connection is to live.
 //!
@@ -159,13 +160,16 @@ pub extern "C" fn weald_websocket_connect(
 /// Speaks WebSocket over a stream on which somebody else has shaken hands, as the server, or as the
 /// client with WEALD_WEBSOCKET_CLIENT; WEALD_WEBSOCKET_DEFLATE: that has been agreed, with its usual
 /// parameters. The stream is the connection's from now on. Does not switch. Fails with WEALD_EBADF,
-/// WEALD_EPERM, WEALD_EINVAL (`size`, flags, a text that is none), WEALD_ENOMEM; then the stream is
-/// the caller's.
+/// WEALD_EPERM, WEALD_EINVAL (`size`, flags, a text that is none; a stream of a file), WEALD_ENOMEM;
+/// then the stream is the caller's.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_websocket_new(s: weald_stream, options: *const weald_websocket_options) -> weald_websocket {
     fence64(|hub| {
         let stream = keep(object::get::<Stream>(hub, s)?);
         let (how, flags) = how(options, PACKS | WEALD_WEBSOCKET_CLIENT)?;
+        if stream.is_file() {
+            return Err(Error::INVAL);
+        }
         let agreed = how.deflate.then(|| crate::websocket::deflate::Agreed {
             server_forgets: how.forgets,
             client_forgets: how.forgets,
@@ -198,17 +202,53 @@ pub extern "C" fn weald_websocket_receive(
     fence(|_| {
         wanted(data)?;
         wanted(len)?;
-        with(w, |hub, socket| match socket.receive(hub, Deadline::from_raw(deadline))? {
-            Got::Closed => Ok(0),
-            Got::Message(opcode, bytes) => {
-                // SAFETY: neither is NULL; writable by the caller.
-                unsafe {
-                    put(data, bytes.as_ptr().cast());
-                    put(len, bytes.len());
-                }
-                Ok(opcode as c_int)
+        receive(w, false, data, len, std::ptr::null_mut(), deadline)
+    })
+}
+
+fn receive(
+    w: weald_websocket,
+    in_parts: bool,
+    data: *mut *const c_void,
+    len: *mut usize,
+    last: *mut c_int,
+    deadline: i64,
+) -> Result<c_int> {
+    with(w, |hub, socket| match socket.receive(hub, in_parts, Deadline::from_raw(deadline))? {
+        Got::Closed => Ok(0),
+        Got::Message(opcode, bytes, is_last) => {
+            // SAFETY: `last` may be NULL; writable by the caller.
+            unsafe {
+                put(data, bytes.as_ptr().cast());
+                put(len, bytes.len());
+                put(last, c_int::from(is_last));
             }
-        })
+            Ok(opcode as c_int)
+        }
+    })
+}
+
+/// As weald_websocket_receive, for messages that are too large to be held whole: what has come of one
+/// is given at once, in as many calls as that takes, and `*last` is 1 when the message ends with it. A
+/// part of text may end in the middle of a character, and a last part may be empty. `max_message` bounds
+/// only what a compressed message inflates to. weald_websocket_receive gives the rest of a message that
+/// has been begun. May switch. Fails with WEALD_EPROTO, WEALD_EMSGSIZE, WEALD_ECONNABORTED (as
+/// weald_websocket_receive), WEALD_EINVAL (`data`, `len` or `last` NULL), WEALD_EBADF (also when it is
+/// closed meanwhile), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED,
+/// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_ECONNRESET.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_websocket_receive_part(
+    w: weald_websocket,
+    data: *mut *const c_void,
+    len: *mut usize,
+    last: *mut c_int,
+    deadline: i64,
+) -> c_int {
+    fence(|_| {
+        wanted(data)?;
+        wanted(len)?;
+        wanted(last)?;
+        receive(w, true, data, len, last, deadline)
     })
 }
 
@@ -226,8 +266,8 @@ fn opcode(what: c_int) -> Result<Opcode> {
 /// bytes. It is taken over whole, or the call fails and nothing is sent. May switch, while more than
 /// `max_unsent` bytes have not gone. Returns 0. Fails with WEALD_EPIPE (one of both has closed, or the
 /// other side is gone), WEALD_EINVAL (`what`; `data` NULL; text that is no UTF-8; a ping that is too
-/// long), WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT,
-/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM.
+/// long), WEALD_EBUSY (another message goes in parts), WEALD_EBADF (also when it is closed meanwhile),
+/// WEALD_EPERM, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_websocket_send(
     w: weald_websocket,
@@ -244,10 +284,35 @@ pub extern "C" fn weald_websocket_send(
     })
 }
 
+/// Sends a message in parts, as it comes to be: with `last` 0 more parts follow, in other calls with the
+/// same `what`, WEALD_WEBSOCKET_TEXT or WEALD_WEBSOCKET_BINARY. A part of text may end in the middle of a
+/// character. Until the last part other messages are WEALD_EBUSY, and a broadcast passes this connection
+/// over; pings may be sent. Each part is taken over whole, or the call fails and nothing of it is sent. May
+/// switch, as weald_websocket_send. Returns 0. Fails with WEALD_EPIPE (one of both has closed, or the other
+/// side is gone), WEALD_EINVAL (`what`, also when the message is of the other kind; `data` NULL; text that
+/// is no UTF-8), WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EAGAIN,
+/// WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_websocket_send_part(
+    w: weald_websocket,
+    what: c_int,
+    data: *const c_void,
+    len: usize,
+    last: c_int,
+    deadline: i64,
+) -> c_int {
+    fence(|_| {
+        let opcode = opcode(what).ok().filter(|opcode| !opcode.is_control()).ok_or(Error::INVAL)?;
+        // SAFETY: the caller's bytes, which stay until the call returns.
+        let data = unsafe { slice(data.cast::<u8>(), len) }?;
+        with(w, |hub, socket| socket.send_part(hub, opcode, data, last != 0, Deadline::from_raw(deadline)))
+    })
+}
+
 /// Sends one message to `n` connections, made into a frame once and never compressed. It waits for
 /// nobody: who has more than `max_unsent` bytes to get is passed over, or hung up on with
 /// WEALD_WEBSOCKET_DROP_SLOW in `flags`. Passed over are also handles that would be WEALD_EBADF, or
-/// WEALD_EPERM, and connections that are closing.
+/// WEALD_EPERM, and connections that are closing, or on which a message goes in parts.
 /// Does not switch. Returns how many get it. Fails with WEALD_EINVAL (`what`, flags; `all` or `data`
 /// NULL; text that is no UTF-8).
 #[unsafe(no_mangle)]
@@ -267,7 +332,7 @@ pub extern "C" fn weald_websocket_broadcast(
             return Err(Error::INVAL);
         }
         let mut head = [0; frame::HEAD];
-        let size = frame::write(&mut head, opcode, false, data.len(), None);
+        let size = frame::write(&mut head, frame::last(opcode), data.len(), None);
         let mut reached = 0i64;
         for &one in all {
             let Ok(socket) = object::get::<WebSocket>(hub, one).map(keep) else { continue };

@@ -23,7 +23,7 @@ use crate::hub::Hub;
 use crate::net::dial;
 use crate::object::{self, insert, keep};
 use crate::registry;
-use crate::stream::{Stream, Turn};
+use crate::stream::{READ_MAX, Stream, Turn};
 use crate::time::Deadline;
 use crate::tls::config::Config;
 use crate::tls::{How, Side};
@@ -44,6 +44,9 @@ const PIECE: usize = 16 << 10;
 /// Gives the next piece of a body: how long it is, 0 at the end, a code.
 pub type BodyFn = extern "C-unwind" fn(*mut c_void, usize, *mut c_void) -> i64;
 
+/// Is told of an interim response: its handle, which is closed behind it.
+pub type InterimFn = extern "C-unwind" fn(i64, *mut c_void);
+
 /// What a request's body is.
 #[derive(Clone, Copy)]
 pub enum Content<'a> {
@@ -57,6 +60,8 @@ pub struct Request<'a> {
     pub method: &'a [u8],
     pub headers: Vec<(&'a [u8], &'a [u8])>,
     pub content: Content<'a>,
+    /// Who is told of interim responses.
+    pub interim: Option<(InterimFn, *mut c_void)>,
 }
 
 pub struct Client {
@@ -141,7 +146,7 @@ impl Client {
         }
         check(request)?;
         let mut url = Url::parse(url)?;
-        let mut now = Request { method: request.method, headers: request.headers.clone(), content: request.content };
+        let mut now = Request { headers: request.headers.clone(), ..*request };
         for left in (0..=this.redirects).rev() {
             let response = this.once(hub, &url, &now, deadline)?;
             let next = if left == 0 { None } else { next(&response, &url, &mut now) };
@@ -165,7 +170,7 @@ impl Client {
                 done => return done.map_err(|(e, _)| e),
             }
         }
-        let stream = connect(hub, url, deadline)?;
+        let stream = connect(hub, url, self.limits.head + 4, deadline)?;
         self.on(hub, stream, url, request, deadline).map_err(|(e, _)| e)
     }
 
@@ -216,21 +221,27 @@ impl Client {
             Err(e) => return Err((e, false)),
         }
         let silent = |e: Error| (sent.err().unwrap_or(e), stream.peek(hub).is_ok_and(|there| there.is_empty()));
-        let head = self.receive(hub, &stream, request, deadline).map_err(silent)?;
-        let body = Body::default();
-        body.begin(head.framing);
+        let head = self.receive(hub, &stream, url, request, deadline).map_err(silent)?;
+        let response = self.response(&stream, url, head);
+        response.body.begin(response.head.framing);
+        response.stream_handle.set(handle);
+        Ok(response)
+    }
+
+    /// One without a body, whose connection is another's.
+    fn response(self: &Rc<Client>, stream: &Rc<Stream>, url: &Url, head: Head) -> Response {
         let mut text = url.text().into_bytes();
         text.push(0);
-        Ok(Response {
+        Response {
             client: self.clone(),
-            stream,
-            stream_handle: Cell::new(handle),
+            stream: stream.clone(),
+            stream_handle: Cell::new(0),
             head,
-            body,
+            body: Body::default(),
             url: url.clone(),
             text,
             reader: Cell::new(0),
-        })
+        }
     }
 
     // ---- out ---------------------------------------------------------------------------
@@ -280,11 +291,25 @@ impl Client {
     // ---- and back ----------------------------------------------------------------------
 
     /// The head of the response, behind those that only say that it will come.
-    fn receive(&self, hub: &Hub, stream: &Stream, request: &Request, deadline: Deadline) -> Result<Head> {
+    fn receive(
+        self: &Rc<Client>,
+        hub: &Hub,
+        stream: &Rc<Stream>,
+        url: &Url,
+        request: &Request,
+        deadline: Deadline,
+    ) -> Result<Head> {
         for _ in 0..INTERIM {
             let head = self.receive_one(hub, stream, request.method == b"HEAD", deadline)?;
-            if head.status >= 200 {
-                return Ok(head);
+            match (head.status, request.interim) {
+                (200.., _) => return Ok(head),
+                (101, _) => break, // we have not asked for another protocol
+                (_, Some((tell, user))) => {
+                    let handle = insert(hub, self.response(stream, url, head))?;
+                    tell(handle, user);
+                    let _ = hub.table.remove(handle).map(|closer| closer.close());
+                }
+                _ => {}
             }
         }
         Err(Error::PROTO)
@@ -319,10 +344,11 @@ fn check(request: &Request) -> Result<()> {
     if is_good { Ok(()) } else { Err(Error::INVAL) }
 }
 
-fn connect(hub: &Hub, url: &Url, deadline: Deadline) -> Result<i64> {
+/// A connection that reads up to `most` bytes of a head at a time.
+fn connect(hub: &Hub, url: &Url, most: usize, deadline: Deadline) -> Result<i64> {
     let fd = dial::dial(hub, &url.address(), libc::SOCK_STREAM, deadline)?;
     let _ = crate::sys::descriptor::set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, &1);
-    let handle = Stream::of(hub, fd.as_raw_fd(), true, 0, 0)?;
+    let handle = Stream::of(hub, fd.as_raw_fd(), true, most.max(READ_MAX), 0)?;
     let _ = fd.into_raw_fd(); // the stream's now
     Ok(handle)
 }

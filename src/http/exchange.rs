@@ -22,7 +22,6 @@ use std::rc::Rc;
 
 /// So much of a body that nobody has read is read and dropped, so that the connection can go on.
 pub const DISCARD: u64 = 64 << 10;
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 pub struct Exchange {
     pub server: Rc<HttpServer>,
@@ -171,7 +170,7 @@ impl Exchange {
             return Ok(());
         }
         if !self.continued.get() && self.stream.peek(hub)?.is_empty() {
-            self.response.inform(CONTINUE)?;
+            self.response.inform(1, 100, &[])?;
         }
         self.continued.set(true);
         // Also what an earlier call has not got rid of.
@@ -186,7 +185,7 @@ impl Exchange {
         }
         let is_new = !this.continued.get();
         if is_new {
-            this.response.inform(CONTINUE)?;
+            this.response.inform(1, 100, &[])?;
             this.continued.set(true);
         }
         // Also what an earlier call has not got rid of.
@@ -224,6 +223,13 @@ impl Exchange {
     }
 
     // ---- the response ------------------------------------------------------------------
+
+    /// Sends an interim response.
+    pub fn inform(&self, hub: &Hub, code: u16, headers: &[(&[u8], &[u8])], deadline: Deadline) -> Result<()> {
+        let this = keep(self);
+        this.response.inform(this.head().minor, code, headers)?;
+        this.response.flush(hub, &this.stream, &this.server.limits, deadline)
+    }
 
     pub fn context(&self) -> Context<'_> {
         let head = self.head();

@@ -55,10 +55,11 @@ impl Scan {
         while let Some(at) = line_feed(bytes, self.looked) {
             self.looked = at + 1;
             let has_return = at > self.line && bytes[at - 1] == b'\r';
+            let line = &bytes[self.line..at - usize::from(has_return)];
+            self.fits(line, at + 1, limits)?;
             if !has_return && !lenient.bare_lf {
                 return Err(BAD);
             }
-            let line = &bytes[self.line..at - usize::from(has_return)];
             if line.is_empty() {
                 if self.lines > 0 {
                     return Ok(Some((self.from, at + 1)));
@@ -71,31 +72,28 @@ impl Scan {
                 self.take_line(line, limits, lenient)?;
             }
             self.line = at + 1;
-            if self.line - self.from > limits.head {
-                return Err(TOO_LARGE);
-            }
         }
         self.looked = bytes.len();
         let begun = &bytes[self.line..];
-        if self.lines == 0 && !begun.first().is_none_or(|&b| field::is_token_byte(b) || b == b'\r') {
-            return Err(BAD); // no method begins so; it may be TLS
-        }
-        if self.lines == 0 && begun.len() > limits.line {
-            return Err(TOO_LONG_LINE);
-        }
-        if bytes.len() - self.from > limits.head { Err(TOO_LARGE) } else { Ok(None) }
+        self.fits(begun.strip_suffix(b"\r").unwrap_or(begun), bytes.len(), limits).map(|()| None)
     }
 
-    fn take_line(&mut self, line: &[u8], limits: &Limits, lenient: &Lenient) -> Result<(), Refused> {
-        if self.lines == 0 && !field::is_token_byte(line[0]) {
-            return Err(BAD);
-        }
-        let goes_on = matches!(line[0], b' ' | b'\t');
-        if goes_on && (self.lines < 2 || !lenient.folding) {
-            return Err(BAD);
+    /// Whether a line, or what there is of it, can be one of a head that reaches to `end` or beyond. Asked
+    /// before anything else: so it does not matter how the bytes are cut.
+    fn fits(&self, line: &[u8], end: usize, limits: &Limits) -> Result<(), Refused> {
+        if self.lines == 0 && !line.first().is_none_or(|&b| field::is_token_byte(b)) {
+            return Err(BAD); // no method begins so; it may be TLS
         }
         if self.lines == 0 && line.len() > limits.line {
             return Err(TOO_LONG_LINE);
+        }
+        if end - self.from > limits.head { Err(TOO_LARGE) } else { Ok(()) }
+    }
+
+    fn take_line(&mut self, line: &[u8], limits: &Limits, lenient: &Lenient) -> Result<(), Refused> {
+        let goes_on = matches!(line[0], b' ' | b'\t');
+        if goes_on && (self.lines < 2 || !lenient.folding) {
+            return Err(BAD);
         }
         if self.lines == 0 && !self.is_response && !ends_with_version(line) {
             return Err(BAD); // the headers need not be waited for
@@ -758,5 +756,23 @@ mod tests {
         let long = format!("GET / HTTP/1.1\r\nHost: oak\r\nA: {}", "x".repeat(64 << 10));
         assert_eq!(read(long.as_bytes()).map(drop), Err(Refused(431)));
         assert_eq!(read(b"\x16\x03\x01\x02\x00\x01").map(drop), Err(Refused(400))); // TLS
+    }
+
+    #[test]
+    fn a_limit_is_exact_however_the_head_is_cut() {
+        let text = b"\r\nGET /oak HTTP/1.1\r\nHost: oak\r\nA: b\r\n\r\n";
+        let (line, head) = (17, text.len() - 2);
+        for (line, head, expected) in [(line, head, None), (line, head - 1, Some(431)), (line - 1, head, Some(414))] {
+            let limits = Limits { line, head, ..Limits::default() };
+            for cut in 0..=text.len() {
+                let mut scan = Scan::default();
+                let lenient = Lenient::default();
+                let done = match scan.go_on(&text[..cut], &limits, &lenient) {
+                    Ok(None) => scan.go_on(text, &limits, &lenient),
+                    done => done,
+                };
+                assert_eq!(done.err().map(|e| e.0), expected, "{line} {head} {cut}");
+            }
+        }
     }
 }

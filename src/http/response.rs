@@ -557,11 +557,27 @@ impl Response {
         self.flush_with_turn(hub, stream, limits, deadline)
     }
 
-    /// An interim response, between the others; it waits for a flush.
-    pub fn inform(&self, line: &[u8]) -> Result<()> {
+    /// An interim response before it, with headers of its own; it waits for a flush. HTTP/1.0 has none.
+    /// EINVAL, EALREADY.
+    pub fn inform(&self, minor: u8, code: u16, headers: &[(&[u8], &[u8])]) -> Result<()> {
         let _turn = Turn::take(&self.turn)?;
         self.must_be(State::Open)?;
-        push(self.out(), &[line]);
+        const OWN: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"connection"];
+        let is_own = |name: &[u8]| OWN.iter().any(|own| name.eq_ignore_ascii_case(own));
+        if !headers.iter().all(|(name, value)| field::is_token(name) && field::is_value(value) && !is_own(name)) {
+            return Err(Error::INVAL);
+        }
+        if minor == 0 {
+            return Ok(());
+        }
+        let out = self.out();
+        let size = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
+        out.try_reserve(size + 64).map_err(|_| Error::NOMEM)?;
+        out.extend_from_slice(b"HTTP/1.1 ");
+        push_number(out, u64::from(code));
+        push(out, &[b" ", status::phrase(code).as_bytes(), b"\r\n"]);
+        headers.iter().for_each(|(name, value)| push(out, &[name, b": ", value, b"\r\n"]));
+        push(out, &[b"\r\n"]);
         Ok(())
     }
 }

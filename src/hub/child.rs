@@ -3,6 +3,7 @@
 use super::Hub;
 use crate::fork::{self, Heir};
 use crate::greenlet::{Greenlet, State};
+use crate::sys;
 
 static HEIR: Heir = Heir {
     who: || Hub::existing().map_or((0, 0), |hub| (hub.remote.number, hub.kept().handle.get())),
@@ -36,7 +37,7 @@ impl Hub {
         let main_due = self.timers.deadline(&self.main.timer).filter(|_| self.is_main(kept));
         // SAFETY: the only thread of the child, and nothing polls.
         if unsafe { (*self.poller_mut()).reopen() }.is_err() {
-            eprintln!("weald: no epoll for the forked child; it will try again");
+            sys::descriptor::tell("weald: no epoll for the forked child; it will try again\n");
         }
         self.remote.mailbox.reset(self.poller().waker());
         self.timers.clear();

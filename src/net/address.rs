@@ -118,14 +118,17 @@ impl Address {
         Ok(address)
     }
 
-    /// The two parts of "host:port", without the brackets of an IPv6 address. EINVAL.
+    /// The two parts of "host:port", without the brackets of an IPv6 address. EINVAL, also for a
+    /// number that is no port: resolvers take it modulo 65536.
     pub fn split(text: &str) -> Result<(&str, &str)> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => rest.split_once("]:"),
             None => text.split_once(':').filter(|(_, port)| !port.contains(':')),
         }
         .ok_or(Error::INVAL)?;
-        if port.is_empty() { Err(Error::INVAL) } else { Ok((host, port)) }
+        let digits = port.trim_start().trim_start_matches(['+', '-']);
+        let is_number = digits.bytes().all(|b| b.is_ascii_digit());
+        if is_number && port.parse::<u16>().is_err() { Err(Error::INVAL) } else { Ok((host, port)) }
     }
 
     /// From its text; EINVAL when it is none. A host's name is none.

@@ -95,9 +95,26 @@ pub(super) fn connected(fd: RawFd, address: &Address) -> Result<()> {
     }
 }
 
+pub fn is_tcp(fd: RawFd) -> bool {
+    sys::get_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP)
+}
+
+/// Tells the poller of a connection that there is since just now, if it is TCP.
+pub fn note_connection(hub: &Hub, fd: RawFd, peer: &Address) {
+    if matches!(peer.family(), libc::AF_INET | libc::AF_INET6) && is_tcp(fd) {
+        hub.poller().is_connection(fd);
+    }
+}
+
 /// Connects. EINPROGRESS when the deadline is "now" and it has only begun. What was begun
 /// goes on when this fails by its deadline or a kill: the caller closes the descriptor.
 pub fn connect(hub: &Hub, fd: RawFd, address: &Address, deadline: Deadline) -> Result<()> {
+    make_connection(hub, fd, address, deadline)?;
+    note_connection(hub, fd, address);
+    Ok(())
+}
+
+fn make_connection(hub: &Hub, fd: RawFd, address: &Address, deadline: Deadline) -> Result<()> {
     if !deadline.is_now() {
         hub.check()?;
     }
@@ -161,6 +178,7 @@ pub fn accept(hub: &Hub, fd: RawFd, deadline: Deadline) -> Result<(OwnedFd, Addr
     })?;
     let (new, address) = accepted.ok_or(Error::AGAIN)?;
     hub.poller().is_new(new.as_raw_fd());
+    note_connection(hub, new.as_raw_fd(), &address);
     Ok((new, address))
 }
 

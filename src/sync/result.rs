@@ -75,8 +75,8 @@ impl AsyncResult {
         while let Some(node) = self.waiters.pop() {
             hub.grant(node);
         }
-        for (_, call, arg) in self.links.take() {
-            hub.later(Callback::Link(call, self.handle.get(), arg));
+        for (id, call, arg) in self.links.take() {
+            hub.later(Callback::Link(call, self.handle.get(), arg, id));
         }
         Ok(())
     }
@@ -116,16 +116,18 @@ impl AsyncResult {
         let id = hub.next_link.get();
         hub.next_link.set(id + 1);
         if self.is_set() {
-            hub.later(Callback::Link(call, self.handle.get(), arg));
+            hub.later(Callback::Link(call, self.handle.get(), arg, id));
         } else {
             self.links.borrow_mut().push((id, call, arg));
         }
         id
     }
 
-    pub fn unlink(&self, id: i64) -> Result<()> {
+    pub fn unlink(&self, hub: &Hub, id: i64) -> Result<()> {
         let mut links = self.links.borrow_mut();
-        let place = links.iter().position(|l| l.0 == id).ok_or(Error::NOENT)?;
+        let Some(place) = links.iter().position(|l| l.0 == id) else {
+            return hub.take_back_link(self.handle.get(), id);
+        };
         links.remove(place);
         Ok(())
     }

@@ -24,7 +24,10 @@ use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_void};
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 type Tickets = VecDeque<Arc<Ticket>>;
@@ -238,7 +241,11 @@ impl SharedEvent {
 
 // ---- result --------------------------------------------------------------------
 
+/// Stays in the list when the result is set, until it has come to its thread's loop:
+/// whoever sets `gone` first, that or an unlink, has it.
+#[derive(Clone)]
 struct RemoteLink {
+    gone: Arc<AtomicBool>,
     id: i64,
     remote: Arc<Remote>,
     call: LinkFn,
@@ -259,12 +266,12 @@ struct Carried(*mut c_void);
 // SAFETY: the user shares it by linking from one thread what another one sets.
 unsafe impl Send for Carried {}
 
-fn post_link(link: RemoteLink, handle: i64) {
-    let (call, arg) = (link.call, Carried(link.arg));
+fn post_link(link: &RemoteLink, handle: i64) {
+    let (id, call, arg, gone) = (link.id, link.call, Carried(link.arg), link.gone.clone());
     let _ = link.remote.task(move || {
         let arg = arg;
-        if let Some(hub) = Hub::existing() {
-            hub.later(Callback::Link(call, handle, arg.0));
+        if let Some(hub) = Hub::existing().filter(|_| !gone.swap(true, SeqCst)) {
+            hub.later(Callback::Link(call, handle, arg.0, id));
         }
     });
 }
@@ -296,9 +303,7 @@ impl SharedResult {
         self.outcome.set(outcome).map_err(|_| Error::ALREADY)?;
         gate.open = true;
         gate.release_all();
-        for link in self.links(&gate).drain(..) {
-            post_link(link, handle);
-        }
+        self.links(&gate).iter().for_each(|link| post_link(link, handle));
         Ok(())
     }
 
@@ -325,23 +330,23 @@ impl SharedResult {
     pub fn link(&self, hub: &Hub, handle: i64, call: LinkFn, arg: *mut c_void) -> i64 {
         let id = hub.next_link.get();
         hub.next_link.set(id + 1);
-        let link = RemoteLink { id, remote: hub.remote.clone(), call, arg };
         let gate = lock(&self.gate);
         if self.is_set() {
-            post_link(link, handle);
+            hub.later(Callback::Link(call, handle, arg, id));
         } else {
-            self.links(&gate).push(link);
+            self.links(&gate).push(RemoteLink { gone: Arc::default(), id, remote: hub.remote.clone(), call, arg });
         }
         id
     }
 
-    pub fn unlink(&self, hub: &Hub, id: i64) -> Result<()> {
+    pub fn unlink(&self, hub: &Hub, handle: i64, id: i64) -> Result<()> {
         let gate = lock(&self.gate);
         let mut links = self.links(&gate);
         let mine = |l: &RemoteLink| l.id == id && l.remote.number == hub.remote.number;
-        let place = links.iter().position(mine).ok_or(Error::NOENT)?;
-        links.remove(place);
-        Ok(())
+        match links.iter().position(mine).map(|place| links.remove(place)) {
+            Some(link) if !link.gone.swap(true, SeqCst) => Ok(()),
+            _ => hub.take_back_link(handle, id),
+        }
     }
 }
 

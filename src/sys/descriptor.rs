@@ -298,6 +298,16 @@ fn without_sigpipe(len: usize, call: impl FnOnce() -> Result<usize>) -> Result<u
     result
 }
 
+/// Writes all of a text.
+pub fn write_text(fd: RawFd, text: &str) -> Result<()> {
+    without_sigpipe(text.len(), || super::write_all(fd, text.as_bytes()).map(|()| text.len())).map(drop)
+}
+
+/// Tells people, on stderr. When nobody reads that, or it is full, nobody is told.
+pub fn tell(text: &str) {
+    let _ = write_text(libc::STDERR_FILENO, text);
+}
+
 /// Whether poll(2) says nothing about it: regular files, directories and disks.
 pub fn is_file(fd: RawFd) -> bool {
     // SAFETY: an all-zero stat is a valid value.

@@ -38,6 +38,9 @@ pub const UNSENT: usize = 256 << 10;
 const KEEP: usize = 16 << 10;
 /// Frames up to this size are put together before they go.
 const SMALL: usize = 512;
+/// Of a compressed message that is received in parts so much is inflated at a time.
+const PACKED: usize = 4 << 10;
+const CLOSE: u8 = 0x80 | Opcode::Close as u8;
 
 #[derive(Clone, Copy)]
 pub struct Limits {
@@ -68,6 +71,8 @@ pub struct WebSocket {
     /// Why nothing more comes, or goes.
     broken: Cell<Option<Error>>,
     unsendable: Cell<Option<Error>>,
+    /// The message that goes in parts.
+    outgoing: Cell<Option<Outgoing>>,
     /// Wait for what is unsent to go.
     waiters: WaitList,
     node: FdNode,
@@ -87,14 +92,25 @@ struct Incoming {
     opcode: Option<Opcode>,
     is_compressed: bool,
     bytes: Vec<u8>,
+    /// How much of it has been given away in parts.
+    given: usize,
     text: Utf8,
     /// `bytes` has been lent.
     is_lent: bool,
 }
 
+/// A message that is sent in parts.
+#[derive(Clone, Copy)]
+struct Outgoing {
+    opcode: Opcode,
+    is_compressed: bool,
+    text: Utf8,
+}
+
 /// What was received.
 pub enum Got<'a> {
-    Message(Opcode, &'a [u8]),
+    /// A message; or a part of one, and whether it is the last.
+    Message(Opcode, &'a [u8], bool),
     Closed,
 }
 
@@ -149,6 +165,7 @@ impl WebSocket {
             close_reason: OnceCell::new(),
             broken: Cell::new(None),
             unsendable: Cell::new(None),
+            outgoing: Cell::new(None),
             waiters: WaitList::default(),
             node: FdNode::new(there_is_room).persistent(),
             armed: RefCell::default(),
@@ -197,9 +214,11 @@ impl WebSocket {
         unsafe { &mut *self.incoming.get() }
     }
 
-    /// The next message, which is good until the next call. EPROTO, EMSGSIZE when a rule was broken,
-    /// and the other side has been told; ECONNABORTED when it has left without a word; EBUSY.
-    pub fn receive(&self, hub: &Hub, deadline: Deadline) -> Result<Got<'_>> {
+    /// The next message, or with `in_parts` what has come of it, which is good until the next call. What
+    /// is left of a message of which a part was given is a message like any other. EPROTO, EMSGSIZE when
+    /// a rule was broken, and the other side has been told; ECONNABORTED when it has left without a word;
+    /// EBUSY.
+    pub fn receive(&self, hub: &Hub, in_parts: bool, deadline: Deadline) -> Result<Got<'_>> {
         let this = keep(self);
         let now = fork::generation() + 1;
         if this.receiver.get() == now {
@@ -213,7 +232,7 @@ impl WebSocket {
         }
         this.receiver.set(now);
         let _turn = Turn(&this.receiver);
-        let got = self.next(hub, deadline);
+        let got = self.next(hub, in_parts, deadline);
         // Closed meanwhile.
         if let Some(Error::BADF) = this.broken.get() {
             return Err(Error::BADF);
@@ -221,16 +240,15 @@ impl WebSocket {
         got
     }
 
-    fn next(&self, hub: &Hub, deadline: Deadline) -> Result<Got<'_>> {
+    fn next(&self, hub: &Hub, in_parts: bool, deadline: Deadline) -> Result<Got<'_>> {
         self.stream.skip(hub, 0)?; // drops what was lent before
-        if std::mem::take(&mut self.incoming().is_lent) {
-            let bytes = &mut self.incoming().bytes;
-            bytes.clear();
-            (bytes.capacity() > KEEP).then(|| *bytes = Vec::new());
-        }
+        self.drop_lent()?;
         loop {
+            if in_parts && !self.incoming().bytes.is_empty() {
+                return Ok(self.part());
+            }
             if let Some(head) = self.incoming().frame {
-                if !self.take_payload(hub, head, deadline)? {
+                if !self.take_payload(hub, head, in_parts, deadline)? {
                     continue;
                 }
                 return Ok(self.whole());
@@ -246,7 +264,7 @@ impl WebSocket {
                 }
                 Parsed::Head(head) => {
                     let has_all = (bytes.len() - head.size) as u64 >= head.len;
-                    self.begin_frame(hub, head)?;
+                    self.begin_frame(hub, head, in_parts)?;
                     if has_all && head.fin && head.opcode != Opcode::More && !head.compressed {
                         return self.lend(hub, head);
                     }
@@ -276,7 +294,7 @@ impl WebSocket {
     }
 
     /// Whether a data frame may come now, and is not too large.
-    fn begin_frame(&self, hub: &Hub, head: Head) -> Result<()> {
+    fn begin_frame(&self, hub: &Hub, head: Head, in_parts: bool) -> Result<()> {
         let incoming = self.incoming();
         match (head.opcode, incoming.opcode) {
             (Opcode::More, None) => return Err(self.fail(hub, PROTOCOL, "a continuation of nothing")),
@@ -284,7 +302,7 @@ impl WebSocket {
             _ => return Err(self.fail(hub, PROTOCOL, "a message in the middle of another")),
         }
         // What is compressed is measured when it has been inflated, but is hardly longer than that.
-        if head.len > (self.limits.message - incoming.bytes.len()) as u64 {
+        if !in_parts && head.len > self.limits.message.saturating_sub(incoming.bytes.len()) as u64 {
             return Err(self.fail(hub, TOO_LARGE, "the message is too large"));
         }
         Ok(())
@@ -297,22 +315,23 @@ impl WebSocket {
         if head.opcode == Opcode::Text && std::str::from_utf8(payload).is_err() {
             return Err(self.fail(hub, NOT_TEXT, "the text is not UTF-8"));
         }
-        Ok(Got::Message(head.opcode, payload))
+        Ok(Got::Message(head.opcode, payload, true))
     }
 
     /// Takes what has come of a frame's payload, or waits for more; whether the message is whole.
-    fn take_payload(&self, hub: &Hub, head: Head, deadline: Deadline) -> Result<bool> {
+    fn take_payload(&self, hub: &Hub, head: Head, in_parts: bool, deadline: Deadline) -> Result<bool> {
         let left = head.len - self.incoming().came;
         if left > 0 && self.stream.peek(hub)?.is_empty() {
             self.fill(hub, 1, deadline)?;
         }
-        let n = (self.stream.peek(hub)?.len() as u64).min(left) as usize;
+        let most = if in_parts && self.incoming().is_compressed { PACKED } else { usize::MAX };
+        let n = (self.stream.peek(hub)?.len().min(most) as u64).min(left) as usize;
         let piece = self.stream.lend_mut(0, n);
         let incoming = self.incoming();
         frame::mask(piece, head.mask, (incoming.came % 4) as usize);
         incoming.came += n as u64;
         let is_last = head.fin && incoming.came == head.len;
-        let done = self.add(piece, is_last);
+        let done = self.add(piece, is_last, in_parts);
         self.stream.skip(hub, 0)?;
         match done {
             Ok(()) => {}
@@ -332,17 +351,22 @@ impl WebSocket {
     }
 
     /// Adds a piece to the message. MSGSIZE, PROTO, NOMEM; INVAL for what is no text.
-    fn add(&self, piece: &[u8], is_last: bool) -> Result<()> {
+    fn add(&self, piece: &[u8], is_last: bool, in_parts: bool) -> Result<()> {
         let (incoming, most) = (self.incoming(), self.limits.message);
         let before = incoming.bytes.len();
         if incoming.is_compressed {
             let mut deflate = self.deflate.borrow_mut();
             let deflate = deflate.as_mut().ok_or(Error::PROTO)?;
+            // In parts as well: nobody gets without end what costs its sender next to nothing.
+            let most = most.saturating_sub(incoming.given);
             deflate.inflate(piece, &mut incoming.bytes, most)?;
             if is_last {
                 deflate.finish(&mut incoming.bytes, most)?;
             }
         } else {
+            if !in_parts && piece.len() > most.saturating_sub(before) {
+                return Err(Error::MSGSIZE);
+            }
             incoming.bytes.try_reserve(piece.len()).map_err(|_| Error::NOMEM)?;
             incoming.bytes.extend_from_slice(piece);
         }
@@ -358,9 +382,31 @@ impl WebSocket {
     fn whole(&self) -> Got<'_> {
         let incoming = self.incoming();
         let opcode = incoming.opcode.take().unwrap_or(Opcode::Binary);
-        incoming.text.clear();
+        incoming.text = Utf8::default();
+        (incoming.is_lent, incoming.given) = (true, 0);
+        Got::Message(opcode, &incoming.bytes, true)
+    }
+
+    fn part(&self) -> Got<'_> {
+        let incoming = self.incoming();
         incoming.is_lent = true;
-        Got::Message(opcode, &incoming.bytes)
+        incoming.given = incoming.given.saturating_add(incoming.bytes.len());
+        Got::Message(incoming.opcode.unwrap_or(Opcode::Binary), &incoming.bytes, false)
+    }
+
+    /// Drops what was lent of the last message. ENOMEM.
+    fn drop_lent(&self) -> Result<()> {
+        let incoming = self.incoming();
+        if !incoming.is_lent {
+            return Ok(());
+        }
+        if incoming.opcode.is_some() && incoming.is_compressed {
+            self.deflate.borrow_mut().iter_mut().try_for_each(|deflate| deflate.passed(&incoming.bytes))?;
+        }
+        incoming.is_lent = false;
+        incoming.bytes.clear();
+        (incoming.bytes.capacity() > KEEP).then(|| incoming.bytes = Vec::new());
+        Ok(())
     }
 
     /// Answers a control frame; whether more may come.
@@ -375,7 +421,7 @@ impl WebSocket {
         match head.opcode {
             // Who does not read the answers gets no more of them.
             Opcode::Ping if self.stream.unsent() <= self.limits.unsent && !self.has_closed.get() => {
-                self.put(hub, Opcode::Pong, false, payload)?;
+                self.put(hub, frame::last(Opcode::Pong), payload)?;
             }
             Opcode::Close => return self.other_closes(hub, payload).map(|()| false),
             _ => {}
@@ -400,7 +446,7 @@ impl WebSocket {
         self.is_closed.set(true);
         let answer = &payload[..payload.len().min(2)];
         if !self.has_closed.replace(true) {
-            let _ = self.put(hub, Opcode::Close, false, answer);
+            let _ = self.put(hub, CLOSE, answer);
         }
         Ok(())
     }
@@ -412,7 +458,7 @@ impl WebSocket {
         let _ = self.close_reason.set(CString::new(why).unwrap_or_default());
         self.broken.set(Some(error));
         if !self.has_closed.replace(true) {
-            let _ = self.put(hub, Opcode::Close, false, &[&code.to_be_bytes()[..], why.as_bytes()].concat());
+            let _ = self.put(hub, CLOSE, &[&code.to_be_bytes()[..], why.as_bytes()].concat());
         }
         error
     }
@@ -428,25 +474,70 @@ impl WebSocket {
         }
     }
 
-    /// Sends a message, or a ping or pong; waits while too much is unsent. EINVAL for text that is none.
+    /// Sends a message, or a ping or pong; waits while too much is unsent. EINVAL for text that is none;
+    /// EBUSY for a message while another goes in parts.
     pub fn send(&self, hub: &Hub, opcode: Opcode, data: &[u8], deadline: Deadline) -> Result<()> {
         let this = keep(self);
         if opcode == Opcode::Text && std::str::from_utf8(data).is_err() || opcode.is_control() && data.len() > CONTROL {
             return Err(Error::INVAL);
         }
+        this.wait_to_send(hub, deadline)?;
+        if opcode.is_control() {
+            return this.put(hub, frame::last(opcode), data);
+        }
+        if this.outgoing.get().is_some() {
+            return Err(Error::BUSY);
+        }
+        let is_compressed = this.may_compress && data.len() >= deflate::LEAST;
+        this.put_data(hub, frame::last(opcode), is_compressed, is_compressed, data, true)
+    }
+
+    /// Sends a part of a message, a frame of its own. EINVAL for text that is none, and for another kind
+    /// of message than the one that has been begun.
+    pub fn send_part(&self, hub: &Hub, opcode: Opcode, data: &[u8], is_last: bool, deadline: Deadline) -> Result<()> {
+        let this = keep(self);
+        this.wait_to_send(hub, deadline)?;
+        let begun = this.outgoing.get();
+        let is_compressed = this.may_compress && (!is_last || data.len() >= deflate::LEAST);
+        let mut now = begun.unwrap_or(Outgoing { opcode, is_compressed, text: Utf8::default() });
+        let is_text = opcode != Opcode::Text || now.text.push(data) && (!is_last || now.text.is_whole());
+        if now.opcode != opcode || !is_text {
+            return Err(Error::INVAL);
+        }
+        let opcode = if begun.is_some() { Opcode::More } else { opcode };
+        let first = if is_last { frame::last(opcode) } else { frame::not_last(opcode) };
+        this.put_data(hub, first, now.is_compressed, now.is_compressed && begun.is_none(), data, is_last)?;
+        this.outgoing.set((!is_last).then_some(now));
+        Ok(())
+    }
+
+    /// A frame of a message, packed; `says`: it is the first one, which says so.
+    fn put_data(
+        &self,
+        hub: &Hub,
+        first: u8,
+        is_compressed: bool,
+        says: bool,
+        data: &[u8],
+        is_last: bool,
+    ) -> Result<()> {
+        if is_compressed && let Some(deflate) = self.deflate.borrow_mut().as_mut() {
+            let packed = deflate.compress(data, is_last)?;
+            let first = first | if says { frame::COMPRESSED } else { 0 };
+            // The other side would miss it in what it inflates the next ones with.
+            return self.put(hub, first, &packed).inspect_err(|_| self.cannot_send(hub, Error::PIPE));
+        }
+        self.put(hub, first, data)
+    }
+
+    /// Waits while too much is unsent.
+    fn wait_to_send(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
         if !deadline.is_now() {
             hub.check()?;
         }
-        this.may_send()?;
-        this.wait_for(hub, this.limits.unsent, deadline)?;
-        this.may_send()?;
-        let packs = this.may_compress && !opcode.is_control() && data.len() >= deflate::LEAST;
-        if packs && let Some(deflate) = this.deflate.borrow_mut().as_mut() {
-            let packed = deflate.compress(data)?;
-            // The other side would miss it in what it inflates the next ones with.
-            return this.put(hub, opcode, true, &packed).inspect_err(|_| this.cannot_send(hub, Error::PIPE));
-        }
-        this.put(hub, opcode, false, data)
+        self.may_send()?;
+        self.wait_for(hub, self.limits.unsent, deadline)?;
+        self.may_send()
     }
 
     /// Waits until no more than `most` bytes are unsent.
@@ -468,13 +559,13 @@ impl WebSocket {
     }
 
     /// Puts a frame behind what is unsent, whole or not at all, and lets go what can. ENOMEM.
-    fn put(&self, hub: &Hub, opcode: Opcode, compressed: bool, data: &[u8]) -> Result<()> {
+    fn put(&self, hub: &Hub, first: u8, data: &[u8]) -> Result<()> {
         if let Some(e) = self.unsendable.get() {
             return Err(e);
         }
         let key = (!self.is_server).then(frame::new_mask);
         let mut head = [0; HEAD];
-        let size = frame::write(&mut head, opcode, compressed, data.len(), key);
+        let size = frame::write(&mut head, first, data.len(), key);
         let mut small = [0; SMALL + HEAD];
         if data.len() <= SMALL && self.stream.unsent() == 0 {
             small[..size].copy_from_slice(&head[..size]);
@@ -549,12 +640,12 @@ impl WebSocket {
         }
         if !this.has_closed.get() {
             let code = if code == 0 { NORMAL } else { code };
-            this.put(hub, Opcode::Close, false, &[&code.to_be_bytes(), reason].concat())?;
+            this.put(hub, CLOSE, &[&code.to_be_bytes(), reason].concat())?;
             this.has_closed.set(true);
         }
         this.wait_for(hub, 0, deadline)?;
         loop {
-            match this.receive(hub, deadline) {
+            match this.receive(hub, false, deadline) {
                 Ok(Got::Message(..)) => {}
                 Ok(Got::Closed) | Err(Error::BUSY) => return this.wait_for(hub, 0, deadline),
                 Err(e) => return Err(e),
@@ -565,6 +656,9 @@ impl WebSocket {
     /// A frame that `write` has made is sent to a server's client as it is; whether it has been taken.
     pub fn forward(&self, hub: &Hub, head: &[u8], data: &[u8], opcode: Opcode) -> Result<bool> {
         self.may_send()?;
+        if self.outgoing.get().is_some() {
+            return Err(Error::BUSY);
+        }
         if self.stream.unsent() > self.limits.unsent {
             return Ok(false);
         }
@@ -575,7 +669,7 @@ impl WebSocket {
                 self.see_off(hub);
             }
         } else {
-            self.put(hub, opcode, false, data)?;
+            self.put(hub, frame::last(opcode), data)?;
         }
         self.unsendable.get().map_or(Ok(true), Err)
     }

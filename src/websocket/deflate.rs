@@ -10,6 +10,8 @@ pub const LEAST: usize = 64;
 /// As zlib has them: more memory for little more.
 const LEVEL: u32 = 4;
 const WINDOW: u8 = 15;
+/// So many final blocks a message may have: each costs us its window anew.
+const FINALS: usize = 256;
 
 /// What both sides have agreed to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,6 +123,23 @@ pub struct Deflate {
     /// Each message that we send, and that we get, is by itself.
     forgets: bool,
     they_forget: bool,
+    /// What is kept for a sender of final blocks, see `begin_anew`.
+    past: Option<Vec<u8>>,
+    /// The last thing that came was such a block; how many of them the message has.
+    ended: bool,
+    finals: usize,
+}
+
+/// The last bytes of `past` and of `now` behind it, as many as a message can refer to. ENOMEM.
+fn window(past: &[u8], now: &[u8]) -> Result<Vec<u8>> {
+    const SIZE: usize = 1 << WINDOW;
+    let of_now = &now[now.len().saturating_sub(SIZE)..];
+    let of_past = &past[past.len().saturating_sub(SIZE - of_now.len())..];
+    let mut all = Vec::new();
+    all.try_reserve_exact(of_past.len() + of_now.len()).map_err(|_| Error::NOMEM)?;
+    all.extend_from_slice(of_past);
+    all.extend_from_slice(of_now);
+    Ok(all)
 }
 
 impl Deflate {
@@ -129,11 +148,11 @@ impl Deflate {
             true => (agreed.server_bits, agreed.server_forgets, agreed.client_forgets),
             false => (agreed.client_bits, agreed.client_forgets, agreed.server_forgets),
         };
-        Deflate { compress: None, inflate: None, bits, forgets, they_forget }
+        Deflate { compress: None, inflate: None, bits, forgets, they_forget, past: None, ended: false, finals: 0 }
     }
 
-    /// A whole message. ENOMEM.
-    pub fn compress(&mut self, data: &[u8]) -> Result<Vec<u8>> {
+    /// A whole message, or a part of one; `is_last`: it ends with that. ENOMEM.
+    pub fn compress(&mut self, data: &[u8], is_last: bool) -> Result<Vec<u8>> {
         let new = || Compress::new_with_window_bits(Compression::new(LEVEL), false, self.bits);
         let compress = self.compress.get_or_insert_with(new);
         let mut out = Vec::new();
@@ -149,8 +168,15 @@ impl Deflate {
             }
             out.try_reserve(out.len().max(64)).map_err(|_| Error::NOMEM)?;
         }
+        if !is_last {
+            return Ok(out);
+        }
         if out.ends_with(&TAIL) {
             out.truncate(out.len() - TAIL.len());
+        }
+        // zlib has nothing to flush behind a flush, but the end of a message is a byte.
+        if out.is_empty() {
+            out.push(0);
         }
         if self.forgets {
             compress.reset();
@@ -161,9 +187,12 @@ impl Deflate {
     /// A piece of a message, behind what there is of it in `out`. EMSGSIZE above `most`, EPROTO when
     /// it can not be inflated, ENOMEM.
     pub fn inflate(&mut self, piece: &[u8], out: &mut Vec<u8>, most: usize) -> Result<()> {
-        let inflate = self.inflate.get_or_insert_with(|| Decompress::new_with_window_bits(false, WINDOW));
         let mut rest = piece;
-        loop {
+        while !rest.is_empty() || !self.ended {
+            if std::mem::take(&mut self.ended) {
+                self.begin_anew(out)?;
+            }
+            let inflate = self.inflate.get_or_insert_with(|| Decompress::new_with_window_bits(false, WINDOW));
             // A byte more than is good, so that too much is noticed.
             let room = (most + 1 - out.len()).min((rest.len() * 4).max(1024));
             if room == 0 {
@@ -178,25 +207,50 @@ impl Deflate {
             }
             let is_full = out.len() == out.capacity();
             match status {
-                // Its sender has said that this was the last block; another message may follow.
-                Status::StreamEnd => {
-                    inflate.reset(false);
-                    if rest.is_empty() {
-                        return Ok(());
-                    }
-                }
+                Status::StreamEnd => self.ended = true,
                 _ if rest.is_empty() && !is_full => return Ok(()),
                 Status::BufError if !is_full && out.len() == before.1 => return Err(Error::PROTO),
                 _ => {}
             }
         }
+        Ok(())
+    }
+
+    /// A block has come that said it was the last one, as from a sender that can not flush otherwise (RFC
+    /// 7692, 7.2.3.4). For zlib that is the end, but what follows may still refer to what was before: it is
+    /// given that anew. A sender that does so does it from the first message on, and only then all of it is
+    /// here: nothing is kept for the others.
+    fn begin_anew(&mut self, out: &[u8]) -> Result<()> {
+        self.finals += 1;
+        if self.finals > FINALS {
+            return Err(Error::PROTO);
+        }
+        let before = window(self.past.get_or_insert_default(), out)?;
+        if let Some(inflate) = &mut self.inflate {
+            inflate.reset(false);
+            inflate.set_dictionary(&before).map_err(|_| Error::PROTO)?;
+        }
+        Ok(())
+    }
+
+    /// What has been inflated of a message is given away: `out` begins anew with the next piece.
+    pub fn passed(&mut self, out: &[u8]) -> Result<()> {
+        self.past = Some(window(self.past.as_deref().unwrap_or_default(), out)?);
+        Ok(())
     }
 
     /// The message ends here.
     pub fn finish(&mut self, out: &mut Vec<u8>, most: usize) -> Result<()> {
-        self.inflate(&TAIL, out, most)?;
-        if let Some(inflate) = self.inflate.as_mut().filter(|_| self.they_forget) {
-            inflate.reset(false);
+        // Behind a final block there may be nothing to make the tail a block's.
+        if !self.ended {
+            self.inflate(&TAIL, out, most)?;
+        }
+        self.finals = 0;
+        if self.they_forget {
+            (self.past, self.ended) = (None, false);
+            self.inflate.iter_mut().for_each(|inflate| inflate.reset(false));
+        } else if self.ended || self.past.is_some() {
+            self.passed(out)?;
         }
         Ok(())
     }
@@ -215,17 +269,19 @@ mod tests {
         for forgets in [false, true] {
             let agreed = Agreed { server_forgets: forgets, client_forgets: forgets, ..Agreed::default() };
             let (mut server, mut client) = pair(agreed);
-            let all: [Vec<u8>; 5] = [
+            let all: [Vec<u8>; 7] = [
+                b"".to_vec(),
                 b"".to_vec(),
                 b"a".to_vec(),
                 b"leaves of grass ".repeat(1000),
                 (0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect(),
                 b"leaves".to_vec(),
+                b"".to_vec(),
             ];
             for (i, message) in all.iter().enumerate() {
-                let sent = server.compress(message).unwrap();
+                let sent = server.compress(message, true).unwrap();
                 let mut got = Vec::new();
-                for piece in sent.chunks([1, 7, 1000, 65536, 3][i]) {
+                for piece in sent.chunks([1, 1, 7, 1000, 65536, 3, 1][i]) {
                     client.inflate(piece, &mut got, 1 << 20).unwrap();
                 }
                 client.finish(&mut got, 1 << 20).unwrap();
@@ -237,18 +293,79 @@ mod tests {
     #[test]
     fn what_inflates_to_more_than_is_allowed_stops_there() {
         let (mut server, mut client) = pair(Agreed::default());
-        let bomb = server.compress(&vec![0; 50_000_000]).unwrap();
+        let bomb = server.compress(&vec![0; 50_000_000], true).unwrap();
         assert!(bomb.len() < 100_000);
         let mut got = Vec::new();
         assert_eq!(client.inflate(&bomb, &mut got, 1000), Err(Error::MSGSIZE));
         assert!(got.capacity() < 10_000);
         for most in [4999, 5000] {
             let (mut server, mut client) = pair(Agreed::default());
-            let sent = server.compress(&[7; 5000]).unwrap();
+            let sent = server.compress(&[7; 5000], true).unwrap();
             let mut got = Vec::new();
             let done = client.inflate(&sent, &mut got, most).and_then(|()| client.finish(&mut got, most));
             assert_eq!(done.is_ok(), most == 5000);
         }
+    }
+
+    /// A message whose last block is final, with what RFC 7692 puts behind it or without; it may refer to
+    /// what was before.
+    fn with_a_final_block(text: &[u8], before: &[u8], how: FlushCompress, padded: bool) -> Vec<u8> {
+        let mut compress = Compress::new_with_window_bits(Compression::new(LEVEL), false, WINDOW);
+        if !before.is_empty() {
+            compress.set_dictionary(before).unwrap();
+        }
+        let mut out = Vec::with_capacity(text.len() + 100);
+        compress.compress_vec(text, &mut out, how).unwrap();
+        if padded {
+            out.push(0);
+        }
+        out
+    }
+
+    #[test]
+    fn messages_that_end_with_a_final_block_are_taken_and_what_follows_may_refer_to_them() {
+        let first: Vec<u8> = (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let second = [&first[100..4000], b" and leaves of grass"].concat();
+        for (padded, piece, forget) in [(true, 1, false), (true, 9999, false), (false, 7, false), (true, 5, true)] {
+            let agreed = Agreed { server_forgets: forget, ..Agreed::default() };
+            let (_, mut client) = pair(agreed);
+            let mut gets = |sent: &[u8]| {
+                let mut got = Vec::new();
+                sent.chunks(piece).try_for_each(|part| client.inflate(part, &mut got, 1 << 20))?;
+                client.finish(&mut got, 1 << 20).map(|()| got)
+            };
+            let sent = with_a_final_block(&first, b"", FlushCompress::Finish, padded);
+            assert_eq!(gets(&sent), Ok(first.clone()));
+            if forget {
+                assert_eq!(gets(&sent), Ok(first.clone()));
+                assert_eq!(gets(&with_a_final_block(&second, &first, FlushCompress::Finish, true)), Err(Error::PROTO));
+                continue;
+            }
+            let sent = with_a_final_block(&second, &first, FlushCompress::Finish, padded);
+            assert!(sent.len() < 200, "{} refers to what was before", sent.len());
+            assert_eq!(gets(&sent), Ok(second.clone()));
+            // One of the usual kind, which refers to the last but one.
+            let both = [&first[..], &second].concat();
+            let mut sent = with_a_final_block(&first, &both, FlushCompress::Sync, false);
+            sent.truncate(sent.len() - TAIL.len());
+            assert!(sent.len() < 200);
+            assert_eq!(gets(&sent), Ok(first.clone()));
+            // Two in one message.
+            let parts = [
+                with_a_final_block(&second, b"", FlushCompress::Finish, false),
+                with_a_final_block(&second, &second, FlushCompress::Finish, padded),
+            ];
+            assert!(parts[1].len() < 200);
+            assert_eq!(gets(&parts.concat()), Ok([&second[..], &second].concat()));
+        }
+    }
+
+    #[test]
+    fn a_message_of_nothing_but_final_blocks_is_refused() {
+        let (_, mut client) = pair(Agreed::default());
+        assert_eq!(client.inflate(&[3, 0].repeat(FINALS), &mut Vec::new(), 1000), Ok(()));
+        assert_eq!(client.finish(&mut Vec::new(), 1000), Ok(()));
+        assert_eq!(client.inflate(&[3, 0].repeat(FINALS + 2), &mut Vec::new(), 1000), Err(Error::PROTO));
     }
 
     #[test]

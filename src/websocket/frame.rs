@@ -101,9 +101,22 @@ pub fn parse(bytes: &[u8], masked: bool, may_compress: bool) -> Parsed {
     Parsed::Head(Head { fin, compressed, opcode, mask, len, size })
 }
 
-/// Writes a head; how long it is.
-pub fn write(out: &mut [u8; HEAD], opcode: Opcode, compressed: bool, len: usize, mask: Option<[u8; 4]>) -> usize {
-    out[0] = 0x80 | if compressed { 0x40 } else { 0 } | opcode as u8;
+/// The first byte of a frame that is a whole message, or the last of one.
+pub fn last(opcode: Opcode) -> u8 {
+    0x80 | opcode as u8
+}
+
+/// That of the first of several, or one in their middle.
+pub fn not_last(opcode: Opcode) -> u8 {
+    opcode as u8
+}
+
+/// With that, a message is compressed.
+pub const COMPRESSED: u8 = 0x40;
+
+/// Writes a head that begins with `first`; how long it is.
+pub fn write(out: &mut [u8; HEAD], first: u8, len: usize, mask: Option<[u8; 4]>) -> usize {
+    out[0] = first;
     let bit = if mask.is_some() { 0x80 } else { 0 };
     let mut at = 2;
     match len {
@@ -155,7 +168,7 @@ pub fn new_mask() -> [u8; 4] {
 }
 
 /// Text that comes in pieces, which may cut a character.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Utf8 {
     tail: [u8; 4],
     len: usize,
@@ -191,10 +204,6 @@ impl Utf8 {
     pub fn is_whole(&self) -> bool {
         self.len == 0
     }
-
-    pub fn clear(&mut self) {
-        self.len = 0;
-    }
 }
 
 #[cfg(test)]
@@ -210,7 +219,7 @@ mod tests {
                         continue;
                     }
                     let mut out = [0; HEAD];
-                    let size = write(&mut out, opcode, false, len, key);
+                    let size = write(&mut out, last(opcode), len, key);
                     for cut in 0..size {
                         assert!(
                             matches!(parse(&out[..cut], key.is_some(), false), Parsed::Need(n) if n > cut && n <= size)

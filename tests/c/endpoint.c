@@ -230,7 +230,8 @@ TEST(what_an_abandoned_greenlet_was_connecting_is_closed)
 
 TEST(texts_that_are_no_address_are_refused)
 {
-    const char *wrong[] = {"", "oak", "oak:", "::1:80", "[::1]", "[::1]80", "a:b:80", ":"};
+    const char *wrong[] = {"", "oak", "oak:", "::1:80", "[::1]", "[::1]80", "a:b:80", ":",
+                           "127.0.0.1:65536", "127.0.0.1:70000", "127.0.0.1:-1", "oak: 80", "oak:99999999999999999999"};
 
     is_at("127.0.0.1");
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {

@@ -82,6 +82,7 @@ static const char *a_path = "/proc/self/maps";
 static int64_t c_file(int64_t d) { return weald_http_file(r, a_path, d); }
 static int64_t c_folder(int64_t d) { return weald_http_folder(r, "/proc/self", "maps", d); }
 static int64_t c_events(int64_t d) { return weald_http_events(r, d); }
+static int64_t c_inform(int64_t d) { return weald_http_inform(r, 103, NULL, d); }
 static int64_t c_event(int64_t d) { return weald_http_event(r, "a", "b", "c", d); }
 
 static void begun(void) { CHECK_EQ(weald_http_begin(r, 200, NULL, -1), 0); }
@@ -95,6 +96,7 @@ static const struct asking {
     {{"weald_http_read_all", c_read_all, &inside, WEALD_READ, NULL, 0}, nothing},
     {{"weald_http_discard", c_discard, &inside, WEALD_READ, NULL, 0}, nothing},
     {{"weald_http_reply", c_reply, &inside, WEALD_WRITE, NULL, 0}, nothing},
+    {{"weald_http_inform", c_inform, &inside, WEALD_WRITE, NULL, 0}, nothing},
     {{"weald_http_write", c_write, &inside, WEALD_WRITE, NULL, 0}, begun},
     {{"weald_http_sendfile", c_sendfile, &inside, WEALD_WRITE, NULL, 0}, begun},
     {{"weald_http_flush", c_flush, &inside, WEALD_WRITE, NULL, 0}, begun},
@@ -327,6 +329,13 @@ TEST(wrong_arguments_are_einval)
     CHECK_EQ(weald_http_add_header(r, NULL, "b"), WEALD_EINVAL);
     CHECK_EQ(weald_http_add_header(r, "A", NULL), WEALD_EINVAL);
     CHECK_EQ(weald_http_begin(r, 100, NULL, 0), WEALD_EINVAL);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(weald_http_inform(r, (int[]){101, 200, -1}[i], NULL, WEALD_NOW), WEALD_EINVAL);
+    for (int i = 0; i < 5; i++) {
+        static const char *const bad[][3] = {
+            {"A", NULL}, {"A b", "c"}, {"A", "b\r\nC: d"}, {"Content-Length", "1"}, {"connection", "close"}};
+        CHECK_EQ(weald_http_inform(r, 103, bad[i], WEALD_NOW), WEALD_EINVAL);
+    }
     CHECK_EQ(weald_http_begin(r, 200, NULL, -2), WEALD_EINVAL);
     CHECK_EQ(weald_http_flush(r, WEALD_NOW), WEALD_EINVAL);
     CHECK_EQ(weald_http_end(r, WEALD_NOW), WEALD_EINVAL);
@@ -335,6 +344,7 @@ TEST(wrong_arguments_are_einval)
     CHECK_EQ(weald_http_upgrade(r, "x", WEALD_NOW), WEALD_EINVAL); /* a body */
     CHECK_EQ(weald_http_reply(r, 200, NULL, NULL, 0, WEALD_FOREVER), 0);
     CHECK_EQ(weald_http_reply(r, 200, "a/b", NULL, 0, WEALD_FOREVER), WEALD_EALREADY);
+    CHECK_EQ(c_inform(WEALD_FOREVER), WEALD_EALREADY);
     CHECK_EQ(weald_http_sendfile(r, 0, 0, 1, WEALD_FOREVER), WEALD_EALREADY);
     CHECK_EQ(weald_http_discard(r, WEALD_NOW), WEALD_EAGAIN);
     hang_up();
@@ -436,6 +446,7 @@ static void with_another(void)
     CHECK_EQ(weald_http_add_header(r, "A", "b"), code);
     CHECK_EQ(weald_http_begin(r, 200, NULL, 0), code);
     CHECK_EQ(weald_http_write(r, "a", 1, NULL, WEALD_FOREVER), code);
+    CHECK_EQ(c_inform(WEALD_FOREVER), code);
     CHECK_EQ(weald_http_sendfile(r, 0, 0, 1, WEALD_FOREVER), code);
     CHECK_EQ(weald_http_flush(r, WEALD_FOREVER), code);
     CHECK_EQ(weald_http_end(r, WEALD_FOREVER), code);

@@ -60,6 +60,7 @@ static void call_all(void)
     weald_stats stats = {.size = sizeof stats};
     weald_tls_info info = {.size = sizeof info};
     size_t data_len;
+    int last;
     weald_websocket none = 0;
     void *value = NULL, *items[1] = {NULL};
     int signo = SIGUSR1;
@@ -318,6 +319,7 @@ static void call_all(void)
     IS(weald_http_discard(0, WEALD_FOREVER));
     IS(weald_http_reply(0, 200, NULL, NULL, 0, WEALD_FOREVER));
     IS(weald_http_add_header(0, "A", "b"));
+    IS(weald_http_inform(0, 103, NULL, WEALD_FOREVER));
     IS(weald_http_begin(0, 200, NULL, 0));
     IS(weald_http_write(0, bytes, 1, NULL, WEALD_FOREVER));
     IS(weald_http_sendfile(0, 0, 0, 0, WEALD_FOREVER));
@@ -328,7 +330,9 @@ static void call_all(void)
     IS(weald_websocket_connect("ws://127.0.0.1:9", NULL, WEALD_FOREVER));
     IS(weald_websocket_new(0, NULL));
     IS(weald_websocket_receive(0, &data, &data_len, WEALD_FOREVER));
+    IS(weald_websocket_receive_part(0, &data, &data_len, &last, WEALD_FOREVER));
     IS(weald_websocket_send(0, WEALD_WEBSOCKET_TEXT, "x", 1, WEALD_FOREVER));
+    IS(weald_websocket_send_part(0, WEALD_WEBSOCKET_TEXT, "x", 1, 1, WEALD_FOREVER));
     IS(weald_websocket_broadcast(&none, 1, WEALD_WEBSOCKET_TEXT, "x", 1, 0));
     IS(weald_websocket_close(0, 0, NULL, WEALD_FOREVER));
     IS(weald_websocket_close_code(0));

@@ -8,9 +8,37 @@ TEST(a_dump_that_nobody_reads_is_epipe)
 
     CHECK_EQ(pipe(ends), 0);
     close(ends[0]);
-    signal(SIGPIPE, SIG_IGN);
     CHECK_EQ(weald_dump(ends[1]), WEALD_EPIPE);
     close(ends[1]);
+}
+
+static void *fail_by_itself(void *unused)
+{
+    (void)unused;
+    return weald_fail(WEALD_EPIPE, "nobody reads this");
+}
+
+/* Neither killed by SIGPIPE nor by a write that fails. */
+TEST(a_report_that_nobody_reads_harms_nobody)
+{
+    void (*const dispositions[])(int) = {SIG_DFL, SIG_IGN};
+    int kept = dup(STDERR_FILENO), ends[2];
+
+    CHECK_EQ(pipe(ends), 0);
+    close(ends[0]);
+    CHECK_EQ(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+    close(ends[1]);
+    for (int i = 0; i < 2; i++) {
+        weald_greenlet failing;
+
+        signal(SIGPIPE, dispositions[i]);
+        failing = weald_spawn(fail_by_itself, NULL);
+        CHECK_EQ(weald_get(failing, NULL, WEALD_FOREVER), WEALD_EPIPE);
+        CHECK_EQ(weald_sleep(INT64_MAX), WEALD_EDEADLK);
+        CHECK_EQ(weald_close(failing), 0);
+    }
+    CHECK_EQ(dup2(kept, STDERR_FILENO), STDERR_FILENO);
+    close(kept);
 }
 
 TEST(a_dump_to_a_full_pipe_that_does_not_block_is_eagain)

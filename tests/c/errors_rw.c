@@ -218,6 +218,7 @@ TEST(a_place_is_for_files_alone)
     CHECK_EQ(weald_pread(hollow[0], BYTES, 0, WEALD_FOREVER), WEALD_ESPIPE);
     CHECK_EQ(weald_pwrite(hollow[1], BYTES, 0, WEALD_FOREVER), WEALD_ESPIPE);
     CHECK_EQ(weald_splice(hollow[0], &at, quiet[0], NULL, 1, WEALD_NOW), WEALD_ESPIPE);
+    CHECK_EQ(weald_sendfile(quiet[0], quiet[1], &at, 1, WEALD_NOW), WEALD_ESPIPE);
     CHECK_EQ(weald_pread(-1, BYTES, 0, WEALD_FOREVER), WEALD_EBADF);
     CHECK_EQ(weald_pwrite(-1, BYTES, 0, WEALD_FOREVER), WEALD_EBADF);
 }

@@ -1809,6 +1809,46 @@ TEST(an_unlinked_callback_does_not_run)
     CHECK_EQ(weald_close(g), 0);
 }
 
+static int64_t other_link;
+
+static void unlink_other(weald_handle ended, void *expected)
+{
+    note_link(ended, "u");
+    CHECK_EQ(weald_unlink(ended, other_link), (int)(intptr_t)expected);
+}
+
+TEST(a_callback_may_unlink_those_behind_it)
+{
+    weald_greenlet g = spawned(return_it, NULL);
+
+    other_link = weald_link(g, note_link, (char[]){"1"}, WEALD_LINK_ALWAYS);
+    CHECK_GT(weald_link(g, unlink_other, (void *)(intptr_t)WEALD_ENOENT, WEALD_LINK_ALWAYS), 0); /* it has fired */
+    drain();
+    CHECK_STR(order, "1u");
+    CHECK_GT(weald_link(g, unlink_other, NULL, WEALD_LINK_ALWAYS), 0);
+    other_link = weald_link(g, note_link, (char[]){"2"}, WEALD_LINK_ALWAYS);
+    CHECK_GT(weald_link(g, note_link, (char[]){"3"}, WEALD_LINK_ALWAYS), 0);
+    drain();
+    CHECK_STR(order, "1uu3");
+    CHECK_EQ(weald_close(g), 0);
+}
+
+TEST(until_it_fires_a_link_to_one_that_has_ended_is_taken_back)
+{
+    weald_greenlet g = spawned(return_it, NULL), other = spawned(return_it, NULL);
+    int64_t late;
+
+    CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
+    late = weald_link(g, note_link, (char[]){"1"}, WEALD_LINK_ALWAYS);
+    CHECK_EQ(weald_unlink(other, late), WEALD_ENOENT); /* another's */
+    CHECK_EQ(weald_unlink(g, late), 0);
+    CHECK_EQ(weald_unlink(g, late), WEALD_ENOENT);
+    drain();
+    CHECK_STR(order, "");
+    CHECK_EQ(weald_close(g), 0);
+    CHECK_EQ(weald_close(other), 0);
+}
+
 TEST(a_link_needs_a_function_and_a_known_occasion)
 {
     weald_greenlet g = spawned(return_it, NULL);

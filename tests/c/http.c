@@ -418,6 +418,35 @@ TEST(a_small_body_that_nobody_reads_is_dropped_and_a_large_one_ends_the_connecti
     CHECK_EQ(http_seen, 3);
 }
 
+static void hint(weald_http_request r, void *unused)
+{
+    static const char *const first[] = {"Link", "</a.css>; rel=preload", "Link", "</b.js>; rel=preload", NULL};
+
+    (void)unused;
+    CHECK_EQ(weald_http_add_header(r, "A", "b"), 0);
+    CHECK_EQ(weald_http_inform(r, 103, first, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+    CHECK_EQ(weald_http_inform(r, 150, NULL, WEALD_FOREVER), 0);
+    http_reply_text(r, "whole");
+    CHECK_EQ(weald_http_inform(r, 103, NULL, WEALD_FOREVER), WEALD_EALREADY);
+}
+
+TEST(what_a_page_will_need_is_told_before_the_page)
+{
+    int fd;
+
+    http_serve(hint, NULL);
+    fd = net_plain(http_port);
+    net_write(fd, HTTP_GET("/"));
+    CHECK_STR(http_until(fd, "\r\n\r\n"), "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n"
+                                          "Link: </b.js>; rel=preload\r\n\r\n");
+    CHECK_CONTAINS(http_until(fd, "whole"), "HTTP/1.1 150 \r\n\r\nHTTP/1.1 200 OK\r\n");
+    CHECK_CONTAINS(http_got, "A: b\r\n");
+    CHECK_EQ(shutdown(fd, SHUT_WR), 0);
+    CHECK_STR(http_rest(fd), "");
+    CHECK_EQ(http_status(http_ask("GET / HTTP/1.0\r\n\r\n")), 200); /* knows none */
+}
+
 TEST(who_waits_to_be_asked_is_asked_when_the_body_is_read)
 {
 #define EXPECTING "PUT / HTTP/1.1\r\nHost: oak\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"

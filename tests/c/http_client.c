@@ -363,6 +363,74 @@ TEST(a_server_that_does_not_speak_http_is_eproto)
     CHECK_EQ(ask_one_that_says(""), WEALD_EPIPE);
 }
 
+/* A head of `size` bytes, with a body behind it. */
+static const char *head_of(size_t size)
+{
+    static char text[400000];
+    int n = sprintf(text, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nA: ");
+
+    memset(text + n, 'a', size - (size_t)n - 4);
+    strcpy(text + size - 4, "\r\n\r\nhello");
+    return text;
+}
+
+TEST(a_response_s_head_may_be_as_long_as_the_client_says)
+{
+    static const size_t sizes[] = {256, 65535, 65536, 65537, 300000};
+    weald_http_client_options how = {.size = sizeof how};
+    int64_t r;
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        how.max_head = sizes[i];
+        CHECK_GT(client = weald_http_client_new(&how), 0);
+        CHECK_GT(r = ask_one_that_says(head_of(sizes[i])), 0);
+        CHECK_EQ(strlen(weald_http_response_header(r, "a")), sizes[i] - 43);
+        CHECK_STR(body_of(r), "hello");
+        CHECK_EQ(weald_close(r), 0);
+        CHECK_EQ(ask_one_that_says(head_of(sizes[i] + 1)), WEALD_EPROTO);
+        CHECK_EQ(weald_close(client), 0);
+    }
+    client = 0; /* as usual: 64 KiB */
+    CHECK_GT(r = ask_one_that_says(head_of(65536)), 0);
+    CHECK_EQ(ask_one_that_says(head_of(65537)), WEALD_EPROTO);
+}
+
+static char told[1000];
+
+static void tell(weald_http_response r, void *user)
+{
+    const char *link = weald_http_response_header(r, "Link");
+    char text[1];
+
+    CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+    CHECK_STR(weald_http_response_url(r), (const char *)user);
+    CHECK_EQ(weald_http_response_left(r), 0);
+    CHECK_EQ(weald_http_response_read(r, text, 1, WEALD_FOREVER), 0);
+    sprintf(told + strlen(told), "%d %s;", weald_http_response_status(r), link ? link : "-");
+}
+
+TEST(interim_responses_are_told_or_passed_over)
+{
+    static const char text[] = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+                               "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    weald_http_fetch_options how = {.size = sizeof how, .interim_fn = tell};
+    int64_t r;
+
+    CHECK_GT(r = ask_one_that_says(text), 0);
+    CHECK_STR(body_of(r), "hello");
+    CHECK_EQ(weald_close(r), 0);
+    CHECK_STR(told, "");
+    serve_plainly(say, (void *)(intptr_t)text);
+    how.user = (void *)(intptr_t)at("/x");
+    CHECK_GT(r = weald_http_fetch(client, how.user, &how, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_http_response_status(r), 200);
+    CHECK_STR(body_of(r), "hello");
+    CHECK_EQ(weald_close(r), 0);
+    CHECK_STR(told, "102 -;103 </a>;");
+    /* Nobody has asked for another protocol. */
+    CHECK_EQ(ask_one_that_says("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"), WEALD_EPROTO);
+}
+
 TEST(a_body_without_a_length_ends_with_the_connection)
 {
     int64_t r;

@@ -294,6 +294,29 @@ TEST(a_link_that_was_taken_back_does_not_run)
     CHECK_EQ(weald_close(result), 0);
 }
 
+TEST(until_it_runs_a_link_to_a_result_that_is_set_is_taken_back)
+{
+    const int flags[] = {0, WEALD_SHARED};
+
+    for (int i = 0; i < 2; i++) {
+        int64_t a, b, c;
+
+        order[0] = '\0';
+        result = weald_result_new(flags[i], NULL);
+        a = weald_result_link(result, linked, (void *)"a");
+        b = weald_result_link(result, linked, (void *)"b");
+        CHECK_EQ(weald_result_set(result, &thing), 0);
+        c = weald_result_link(result, linked, (void *)"c");
+        CHECK_EQ(weald_result_unlink(result, a), 0);
+        CHECK_EQ(weald_result_unlink(result, a), WEALD_ENOENT);
+        CHECK_EQ(weald_result_unlink(result, c), 0);
+        CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+        CHECK_STR(order, "b");
+        CHECK_EQ(weald_result_unlink(result, b), WEALD_ENOENT);
+        CHECK_EQ(weald_close(result), 0);
+    }
+}
+
 TEST(links_of_a_closed_result_do_not_run)
 {
     result = weald_result_new(0, NULL);

@@ -363,6 +363,27 @@ TEST(a_timer_watcher_is_ready_when_it_has_fired_since_its_start)
     CHECK_EQ(weald_close(timer), 0);
 }
 
+static int callbacks;
+
+static void count_callback(weald_watcher w, int what, void *user)
+{
+    fired(w, what, user);
+    callbacks++;
+}
+
+TEST(who_waits_for_a_watcher_goes_on_behind_its_callback)
+{
+    weald_watcher timer = weald_timer_watcher(WEALD_US(300), 0, count_callback, NULL);
+    weald_wait_item item = object(timer);
+
+    for (int i = 1; i <= 3; i++) {
+        CHECK_EQ(weald_watcher_start(timer), 0);
+        CHECK_EQ(weald_wait(&item, 1, 1, WEALD_FOREVER), 1);
+        CHECK_EQ(callbacks, i);
+    }
+    CHECK_EQ(weald_close(timer), 0);
+}
+
 TEST(the_end_of_a_pipe_is_ready_to_read)
 {
     weald_wait_item item;

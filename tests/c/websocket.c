@@ -102,6 +102,45 @@ TEST(messages_of_all_sizes_go_both_ways)
     }
 }
 
+/* What is read ahead of a message is the connection's own affair. */
+TEST(a_stream_that_may_hold_one_byte_carries_messages_of_all_sizes)
+{
+    static const size_t sizes[] = {0, 1, 125, 126, 4000, 70000};
+    static char text[70000], ping[125];
+    weald_stream_options tiny = {.size = sizeof tiny, .read_max = 1};
+    weald_websocket_options how = {.size = sizeof how};
+    weald_websocket w[2];
+    const void *data;
+    size_t len;
+    int ends[2];
+
+    unix_pair(ends);
+    for (int i = 0; i < 2; i++) {
+        how.flags = i ? WEALD_WEBSOCKET_CLIENT : 0;
+        CHECK_GT(w[i] = weald_websocket_new(weald_stream_new(ends[i], &tiny), &how), 0);
+    }
+    memset(text, 'x', sizeof text);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int from = 0; from < 2; from++) {
+            CHECK_EQ(weald_websocket_send(w[from], WEALD_WEBSOCKET_PING, ping, sizeof ping, WEALD_FOREVER), 0);
+            CHECK_EQ(weald_websocket_send(w[from], TEXT, text, sizes[i], WEALD_FOREVER), 0);
+            CHECK_EQ(weald_websocket_receive(w[!from], &data, &len, weald_after(WEALD_SEC(5))), TEXT);
+            CHECK_EQ(len, sizes[i]);
+            CHECK_EQ(memcmp(data, text, len), 0);
+        }
+    close_both((struct sockets){w[0], w[1]});
+}
+
+TEST(a_file_carries_no_messages)
+{
+    int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    weald_stream s = weald_stream_new(fd, NULL);
+
+    CHECK_GT(s, 0);
+    CHECK_EQ(weald_websocket_new(s, NULL), WEALD_EINVAL);
+    CHECK_EQ(weald_close(s), 0); /* is still the caller's */
+}
+
 TEST(several_messages_in_one_piece_come_one_by_one)
 {
     struct sockets s = sockets(0);
@@ -497,6 +536,120 @@ TEST(what_goes_by_itself_while_its_stream_is_flushed_goes_once)
     CHECK_EQ(weald_close_fd(ends[1]), 0);
 }
 
+/* ---- in parts ---- */
+
+/* What comes of a message in parts, in memory that stays; its kind. */
+static int whole_of(weald_websocket w, char *text, size_t size, size_t *len, int *parts)
+{
+    const void *data;
+    size_t n;
+    int kind, last = 0;
+
+    for (*len = 0, *parts = 0; !last; *len += n, ++*parts) {
+        CHECK_GT(kind = weald_websocket_receive_part(w, &data, &n, &last, weald_after(WEALD_SEC(5))), 0);
+        CHECK_LE(*len + n, size);
+        memcpy(text + *len, data, n);
+    }
+    return kind;
+}
+
+static void *send_in_parts(void *w)
+{
+    static char text[7000];
+
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = (char)('a' + i % 26);
+    for (int i = 0; i < 100; i++)
+        CHECK_EQ(weald_websocket_send_part(HANDLE(w), BINARY, text, sizeof text, i == 99, WEALD_FOREVER), 0);
+    return NULL;
+}
+
+TEST(messages_come_and_go_in_parts)
+{
+    static char got[1 << 20];
+    static const char tree[] = "\xf0\x9f\x8c\xb2";
+    size_t len;
+    int parts, last;
+    const void *data;
+
+    for (int flags = 0; flags < 4; flags++) {
+        struct sockets s = sockets(flags);
+        weald_greenlet g;
+
+        /* Of bytes, more than the socket holds. */
+        g = spawned(send_in_parts, POINTER(s.server));
+        CHECK_EQ(whole_of(s.client, got, sizeof got, &len, &parts), BINARY);
+        CHECK_EQ(outcome(g), 0);
+        CHECK_EQ(len, 700000);
+        CHECK_GT(parts, 10);
+        for (size_t i = 0; i < len; i++)
+            CHECK_EQ(got[i], 'a' + i % 7000 % 26);
+
+        /* Of text, through the middle of a character, with a ping in between, and an empty end. */
+        for (size_t i = 0; i < 4; i++) {
+            CHECK_EQ(weald_websocket_send_part(s.client, TEXT, tree + i, 1, 0, WEALD_FOREVER), 0);
+            CHECK_EQ(weald_websocket_send(s.client, WEALD_WEBSOCKET_PING, "p", 1, WEALD_FOREVER), 0);
+            CHECK_EQ(weald_websocket_send(s.client, TEXT, "x", 1, WEALD_FOREVER), WEALD_EBUSY);
+            CHECK_EQ(weald_websocket_broadcast(&s.client, 1, TEXT, "x", 1, WEALD_WEBSOCKET_DROP_SLOW), 0);
+        }
+        CHECK_EQ(weald_websocket_send_part(s.client, BINARY, "x", 1, 1, WEALD_FOREVER), WEALD_EINVAL);
+        CHECK_EQ(weald_websocket_send_part(s.client, TEXT, "\xff", 1, 1, WEALD_FOREVER), WEALD_EINVAL);
+        CHECK_EQ(weald_websocket_send_part(s.client, TEXT, "\xe2", 1, 1, WEALD_FOREVER), WEALD_EINVAL);
+        CHECK_EQ(weald_websocket_send_part(s.client, TEXT, NULL, 0, 1, WEALD_FOREVER), 0);
+        says(s.client, "another");
+        CHECK_EQ(whole_of(s.server, got, sizeof got, &len, &parts), TEXT);
+        CHECK_EQ(len, 4);
+        CHECK_EQ(memcmp(got, tree, 4), 0);
+        GETS(s.server, TEXT, "another");
+
+        /* The rest of one is a message. */
+        CHECK_EQ(weald_websocket_send_part(s.server, TEXT, "leaves", 6, 0, WEALD_FOREVER), 0);
+        CHECK_EQ(weald_websocket_receive_part(s.client, &data, &len, &last, WEALD_FOREVER), TEXT);
+        CHECK(len == 6 && !last && memcmp(data, "leaves", 6) == 0);
+        CHECK_EQ(receives(s.client, weald_after(WEALD_MS(2))), WEALD_ETIMEDOUT);
+        CHECK_EQ(weald_websocket_send_part(s.server, TEXT, " of ", 4, 0, WEALD_FOREVER), 0);
+        CHECK_EQ(weald_websocket_send_part(s.server, TEXT, "grass", 5, 1, WEALD_FOREVER), 0);
+        GETS(s.client, TEXT, " of grass");
+        close_both(s);
+    }
+}
+
+TEST(a_message_in_parts_may_be_longer_than_a_message_but_not_inflate_without_end)
+{
+    enum { MOST = 50000 };
+    static char lots[10 * MOST];
+    size_t len = 0, n;
+    int ends[2], last = 0, got;
+    const void *data;
+
+    for (int flags = 0; flags < 2; flags++) {
+        unix_pair(ends);
+        weald_websocket from = socket_of(ends[0], flags, 0, 0);
+        weald_websocket to = socket_of(ends[1], flags | WEALD_WEBSOCKET_CLIENT, MOST, 0);
+
+        CHECK_EQ(weald_websocket_send(from, BINARY, lots, sizeof lots, WEALD_FOREVER), 0);
+        for (len = 0, last = 0; !last; len += n)
+            if ((got = weald_websocket_receive_part(to, &data, &n, &last, weald_after(WEALD_SEC(5)))) < 0)
+                break;
+        CHECK_EQ(got, flags ? WEALD_EMSGSIZE : BINARY);
+        if (flags)
+            CHECK_LE(len, MOST);
+        else
+            CHECK_EQ(len, sizeof lots);
+
+        /* What is left of it is measured again. */
+        if (!flags) {
+            CHECK_EQ(weald_websocket_send_part(from, BINARY, lots, MOST / 2, 0, WEALD_FOREVER), 0);
+            CHECK_EQ(weald_websocket_receive_part(to, &data, &n, &last, WEALD_FOREVER), BINARY);
+            CHECK_EQ(weald_websocket_send_part(from, BINARY, lots, MOST + 1, 1, WEALD_FOREVER), 0);
+            CHECK_EQ(receives(to, WEALD_FOREVER), WEALD_EMSGSIZE);
+            CHECK_EQ(weald_websocket_close_code(to), 1009);
+        }
+        CHECK_EQ(weald_close(from), 0);
+        CHECK_EQ(weald_close(to), 0);
+    }
+}
+
 /* ---- broadcast ---- */
 
 TEST(a_broadcast_reaches_all_but_those_who_do_not_read)
@@ -592,6 +745,9 @@ TEST(a_close_while_another_greenlet_receives_leaves_it_the_answer)
 
 TEST(an_end_without_a_close_is_an_error)
 {
+    const void *data;
+    size_t len;
+    int last;
     int ends[2];
     weald_websocket w;
 
@@ -602,6 +758,7 @@ TEST(an_end_without_a_close_is_an_error)
     CHECK_EQ(weald_close_fd(ends[1]), 0);
     CHECK_EQ(receives(w, WEALD_FOREVER), WEALD_ECONNABORTED);
     CHECK_EQ(receives(w, WEALD_FOREVER), WEALD_ECONNABORTED);
+    CHECK_EQ(weald_websocket_receive_part(w, &data, &len, &last, WEALD_FOREVER), WEALD_ECONNABORTED);
     CHECK_EQ(weald_websocket_close_code(w), 1006);
     CHECK_EQ(weald_websocket_send(w, TEXT, "x", 1, WEALD_FOREVER), WEALD_EPIPE);
     CHECK_EQ(weald_websocket_close(w, 0, NULL, WEALD_FOREVER), WEALD_EPIPE);
@@ -831,11 +988,19 @@ static struct net_silent silent;
 static char silent_url[64];
 
 static int64_t w_receive(int64_t d) { return receives(quiet_one, d); }
+static int64_t w_receive_part(int64_t d)
+{
+    const void *data;
+    size_t len;
+    int last;
+    return weald_websocket_receive_part(quiet_one, &data, &len, &last, d);
+}
+static int64_t w_send_part(int64_t d) { return weald_websocket_send_part(full_one, TEXT, "x", 1, 1, d); }
 static int64_t w_send(int64_t d) { return weald_websocket_send(full_one, TEXT, "x", 1, d); }
 static int64_t w_close(int64_t d) { return weald_websocket_close(quiet_one, 0, NULL, d); }
 static int64_t w_connect(int64_t d) { return weald_websocket_connect(silent_url, NULL, d); }
-static int64_t (*const calls[])(int64_t) = {w_receive, w_send, w_close, w_connect};
-enum { CALLS = 4 };
+static int64_t (*const calls[])(int64_t) = {w_receive, w_send, w_close, w_receive_part, w_send_part, w_connect};
+enum { CALLS = 6 };
 static int64_t (*call)(int64_t);
 static int64_t for_ever(void) { return call(WEALD_FOREVER); }
 
@@ -870,6 +1035,8 @@ static void of_another_thread(void)
 
     CHECK_EQ(w_receive(WEALD_NOW), WEALD_EPERM);
     CHECK_EQ(w_send(WEALD_NOW), WEALD_EPERM);
+    CHECK_EQ(w_receive_part(WEALD_NOW), WEALD_EPERM);
+    CHECK_EQ(w_send_part(WEALD_NOW), WEALD_EPERM);
     CHECK_EQ(w_close(WEALD_NOW), WEALD_EPERM);
     CHECK_EQ(weald_websocket_close_code(quiet_one), WEALD_EPERM);
     CHECK_EQ(weald_websocket_unsent(quiet_one), WEALD_EPERM);
@@ -898,12 +1065,13 @@ TEST(calls_on_connections_tell_why_they_did_not_wait)
         in_another_thread(of_another_thread);
         g = spawned(make_call, NULL);
         CHECK_EQ(weald_yield(), 0);
-        if (call == w_receive)
+        int sends = call == w_send || call == w_send_part;
+        if (call == w_receive || call == w_receive_part)
             CHECK_EQ(call(WEALD_FOREVER), WEALD_EBUSY);
-        CHECK_EQ(weald_close(call == w_send ? full_one : quiet_one), 0);
+        CHECK_EQ(weald_close(sends ? full_one : quiet_one), 0);
         CHECK_EQ(outcome(g), WEALD_EBADF);
         CHECK_EQ(call(WEALD_FOREVER), WEALD_EBADF);
-        CHECK_EQ(weald_close(call == w_send ? quiet_one : full_one), 0);
+        CHECK_EQ(weald_close(sends ? quiet_one : full_one), 0);
         CHECK_EQ(weald_close_fd(quiet_other), 0);
         CHECK_EQ(weald_close_fd(full_other), 0);
     }
@@ -911,7 +1079,7 @@ TEST(calls_on_connections_tell_why_they_did_not_wait)
 
 TEST(no_call_on_a_connection_waits_without_memory)
 {
-    int64_t codes[5];
+    int64_t codes[7];
     int ends[2];
     weald_stream s;
 
@@ -924,15 +1092,17 @@ TEST(no_call_on_a_connection_waits_without_memory)
     codes[2] = w_close(soon());
     codes[3] = w_connect(soon());
     codes[4] = weald_websocket_new(s, NULL);
+    codes[5] = w_receive_part(soon());
+    codes[6] = w_send_part(soon());
     feed();
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 7; i++)
         CHECK_EQ(codes[i], WEALD_ENOMEM);
     CHECK_EQ(weald_close(s), 0); /* is still the caller's */
 }
 
 TEST(a_reset_connection_says_so)
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         int ends[2];
 
         tcp_pair(ends);
@@ -942,7 +1112,7 @@ TEST(a_reset_connection_says_so)
         CHECK_EQ(weald_set_option(ends[1], WEALD_OPTION_LINGER, 0), 0);
         CHECK_EQ(weald_close_fd(ends[1]), 0);
         CHECK_EQ(weald_wait_read(ends[0], WEALD_FOREVER), 0);
-        CHECK_EQ(calls[i](WEALD_FOREVER), i == 1 ? WEALD_EPIPE : WEALD_ECONNRESET);
+        CHECK_EQ(calls[i](WEALD_FOREVER), i % 3 == 1 ? WEALD_EPIPE : WEALD_ECONNRESET);
         CHECK_EQ(weald_close(quiet_one), 0);
     }
 }
@@ -956,6 +1126,7 @@ TEST(closes_that_make_no_sense_are_refused_and_those_of_the_other_side_are_told)
     char reason[130];
     const void *data;
     size_t len;
+    int last;
 
     prepare(0);
     memset(reason, 'x', sizeof reason);
@@ -967,6 +1138,11 @@ TEST(closes_that_make_no_sense_are_refused_and_those_of_the_other_side_are_told)
     CHECK_EQ(weald_websocket_close(quiet_one, 1000, reason, WEALD_NOW), WEALD_EINVAL);
     CHECK_EQ(weald_websocket_receive(quiet_one, NULL, &len, WEALD_NOW), WEALD_EINVAL);
     CHECK_EQ(weald_websocket_receive(quiet_one, &data, NULL, WEALD_NOW), WEALD_EINVAL);
+    CHECK_EQ(weald_websocket_receive_part(quiet_one, NULL, &len, &last, WEALD_NOW), WEALD_EINVAL);
+    CHECK_EQ(weald_websocket_receive_part(quiet_one, &data, NULL, &last, WEALD_NOW), WEALD_EINVAL);
+    CHECK_EQ(weald_websocket_receive_part(quiet_one, &data, &len, NULL, WEALD_NOW), WEALD_EINVAL);
+    CHECK_EQ(weald_websocket_send_part(quiet_one, WEALD_WEBSOCKET_PING, "x", 1, 1, WEALD_NOW), WEALD_EINVAL);
+    CHECK_EQ(weald_websocket_send_part(quiet_one, TEXT, NULL, 1, 1, WEALD_NOW), WEALD_EINVAL);
     CHECK_EQ(weald_websocket_accept(0, NULL, WEALD_NOW), WEALD_EBADF);
     CHECK_EQ(weald_websocket_new(0, NULL), WEALD_EBADF);
     CHECK_EQ(weald_websocket_close_code(0), WEALD_EBADF);
@@ -978,6 +1154,7 @@ TEST(closes_that_make_no_sense_are_refused_and_those_of_the_other_side_are_told)
         if (i == 2)
             CHECK_EQ(weald_shutdown(quiet_other, SHUT_WR), 0);
         CHECK_EQ(weald_websocket_close(quiet_one, 0, NULL, WEALD_FOREVER), codes[i]);
+        CHECK_EQ(w_receive_part(WEALD_FOREVER), codes[i]);
     }
     borrows.flags = 0;
     weald_websocket_options how = {.size = sizeof how, .flags = 64};

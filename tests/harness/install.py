@@ -10,7 +10,7 @@ SOURCE = build.ROOT / "tests" / "install"
 
 def run(report, options):
     with report.group("install") as group:
-        for check in (_layout, _pkg_config, _static, _exceptions, _cmake, _destdir_and_uninstall):
+        for check in (_layout, _pkg_config, _static, _exceptions, _cmake, _moved, _destdir_and_uninstall):
             if options.wants(check.__name__.strip("_")):
                 check(group)
 
@@ -145,6 +145,31 @@ def _cmake(group):
     if done.status == 0:
         for name in ("shared", "static"):
             group.ran(f"the {name} program of CMake runs", process.run([folder / name], 20))
+
+
+def _moved(group):
+    """An install that lies elsewhere than it was told: in a DESTDIR, or copied to another machine."""
+    reason = tools.missing("cmake", "pkg-config")
+    if reason:
+        group.skipped("a moved install", reason)
+        return
+    folder = build.BUILT / "moved"
+    shutil.rmtree(folder, ignore_errors=True)
+    words = ["make", "install", "PREFIX=/opt/wood", "LIBDIR=/opt/wood/lib/here", "INCLUDEDIR=/opt/wood/include",
+             "MANDIR=/opt/wood/share/man", f"DESTDIR={folder}"]
+    group.ran("make install DESTDIR", process.run(words, build.BUILD_LIMIT, {"CARGO_TARGET_DIR": build.TARGET}, build.ROOT))
+    prefix, built = folder / "opt" / "wood", folder / "build"
+    done = process.run(["cmake", "-S", SOURCE, "-B", built, f"-DCMAKE_PREFIX_PATH={prefix}",
+                        f"-Dweald_DIR={prefix}/lib/here/cmake/weald"], 120)
+    if done.status == 0:
+        done = process.run(["cmake", "--build", built], 180)
+    group.ran("find_package(weald) finds what was moved", done)
+    if done.status == 0:
+        group.ran("a program of CMake runs with it", process.run([built / "shared"], 20))
+    done = process.run(["pkg-config", f"--define-variable=prefix={prefix}", "--cflags", "--libs", "weald"], 20,
+                       {"PKG_CONFIG_PATH": str(prefix / "lib" / "here" / "pkgconfig")})
+    expected = [f"-I{prefix}/include", f"-L{prefix}/lib/here", "-lweald"]
+    group.check("so does pkg-config with another prefix", done.output.split() == expected, done.output)
 
 
 def _destdir_and_uninstall(group):

@@ -15,6 +15,7 @@ PACKAGE = build.ROOT / "bindings" / "python"
 PYTHON = PACKAGE / ".venv" / "bin" / "python"
 TESTS = PACKAGE / "tests"
 FILE_LIMIT = 900
+LONGEST = ("test_packaging", "test_packages")  # these begin first
 # Modules of gevent's own that a change must pass: what each part stands on.
 GEVENT = "event queue semaphore greenlet local timeout pool hub select socket ssl pywsgi subprocess monkey threading_2"
 
@@ -56,19 +57,23 @@ def run(report, options):
     with report.group("python") as group:
         if not _build(group):
             return
-    for file in sorted(TESTS.glob("test_*.py")):
-        # A word of the filter chooses files by name, or else cases.
-        if options.filter and not options.wants(file.stem) and not _has(file, options.filter):
-            continue
-        with report.group(f"python/{file.stem}") as group:
-            _run_file(group, file, options)
+    # A word of the filter chooses files by name, or else cases.
+    files = [file for file in sorted(TESTS.glob("test_*.py"))
+             if not options.filter or options.wants(file.stem) or _has(file, options.filter)]
+    files.sort(key=lambda file: file.stem not in LONGEST)
+    process.in_parallel(options.jobs, lambda file: _run_file(report, file, options), files)
 
 
 def _has(file, word):
     return re.search(rf"def test_\w*{re.escape(word)}", file.read_text(encoding="utf-8"))
 
 
-def _run_file(group, file, options):
+def _run_file(report, file, options):
+    with report.group(f"python/{file.stem}") as group:
+        _run_cases(group, file, options)
+
+
+def _run_cases(group, file, options):
     # What a test prints must not come between its name and its outcome: -b shows it for those that fail.
     words = [PYTHON, "-m", "unittest", "-v", "-b", file.stem]
     if options.filter and not options.wants(file.stem):
@@ -98,6 +103,10 @@ def run_gevent(report, options):
         if not _build(group):
             return
         modules = options.filter.split(",") if options.filter else GEVENT.split()
-        for module in modules:
+
+        def one(module):
             words = [PYTHON, TESTS / "gevent_tests.py", "--no-build", "--no-own", module]
             group.ran(module, process.run(words, 400, cwd=build.ROOT))
+
+        one(modules[0])  # and what they all need is there
+        process.in_parallel(options.jobs, one, modules[1:])

@@ -7,9 +7,11 @@
  *   timeout    Timeout
  *   task       Greenlet, joinall
  *   sync       Event, AsyncResult, Semaphore, RLock
+ *   lock       the locks of threads
  *   queue      Queue and its kin
  *   local      attributes of a greenlet
  *   io         waiting for descriptors, reading and writing them
+ *   socket     what sockets do most
  *   websocket  connections of WebSocket
  *   wsgi       connections of the WSGI server
  *
@@ -22,6 +24,7 @@
 #define WEALD_PYTHON_CORE_H
 
 #include "state.h"
+#include <pthread.h>
 #include <structmember.h>
 #include <stdbool.h>
 #include <weald.h>
@@ -42,20 +45,24 @@ typedef struct node node;
 struct node {
     node *prev, *next; /* NULL: in no list */
     PyObject *what;    /* the greenlet or callable; borrowed from a greenlet, owned otherwise */
-    thread *th;        /* whose hub calls the callable */
-    bool is_green;
+    thread *th;        /* whose hub calls the callable; NULL for a greenlet */
 };
 
 typedef struct {
     node *first, *last;
     Py_ssize_t len;
-    Py_ssize_t links; /* how many of them are callables */
-    bool notified;    /* the hub will call them */
+    uint32_t links; /* how many of them are callables */
+    bool notified;  /* the hub will call them */
 } nodelist;
+
+static inline bool node_is_green(const node *n)
+{
+    return n->th == NULL;
+}
 
 static inline void list_push(nodelist *l, node *n)
 {
-    l->links += !n->is_green;
+    l->links += !node_is_green(n);
     n->next = NULL;
     n->prev = l->last;
     if (l->last)
@@ -80,7 +87,7 @@ static inline void list_push_front(nodelist *l, node *n)
 
 static inline void list_remove(nodelist *l, node *n)
 {
-    l->links -= !n->is_green;
+    l->links -= !node_is_green(n);
     if (n->prev)
         n->prev->next = n->next;
     else
@@ -124,6 +131,7 @@ struct green {
     bool scheduled;    /* was given to the loop to start */
     bool finalized;
     bool is_dummy;
+    uint8_t start;     /* of a Greenlet: see task.c */
     pystate ps;
     node node;
     green *next_dropped;
@@ -142,12 +150,14 @@ struct green {
 
 struct thread {
     PyThreadState *ts;
+    pthread_t self;
     green *current;
     green *main;
     green *alien;      /* current while a greenlet of C runs */
     green *hub;        /* NULL until somebody asks for it */
-    bool attention;    /* something of the following three is to be done after a switch */
+    bool attention;    /* something of the following four is to be done after a switch */
     green *dropped;    /* references to drop as soon as code may run */
+    struct timeout *spent; /* the same, of timeouts */
     PyObject *tracer;
     green *traced;     /* who ran last, for the tracer */
     bool threw;
@@ -156,6 +166,7 @@ struct thread {
     bool hub_awake;    /* the hub runs or is ready */
     bool hub_waits;    /* ... or has switched to somebody, and goes on when that one waits */
     bool to_hub;       /* the running greenlet switches back to it itself */
+    bool hub_went;     /* the callback that the hub runs has switched to somebody */
     bool ended;
     Py_ssize_t refs;   /* greenlets that belong to it */
     bool in_run;       /* main is in weald_run */
@@ -163,12 +174,16 @@ struct thread {
     bool manual;       /* callbacks are run by who runs the loop, not by the hub */
     PyObject *leaves; /* what loop.run() is to raise: the handler of errors has raised it */
     weald_watcher wakeup;
+    int signal_in, signal_out; /* of the main thread: the pipe that Python's C handler of signals writes to; -1: none */
+    weald_watcher signals;
     PyObject *loop;    /* borrowed: the one that is run by hand */
     bool stop;
     int externs;       /* waits that another thread may end */
     PyObject *report;  /* text of the last deadlock */
-    /* Callbacks of the hub, a ring of callback objects. */
+    /* Callbacks of the hub, a ring of callback objects. A NULL among them: greenlets were woken before
+     * those behind it came, and run before those. */
     PyObject **ring;
+    size_t wakes, wakes_seen; /* how many were woken, and when the last callback came */
     size_t ring_mask, ring_head, ring_tail;
     PyObject *foreign; /* from other threads: callbacks, and greenlets to wake */
     PyObject *to_kill; /* greenlets that another thread found to be garbage */
@@ -332,6 +347,7 @@ int seconds_from(PyObject *o, int64_t *ns);
 PyObject *get_hub_object(thread *th);
 
 /* ---- timeouts ---- */
+void timeouts_bury(thread *th); /* drops those that have come too late */
 PyObject *timeout_raise_new(PyObject *seconds); /* raises Timeout(seconds); NULL */
 
 int init_green(PyObject *m);
@@ -340,8 +356,10 @@ int init_loop(PyObject *m);
 int init_timeout(PyObject *m);
 int init_task(PyObject *m);
 int init_sync(PyObject *m);
+int init_lock(PyObject *m);
 int init_queue(PyObject *m);
 int init_io(PyObject *m);
+int init_socket(PyObject *m);
 int init_local(PyObject *m);
 int init_websocket(PyObject *m);
 int init_wsgi(PyObject *m);

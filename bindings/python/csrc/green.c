@@ -9,7 +9,10 @@
  * Whoever makes a greenlet go on leaves word in `how`, so that a wait can tell its own end from a
  * resumption that was meant for something else, and simply waits on. */
 
+#define _GNU_SOURCE 1
 #include "core.h"
+#include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 __thread thread *this_thread __attribute__((tls_model("initial-exec"), visibility("hidden")));
@@ -90,6 +93,75 @@ static void on_enter(weald_greenlet handle, void *user)
         state_load(th->ts, &g->ps);
     if (unlikely(holds && g->no_gil))
         PyEval_SaveThread();
+}
+
+/* ---- signals ---- */
+
+/* Python's handler of a signal, the one in C, only notes it down; those of the program run in main's greenlet. A signal
+ * that arrives between the last look at that note and the kernel's sleep interrupts nothing, nor does one that the kernel
+ * gives to another thread. So the handler writes to a pipe as well, which the loop reads: signal.set_wakeup_fd. Whoever
+ * sets a descriptor of his own has the signals, and wakes his own loop. */
+
+static void on_signal(weald_watcher w, int events, void *user)
+{
+    thread *th = user;
+    char bytes[64];
+    (void)w, (void)events;
+    while (read(th->signal_in, bytes, sizeof bytes) == (ssize_t)sizeof bytes)
+        ;
+    th->interrupted = true;
+    green_rouse(th->main); /* where Python's handlers run */
+}
+
+/* What was set before; -1 when nothing, -2 when it can not be set. */
+static int set_wakeup_fd(int fd)
+{
+    PyObject *m = PyImport_ImportModule("_signal");
+    PyObject *f = m ? PyObject_GetAttrString(m, "set_wakeup_fd") : NULL;
+    PyObject *args = Py_BuildValue("(i)", fd), *keywords = Py_BuildValue("{si}", "warn_on_full_buffer", 0);
+    PyObject *before = f && args && keywords ? PyObject_Call(f, args, keywords) : NULL;
+    int was = before ? (int)PyLong_AsLong(before) : -2;
+    Py_XDECREF(m);
+    Py_XDECREF(f);
+    Py_XDECREF(args);
+    Py_XDECREF(keywords);
+    Py_XDECREF(before);
+    PyErr_Clear();
+    return was;
+}
+
+static void signals_close(thread *th)
+{
+    if (th->signals > 0)
+        weald_close(th->signals);
+    if (th->signal_in >= 0) {
+        close(th->signal_in);
+        close(th->signal_out);
+    }
+    th->signals = 0;
+    th->signal_in = th->signal_out = -1;
+}
+
+/* Only the main thread is told of signals; without the pipe they may be seen at the next event only. `mine` is a
+ * descriptor that was ours. */
+static void signals_open(thread *th, int mine)
+{
+    int ends[2];
+    th->signal_in = th->signal_out = -1;
+    if (syscall(SYS_gettid) != getpid() || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return;
+    th->signal_in = ends[0];
+    th->signal_out = ends[1];
+    int before = set_wakeup_fd(ends[1]);
+    if (before >= 0 && before != mine)
+        set_wakeup_fd(before);
+    else if (before != -2 && (th->signals = weald_io_watcher(ends[0], WEALD_READ, on_signal, th)) > 0 &&
+             weald_watcher_start(th->signals) == 0) {
+        weald_watcher_unref(th->signals);
+        return;
+    } else if (before != -2)
+        set_wakeup_fd(-1);
+    signals_close(th);
 }
 
 static void on_block_begin(void)
@@ -189,7 +261,7 @@ static void thread_end(PyObject *capsule)
     Py_CLEAR(th->tracer);
     Py_CLEAR(th->report);
     while (th->ring_head != th->ring_tail)
-        Py_DECREF(th->ring[th->ring_head++ & th->ring_mask]);
+        Py_XDECREF(th->ring[th->ring_head++ & th->ring_mask]);
     green *traced = th->traced, *main = th->main, *hub = th->hub, *alien = th->alien;
     th->traced = th->main = th->current = th->hub = th->alien = NULL;
     Py_XDECREF(traced);
@@ -221,6 +293,7 @@ thread *thread_make(void)
         return NULL;
     }
     th->ts = PyThreadState_Get();
+    th->self = pthread_self();
     PyObject *capsule = PyCapsule_New(th, NULL, thread_end);
     if (!capsule || PyDict_SetItem(dict, str_weald, capsule) < 0)
         return NULL;
@@ -235,7 +308,6 @@ thread *thread_make(void)
     g->kind = MAIN;
     g->held = g->loaded = true;
     g->node.what = (PyObject *)g;
-    g->node.is_green = true;
     th->main = th->current = g;
     if (!(th->alien = (green *)green_type.tp_alloc(&green_type, 0)))
         return NULL;
@@ -244,6 +316,8 @@ thread *thread_make(void)
     th->alien->kind = ALIEN;
     th->alien->parent = Py_NewRef((PyObject *)g);
     th->refs++;
+    if (PyObject_SetAttrString((PyObject *)th->alien, "greenlet_tree_is_ignored", Py_True) < 0)
+        return NULL;
     const char *size = getenv("WEALD_STACK_SIZE");
     th->stack_size = size ? (size_t)strtoul(size, NULL, 0) : 0;
     if (th->stack_size < 128 * 1024)
@@ -261,6 +335,7 @@ thread *thread_make(void)
     th->wakeup = weald_async_watcher(hub_on_wakeup, th);
     weald_watcher_start(th->wakeup);
     weald_watcher_unref(th->wakeup);
+    signals_open(th, -1);
     return th;
 }
 
@@ -320,6 +395,8 @@ int thread_bury(thread *th)
         Py_DECREF(g);
         PyErr_Restore(t, v, tb);
     }
+    if (unlikely(th->spent != NULL))
+        timeouts_bury(th);
     if (unlikely(th->to_kill != NULL))
         kill_garbage(th);
     return th->tracer ? trace(th) : 0;
@@ -420,8 +497,10 @@ void green_wake(green *g)
 {
     g->how = WOKEN;
     if (likely(g->th == this_thread)) {
-        if (g->in_park)
+        if (g->in_park) {
+            g->th->wakes++;
             weald_wake(g->handle, NULL);
+        }
         return;
     }
     if (hub_call_from_outside(g->th, (PyObject *)g) < 0)
@@ -605,6 +684,11 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
             outcome = raise_code(code);
             break;
         }
+        if (me->how == WOKEN) { /* by what has run here: a handler of a signal, a finalizer */
+            me->how = NOT_WOKEN;
+            outcome = WAIT_WOKEN;
+            break;
+        }
     }
     me->why = NULL;
     me->on = NULL;
@@ -637,7 +721,6 @@ static node *node_new(PyObject *callable)
         PyErr_NoMemory();
         return NULL;
     }
-    n->is_green = false;
     n->prev = n->next = NULL;
     n->what = Py_NewRef(callable);
     return n;
@@ -678,7 +761,7 @@ PyObject *py_notify(PyObject *self, PyObject *source)
     l->notified = false;
     for (Py_ssize_t left = l->len; left > 0 && l->first && greens > 0; left--) {
         node *n = l->first;
-        if (n->is_green) {
+        if (node_is_green(n)) {
             wake_node(l, n);
             greens--;
             continue;
@@ -707,7 +790,7 @@ void list_wake_one(nodelist *l, PyObject *source)
     node *n = l->first;
     if (!n)
         return;
-    if (likely(n->is_green))
+    if (likely(node_is_green(n)))
         wake_node(l, n);
     else
         list_notify(l, source);
@@ -715,7 +798,7 @@ void list_wake_one(nodelist *l, PyObject *source)
 
 void list_wake_all(nodelist *l, PyObject *source)
 {
-    for (Py_ssize_t n = l->len; n > 0 && l->first && l->first->is_green; n--) {
+    for (Py_ssize_t n = l->len; n > 0 && l->first && node_is_green(l->first); n--) {
         green *g = (green *)l->first->what;
         if (unlikely(g->pending != NULL) && !g->pending->source) {
             /* Something was thrown at it before: it raises that, and nothing is handed over here that would be lost. */
@@ -725,7 +808,7 @@ void list_wake_all(nodelist *l, PyObject *source)
             wake_node(l, l->first);
         }
     }
-    if (l->links && !l->first->is_green)
+    if (l->links && !node_is_green(l->first))
         list_notify(l, source);
 }
 
@@ -747,7 +830,7 @@ int list_link(nodelist *l, PyObject *callable)
 void list_unlink(nodelist *l, PyObject *callable)
 {
     for (node *n = l->first; n; n = n->next) {
-        if (n->is_green)
+        if (node_is_green(n))
             continue;
         int same = n->what == callable ? 1 : PyObject_RichCompareBool(n->what, callable, Py_EQ);
         if (same < 0)
@@ -767,7 +850,7 @@ void list_clear(nodelist *l)
     node *next;
     for (node *n = l->first; n; n = next) {
         next = n->next;
-        if (n->is_green)
+        if (node_is_green(n))
             continue;
         list_remove(l, n);
         PyObject *what = n->what;
@@ -776,7 +859,7 @@ void list_clear(nodelist *l)
         next = l->first; /* that may have changed anything */
         if (next == NULL)
             break;
-        while (next && next->is_green)
+        while (next && node_is_green(next))
             next = next->next;
     }
 }
@@ -785,7 +868,7 @@ PyObject *list_as_list(nodelist *l)
 {
     PyObject *out = PyList_New(0);
     for (node *n = l->first; n && out; n = n->next) {
-        PyObject *what = n->is_green ? PyObject_GetAttrString(n->what, "switch") : Py_NewRef(n->what);
+        PyObject *what = node_is_green(n) ? PyObject_GetAttrString(n->what, "switch") : Py_NewRef(n->what);
         if (!what || PyList_Append(out, what) < 0)
             Py_CLEAR(out);
         Py_XDECREF(what);
@@ -796,7 +879,7 @@ PyObject *list_as_list(nodelist *l)
 int list_traverse(nodelist *l, visitproc visit, void *arg)
 {
     for (node *n = l->first; n; n = n->next)
-        if (!n->is_green)
+        if (!node_is_green(n))
             Py_VISIT(n->what);
     return 0;
 }
@@ -1075,7 +1158,7 @@ static void cross_thread(thread *th, green *to)
 /* Has `to` go on at once, and the caller, the hub, when that one waits. */
 static PyObject *hub_runs(thread *th, green *to)
 {
-    th->hub_waits = true;
+    th->hub_waits = th->hub_went = true;
     weald_switch(to->handle, NULL, NULL);
     th->hub_waits = false;
     return after_switch(th) < 0 ? NULL : Py_NewRef(empty_tuple);
@@ -1561,7 +1644,6 @@ PyObject *green_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     g->th = th;
     th->refs++;
     g->node.what = (PyObject *)g;
-    g->node.is_green = true;
     g->parent = Py_NewRef((PyObject *)th->current);
     return (PyObject *)g;
 }
@@ -1823,6 +1905,23 @@ static PyObject *py_getcurrent(PyObject *self, PyObject *unused)
     return Py_NewRef((PyObject *)th->current);
 }
 
+static PyObject *py_get_ident(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    PyObject *of = n == 1 ? args[0] : n == 0 && names && PyTuple_GET_SIZE(names) == 1 ? args[0] : NULL;
+    if (n > 1 || (n && names)) {
+        PyErr_SetString(PyExc_TypeError, "get_ident(gr=None)");
+        return NULL;
+    }
+    if (of && of != Py_None)
+        return PyLong_FromVoidPtr(of);
+    PyObject *me = py_getcurrent(self, NULL);
+    if (!me)
+        return NULL;
+    PyObject *ident = PyLong_FromVoidPtr(me);
+    Py_DECREF(me);
+    return ident;
+}
+
 static PyObject *py_settrace(PyObject *self, PyObject *callback)
 {
     (void)self;
@@ -1851,6 +1950,37 @@ static PyObject *py_gettrace(PyObject *self, PyObject *unused)
     return Py_NewRef(th->tracer ? th->tracer : Py_None);
 }
 
+static PyObject *py_greenlets(PyObject *self, PyObject *unused)
+{
+    (void)self, (void)unused;
+    thread *th = thread_get();
+    int64_t n = th ? weald_list(NULL, 0) : 0;
+    weald_greenlet *all = th ? PyMem_Calloc((size_t)n, sizeof *all) : NULL;
+    PyObject *out = PyList_New(0);
+    if (!all || !out) {
+        Py_XDECREF(out);
+        PyMem_Free(all);
+        return th ? PyErr_NoMemory() : NULL;
+    }
+    int64_t got = weald_list(all, (size_t)n);
+    for (int64_t i = 0; i < got && i < n; i++) {
+        green *g = weald_user(all[i]);
+        if (g && g->kind != MAIN && g->kind != HUB && g->life != DEAD && PyList_Append(out, (PyObject *)g) < 0) {
+            Py_CLEAR(out);
+            break;
+        }
+    }
+    PyMem_Free(all);
+    return out;
+}
+
+static PyObject *py_signal_fd(PyObject *self, PyObject *unused)
+{
+    (void)self, (void)unused;
+    thread *th = this_thread;
+    return PyLong_FromLong(th ? th->signal_out : -1);
+}
+
 static PyObject *py_shutdown(PyObject *self, PyObject *unused)
 {
     (void)self, (void)unused;
@@ -1864,6 +1994,9 @@ static PyObject *py_after_fork(PyObject *self, PyObject *unused)
     thread *th = this_thread;
     if (!th)
         Py_RETURN_NONE;
+    int mine = th->signal_out;
+    signals_close(th);
+    signals_open(th, mine);
     if (th->current->kind != MAIN)
         th->current->is_coro = false;
     green *hub = th->hub;
@@ -1908,8 +2041,13 @@ static PyMethodDef functions[] = {
     {"_notify", py_notify, METH_O, NULL},
     {"_set_exceptions", py_set_exceptions, METH_VARARGS, NULL},
     {"getcurrent", py_getcurrent, METH_NOARGS, "The greenlet that runs."},
+    {"get_ident", (PyCFunction)(void (*)(void))py_get_ident, METH_FASTCALL | METH_KEYWORDS,
+     "get_ident(gr=None): a number that no other living greenlet has."},
     {"settrace", py_settrace, METH_O, "Sets who is called as f(event, (origin, target)) at each switch; returns the one before."},
     {"gettrace", py_gettrace, METH_NOARGS, "Who is called at each switch, or None."},
+    {"greenlets", py_greenlets, METH_NOARGS,
+     "The greenlets of this thread that were started and have not ended, without main and the hub."},
+    {"signal_fd", py_signal_fd, METH_NOARGS, "What signal.set_wakeup_fd was given for this thread's loop, or -1."},
     {"_shutdown", py_shutdown, METH_NOARGS, "The interpreter ends: suspended greenlets are left as they are."},
     {"_after_fork", py_after_fork, METH_NOARGS, NULL},
     {NULL}};

@@ -125,7 +125,7 @@ PyTypeObject callback_type = {
     .tp_as_number = &callback_number,
 };
 
-int hub_push(thread *th, PyObject *cb)
+static int ring_put(thread *th, PyObject *cb)
 {
     if (unlikely(!th->ring || th->ring_tail - th->ring_head > th->ring_mask)) {
         size_t size = th->ring ? 2 * (th->ring_mask + 1) : 64;
@@ -143,7 +143,19 @@ int hub_push(thread *th, PyObject *cb)
         th->ring_head = 0;
         th->ring_tail = n;
     }
-    th->ring[th->ring_tail++ & th->ring_mask] = Py_NewRef(cb);
+    th->ring[th->ring_tail++ & th->ring_mask] = cb;
+    return 0;
+}
+
+int hub_push(thread *th, PyObject *cb)
+{
+    /* A hub that sleeps is woken after them. */
+    if (th->wakes != th->wakes_seen && th->hub_awake && ring_put(th, NULL) < 0)
+        return -1;
+    th->wakes_seen = th->wakes;
+    if (ring_put(th, cb) < 0)
+        return -1;
+    Py_INCREF(cb);
     hub_wake(th);
     return 0;
 }
@@ -282,15 +294,24 @@ static void run_one(thread *th, PyObject *what)
         Py_DECREF(r);
 }
 
-/* Those that are there now; what they add comes later. */
+/* Those that are there now; what they add comes later, but for that of a greenlet which one has switched to, and
+ * which waits now for just that. */
 static void run_callbacks(thread *th)
 {
     size_t n = th->ring_tail - th->ring_head;
     int64_t until = 0;
     for (size_t i = 0; i < n && th->ring_head != th->ring_tail; i++) {
         PyObject *what = th->ring[th->ring_head++ & th->ring_mask];
+        if (!what) {
+            if (th->manual)
+                continue;
+            break;
+        }
+        th->hub_went = false;
         run_one(th, what);
         Py_DECREF(what);
+        if (unlikely(th->hub_went))
+            n = i + 1 + (th->ring_tail - th->ring_head);
         if ((i & 31) == 31) {
             int64_t now = weald_now();
             if (!until)
@@ -575,6 +596,32 @@ int deadline_end_slowly(int outcome, PyObject *timeout)
     return outcome;
 }
 
+static PyObject *resume(PyObject *self, PyObject *g)
+{
+    (void)self;
+    green_wake((green *)g);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef resume_def = {"resume", resume, METH_O, NULL};
+static PyObject *resumer;
+
+/* The hub has switched to the current greenlet. It goes on first, with what it still has to call, and wakes us after
+ * that. */
+static PyObject *yield_to_hub(thread *th)
+{
+    PyObject *args = PyTuple_Pack(1, (PyObject *)th->current);
+    PyObject *cb = args ? hub_call(th, resumer, args) : NULL;
+    Py_XDECREF(args);
+    if (!cb)
+        return NULL;
+    int outcome = green_park(th, WEALD_FOREVER, "sleep", NULL);
+    if (outcome != WAIT_WOKEN)
+        callback_clear(cb);
+    Py_DECREF(cb);
+    return outcome == WAIT_WOKEN ? Py_NewRef(Py_None) : NULL;
+}
+
 static PyObject *py_sleep(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     (void)self;
@@ -600,10 +647,8 @@ static PyObject *py_sleep(PyObject *self, PyObject *const *args, Py_ssize_t n, P
         return NULL;
     int code;
     if (ns <= 0) {
-        if (unlikely(th->hub_waits)) { /* it goes on before us */
-            th->hub_waits = false;
-            weald_wake(th->hub->handle, NULL);
-        }
+        if (unlikely(th->hub_waits))
+            return yield_to_hub(th);
         code = weald_yield();
         if (unlikely(code < 0) || unlikely(th->attention) || unlikely(th->current->pending != NULL)) {
             if (green_check(th, code) < 0)
@@ -1046,6 +1091,7 @@ static PyMethodDef functions[] = {
 int init_hub(PyObject *m)
 {
     if (!(str_handle_error = PyUnicode_InternFromString("handle_error")) ||
+        !(resumer = PyCFunction_New(&resume_def, NULL)) ||
         !(str_switch_out = PyUnicode_InternFromString("switch_out")) || !(str_loop = PyUnicode_InternFromString("loop")))
         return -1;
     if (PyType_Ready(&callback_type) < 0 || PyType_Ready(&hub_type) < 0 || PyType_Ready(&waiter_type) < 0)

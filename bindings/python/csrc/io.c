@@ -2,21 +2,22 @@
  *
  * Each takes a timeout in seconds, or None. A descriptor need not be non-blocking. */
 
+#include "io.h"
 #include "sync.h"
-#include <sys/socket.h>
 
 static PyObject *cancelled; /* what a wait raises that was called off: a class */
+static PyObject *wait_with; /* waits with an exception of the caller's, in Python */
 
 /* 0: done; 1: once more; -1: an exception. */
 static int outcome_of(thread *th, int64_t code)
 {
-    if (likely(code >= 0) && likely(!th->attention))
+    if (code == CODE_RAISE)
+        return green_check(th, CODE_RAISE);
+    /* What is done is done: an exception that came meanwhile is for the next wait. */
+    if (after_switch(th) < 0)
+        return -1;
+    if (likely(code >= 0))
         return 0;
-    if (code == CODE_RAISE || th->attention) {
-        int c = green_check(th, code >= 0 ? 0 : (int)code);
-        if (c != 0 || code >= 0)
-            return c;
-    }
     switch (code) {
     case WEALD_ETIMEDOUT:
         PyErr_SetString(PyExc_TimeoutError, "timed out");
@@ -47,21 +48,12 @@ static int begin(thread **th, PyObject *timeout, int64_t *deadline)
     return deadline_from(timeout, deadline);
 }
 
-static PyObject *wait_fd(PyObject *const *args, Py_ssize_t n, int events)
+static PyObject *wait_for(PyObject *descriptor, int events, PyObject *timeout)
 {
     thread *th;
     int64_t deadline;
-    Py_ssize_t i = events ? 1 : 2;
-    if (n < i || n > i + 1) {
-        PyErr_SetString(PyExc_TypeError, "wait_fd(fd, events, timeout=None), wait_read(fd, timeout=None)");
-        return NULL;
-    }
-    int fd = PyObject_AsFileDescriptor(args[0]);
-    if (fd < 0)
-        return NULL;
-    if (!events && (events = (int)PyLong_AsLong(args[1])) == -1 && PyErr_Occurred())
-        return NULL;
-    if (begin(&th, n > i ? args[i] : NULL, &deadline) < 0)
+    int fd = PyObject_AsFileDescriptor(descriptor);
+    if (fd < 0 || begin(&th, timeout, &deadline) < 0)
         return NULL;
     for (;;) {
         th->current->why = events == WEALD_READ ? "read" : events == WEALD_WRITE ? "write" : "read or write";
@@ -79,19 +71,80 @@ static PyObject *wait_fd(PyObject *const *args, Py_ssize_t n, int events)
 static PyObject *py_wait_fd(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     (void)self;
-    return wait_fd(args, n, 0);
+    if (n < 2 || n > 3) {
+        PyErr_SetString(PyExc_TypeError, "wait_fd(fd, events, timeout=None)");
+        return NULL;
+    }
+    int events = (int)PyLong_AsLong(args[1]);
+    if (events == -1 && PyErr_Occurred())
+        return NULL;
+    return wait_for(args[0], events, n > 2 ? args[2] : NULL);
 }
 
-static PyObject *py_wait_read(PyObject *self, PyObject *const *args, Py_ssize_t n)
+/* wait_read and its kin, as gevent.socket has them: (fileno, timeout=None, timeout_exc=..., event=...).
+ * Packages wait by them for descriptors of their own, once for each answer, and so they are here. With an
+ * exception of the caller's, or a Timeout, Python's `wait_with` does it. */
+static PyObject *wait_like_gevent(PyObject *const *args, Py_ssize_t n, PyObject *names, int events)
 {
-    (void)self;
-    return wait_fd(args, n, WEALD_READ);
+    static const char *const known[] = {"fileno", "timeout", "timeout_exc", "event"};
+    PyObject *a[4] = {NULL, NULL, NULL, NULL};
+    if (n > 4) {
+        PyErr_Format(PyExc_TypeError, "takes at most 4 arguments (%zd given)", n);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++)
+        a[i] = args[i];
+    for (Py_ssize_t k = 0; names && k < PyTuple_GET_SIZE(names); k++) {
+        PyObject *name = PyTuple_GET_ITEM(names, k);
+        int i = 0;
+        while (i < 4 && PyUnicode_CompareWithASCIIString(name, known[i]) != 0)
+            i++;
+        if (i == 4 || a[i])
+            return PyErr_Format(PyExc_TypeError, "unexpected keyword argument '%U'", name);
+        a[i] = args[n + k];
+    }
+    if (!a[0]) {
+        PyErr_SetString(PyExc_TypeError, "missing a required argument: 'fileno'");
+        return NULL;
+    }
+    if (wait_with && (a[2] || (a[1] && PyObject_TypeCheck(a[1], &timeout_type)))) {
+        PyObject *number = PyLong_FromLong(events), *done = NULL;
+        if (number)
+            done = PyObject_CallFunctionObjArgs(wait_with, a[0], number, a[1] ? a[1] : Py_None, a[2], NULL);
+        Py_XDECREF(number);
+        return done;
+    }
+    PyObject *got = wait_for(a[0], events, a[1]);
+    if (!got)
+        return NULL;
+    Py_DECREF(got);
+    Py_RETURN_NONE;
 }
 
-static PyObject *py_wait_write(PyObject *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *py_wait_read(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     (void)self;
-    return wait_fd(args, n, WEALD_WRITE);
+    return wait_like_gevent(args, n, names, WEALD_READ);
+}
+
+static PyObject *py_wait_write(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    (void)self;
+    return wait_like_gevent(args, n, names, WEALD_WRITE);
+}
+
+static PyObject *py_wait_readwrite(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    (void)self;
+    return wait_like_gevent(args, n, names, WEALD_READ | WEALD_WRITE);
+}
+
+static PyObject *py_set_wait_with(PyObject *self, PyObject *function)
+{
+    (void)self;
+    Py_INCREF(function);
+    Py_XSETREF(wait_with, function);
+    Py_RETURN_NONE;
 }
 
 static PyObject *py_cancel_wait(PyObject *self, PyObject *arg)
@@ -119,8 +172,6 @@ static PyObject *py_close_fd(PyObject *self, PyObject *arg)
     return PyLong_FromLong(code);
 }
 
-typedef int64_t (*transfer)(int fd, void *buffer, size_t len, int flags, int64_t deadline);
-
 /* Reads or writes once: how much, or -1 with an exception. */
 static int64_t move(thread *th, transfer f, int fd, void *buffer, size_t len, int flags, int64_t deadline,
                     const char *why)
@@ -137,12 +188,12 @@ static int64_t move(thread *th, transfer f, int fd, void *buffer, size_t len, in
     }
 }
 
-static int64_t f_recv(int fd, void *buffer, size_t len, int flags, int64_t deadline)
+int64_t f_recv(int fd, void *buffer, size_t len, int flags, int64_t deadline)
 {
     return weald_recv(fd, buffer, len, flags, deadline);
 }
 
-static int64_t f_send(int fd, void *buffer, size_t len, int flags, int64_t deadline)
+int64_t f_send(int fd, void *buffer, size_t len, int flags, int64_t deadline)
 {
     return weald_send(fd, buffer, len, flags, deadline);
 }
@@ -178,7 +229,32 @@ static int arguments(const char *name, PyObject *const *args, Py_ssize_t n, int 
     return begin(th, n == most ? args[most - 1] : NULL, deadline);
 }
 
-static PyObject *take(transfer f, int fd, PyObject *size, int flags, thread *th, int64_t deadline)
+/* Where every socket is read: what came is copied into an object of its size. So who waits holds no
+ * buffer, which for most is larger than the answer, and none is cut down afterwards. Nothing runs
+ * between the system call and the copy: the GIL is held, and the library returns at once. (Not so
+ * with a file, which a thread reads.) */
+#define SHARED (64 * 1024)
+static char shared[SHARED] __attribute__((aligned(64)));
+
+static PyObject *take_shared(int fd, Py_ssize_t len, int flags, thread *th, int64_t deadline)
+{
+    for (;;) {
+        th->current->why = "read";
+        int64_t got = weald_recv(fd, shared, (size_t)len, flags, deadline);
+        th->current->why = NULL;
+        if (likely(got >= 0) && likely(!th->attention))
+            return PyBytes_FromStringAndSize(shared, (Py_ssize_t)got);
+        PyObject *out = got >= 0 ? PyBytes_FromStringAndSize(shared, (Py_ssize_t)got) : NULL;
+        int o = got >= 0 && !out ? -1 : outcome_of(th, got);
+        if (o == 0)
+            return out;
+        Py_XDECREF(out);
+        if (o < 0)
+            return NULL;
+    }
+}
+
+PyObject *io_take(transfer f, int fd, PyObject *size, int flags, thread *th, int64_t deadline)
 {
     Py_ssize_t len = PyNumber_AsSsize_t(size, PyExc_OverflowError);
     if (len < 0) {
@@ -186,6 +262,9 @@ static PyObject *take(transfer f, int fd, PyObject *size, int flags, thread *th,
             PyErr_SetString(PyExc_ValueError, "negative buffersize");
         return NULL;
     }
+    /* MSG_TRUNC says more than there is in the buffer. */
+    if (f == f_recv && len > 0 && len <= SHARED && likely(!(flags & MSG_TRUNC)))
+        return take_shared(fd, len, flags, th, deadline);
     PyObject *out = PyBytes_FromStringAndSize(NULL, len);
     if (!out || len == 0)
         return out;
@@ -195,21 +274,24 @@ static PyObject *take(transfer f, int fd, PyObject *size, int flags, thread *th,
         return NULL;
     }
     if (got != len)
-        _PyBytes_Resize(&out, (Py_ssize_t)got);
+        _PyBytes_Resize(&out, (Py_ssize_t)(got < len ? got : len));
     return out;
 }
 
-static PyObject *take_into(transfer f, int fd, PyObject *object, int flags, thread *th, int64_t deadline)
+PyObject *io_take_into(transfer f, int fd, PyObject *object, int flags, thread *th, int64_t deadline)
 {
     Py_buffer b;
-    if (PyObject_GetBuffer(object, &b, PyBUF_WRITABLE) < 0)
+    if (PyObject_GetBuffer(object, &b, PyBUF_WRITABLE) < 0) {
+        if (PyErr_ExceptionMatches(PyExc_BufferError))
+            PyErr_Format(PyExc_TypeError, "not a writable buffer: %s", Py_TYPE(object)->tp_name);
         return NULL;
+    }
     int64_t got = b.len ? move(th, f, fd, b.buf, (size_t)b.len, flags, deadline, "read") : 0;
     PyBuffer_Release(&b);
     return got < 0 ? NULL : PyLong_FromLongLong(got);
 }
 
-static PyObject *give(transfer f, int fd, PyObject *object, int flags, thread *th, int64_t deadline, bool all)
+PyObject *io_give(transfer f, int fd, PyObject *object, int flags, thread *th, int64_t deadline, bool all)
 {
     Py_buffer b;
     if (PyObject_GetBuffer(object, &b, PyBUF_SIMPLE) < 0)
@@ -242,14 +324,14 @@ static PyObject *give(transfer f, int fd, PyObject *object, int flags, thread *t
         return call;                                                                  \
     }
 
-FUNCTION(recv_, 1, take(f_recv, fd, args[1], flags, th, deadline))
-FUNCTION(recv_into, 1, take_into(f_recv, fd, args[1], flags, th, deadline))
-FUNCTION(send_, 1, give(f_send, fd, args[1], flags, th, deadline, false))
-FUNCTION(sendall, 1, give(f_send, fd, args[1], flags, th, deadline, true))
-FUNCTION(read_, 0, take(f_read, fd, args[1], flags, th, deadline))
-FUNCTION(read_into, 0, take_into(f_read, fd, args[1], flags, th, deadline))
-FUNCTION(write_, 0, give(f_write, fd, args[1], flags, th, deadline, false))
-FUNCTION(writeall, 0, give(f_write, fd, args[1], flags, th, deadline, true))
+FUNCTION(recv_, 1, io_take(f_recv, fd, args[1], flags, th, deadline))
+FUNCTION(recv_into, 1, io_take_into(f_recv, fd, args[1], flags, th, deadline))
+FUNCTION(send_, 1, io_give(f_send, fd, args[1], flags, th, deadline, false))
+FUNCTION(sendall, 1, io_give(f_send, fd, args[1], flags, th, deadline, true))
+FUNCTION(read_, 0, io_take(f_read, fd, args[1], flags, th, deadline))
+FUNCTION(read_into, 0, io_take_into(f_read, fd, args[1], flags, th, deadline))
+FUNCTION(write_, 0, io_give(f_write, fd, args[1], flags, th, deadline, false))
+FUNCTION(writeall, 0, io_give(f_write, fd, args[1], flags, th, deadline, true))
 
 static PyObject *py_accept(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
@@ -286,8 +368,13 @@ static PyObject *py_set_cancelled(PyObject *self, PyObject *class)
 static PyMethodDef functions[] = {
     {"wait_fd", WITH_KEYWORDS(py_wait_fd), METH_FASTCALL,
      "wait_fd(fd, events, timeout=None): waits for 1 (to read), 2 (to write) or both; what came. TimeoutError."},
-    {"wait_read", WITH_KEYWORDS(py_wait_read), METH_FASTCALL, "wait_read(fd, timeout=None)"},
-    {"wait_write", WITH_KEYWORDS(py_wait_write), METH_FASTCALL, "wait_write(fd, timeout=None)"},
+    {"wait_read", WITH_KEYWORDS(py_wait_read), METH_FASTCALL | METH_KEYWORDS,
+     "wait_read(fileno, timeout=None, timeout_exc=...): waits until there is something to read from the descriptor."},
+    {"wait_write", WITH_KEYWORDS(py_wait_write), METH_FASTCALL | METH_KEYWORDS,
+     "wait_write(fileno, timeout=None, timeout_exc=..., event=...): waits until the descriptor takes something."},
+    {"wait_readwrite", WITH_KEYWORDS(py_wait_readwrite), METH_FASTCALL | METH_KEYWORDS,
+     "wait_readwrite(fileno, timeout=None, timeout_exc=..., event=...): waits until it gives or takes something."},
+    {"_set_wait_with", py_set_wait_with, METH_O, NULL},
     {"cancel_wait", py_cancel_wait, METH_O,
      "cancel_wait(fd): ends the waits of this thread for fd with the exception of set_cancelled; how many there were."},
     {"close_fd", py_close_fd, METH_O,

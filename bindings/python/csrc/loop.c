@@ -19,7 +19,8 @@ typedef struct {
     bool is_default;
 } loop;
 
-typedef struct {
+typedef struct watcher watcher;
+struct watcher {
     PyObject_HEAD
     loop *loop;
     thread *th;
@@ -34,8 +35,9 @@ typedef struct {
     PyObject *callback, *args;
     green *waiting;
     int rpid, rstatus;
+    watcher *prev_kept, *next_kept; /* in `keeps`, while `kept` */
     PyObject *dict, *weakrefs;
-} watcher;
+};
 
 static PyObject *fork_watchers; /* list of started ones */
 
@@ -70,12 +72,36 @@ static bool watcher_is_active(watcher *w)
     return w->h && weald_watcher_active(w->h) == 1;
 }
 
+/* Those that have been started with a callback, of all threads: one may outlive its thread. */
+static watcher *keeps;
+
+/* One that may call has a reference of its own. */
+static void keep(watcher *w)
+{
+    if (w->kept)
+        return;
+    w->kept = true;
+    Py_INCREF(w);
+    w->prev_kept = NULL;
+    w->next_kept = keeps;
+    if (w->next_kept)
+        w->next_kept->prev_kept = w;
+    keeps = w;
+}
+
 static void unkeep(watcher *w)
 {
-    if (w->kept) {
-        w->kept = false;
-        Py_DECREF(w);
-    }
+    if (!w->kept)
+        return;
+    w->kept = false;
+    if (w->next_kept)
+        w->next_kept->prev_kept = w->prev_kept;
+    if (w->prev_kept)
+        w->prev_kept->next_kept = w->next_kept;
+    else
+        keeps = w->next_kept;
+    w->prev_kept = w->next_kept = NULL;
+    Py_DECREF(w);
 }
 
 static void watcher_halt(watcher *w)
@@ -242,10 +268,7 @@ static PyObject *watcher_start_with(watcher *w, PyObject *args, PyObject *keywor
     Py_INCREF(f);
     Py_XSETREF(w->callback, f);
     Py_XSETREF(w->args, rest);
-    if (!w->kept) {
-        w->kept = true;
-        Py_INCREF(w);
-    }
+    keep(w);
     if (watcher_begin(w) < 0) {
         PyObject *t, *v, *tb;
         PyErr_Fetch(&t, &v, &tb);
@@ -307,10 +330,7 @@ static PyObject *watcher_feed(PyObject *self, PyObject *args)
     Py_INCREF(f);
     Py_XSETREF(w->callback, f);
     Py_XSETREF(w->args, rest);
-    if (!w->kept) {
-        w->kept = true;
-        Py_INCREF(w);
-    }
+    keep(w);
     w->what = events;
     if (!w->pending) {
         w->pending = true;
@@ -1161,7 +1181,22 @@ static PyObject *py_run_fork_watchers(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *py_watchers(PyObject *self, PyObject *unused)
+{
+    (void)self, (void)unused;
+    thread *th = thread_get();
+    PyObject *out = th ? PyList_New(0) : NULL;
+    for (watcher *w = out ? keeps : NULL; w; w = w->next_kept) {
+        if (w->th == th && PyList_Append(out, (PyObject *)w) < 0) {
+            Py_DECREF(out);
+            return NULL;
+        }
+    }
+    return out;
+}
+
 static PyMethodDef functions[] = {
+    {"watchers", py_watchers, METH_NOARGS, "The watchers of this thread that have been started with a callback."},
     {"wait_watcher", (PyCFunction)(void (*)(void))py_wait_watcher, METH_FASTCALL, "wait_watcher(w): starts w, waits for it, stops it."},
     {"_run_fork_watchers", py_run_fork_watchers, METH_NOARGS, NULL},
     {NULL}};

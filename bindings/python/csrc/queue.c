@@ -562,7 +562,7 @@ static PyObject *hook_qsize(PyObject *self, PyObject *unused)
 static PyObject *queue_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     (void)args, (void)keywords;
-    queue *q = (queue *)type->tp_alloc(type, 0);
+    queue *q = (queue *)linkable_new(type, NULL, NULL);
     if (!q)
         return NULL;
     q->maxsize = -1;

@@ -43,6 +43,15 @@ typedef struct {
     int depth; /* of recursion; not what remains, because the limit may change meanwhile */
     int headroom;
     int tracing;
+#if HAS_DATASTACK
+    int what;
+#endif
+#if HAS_C_RECURSION
+    int c_remaining;
+#endif
+#if HAS_TRASH_NESTING
+    int trash;
+#endif
     PyObject *context;
     _PyErr_StackItem *exc_info;
 #if HAS_CFRAME
@@ -54,18 +63,13 @@ typedef struct {
     struct _frame *frame;
 #endif
 #if HAS_DATASTACK
-    int what;
     _PyStackChunk *chunk;
     PyObject **top, **limit;
 #endif
 #if HAS_C_RECURSION
-    int c_remaining;
     PyObject *exception;
 #else
     PyObject *type, *value, *traceback;
-#endif
-#if HAS_TRASH_NESTING
-    int trash;
 #endif
     /* What the fields above point to when nothing of the greenlet runs. */
 #if HAS_CFRAME
@@ -75,10 +79,12 @@ typedef struct {
 } pystate;
 
 /* How much of a greenlet's stack its entry function sets aside for Python's frames: enough for a
- * handful, so that those and the C frames around them fit into one page. Deeper calls get chunks
- * from the interpreter, 16 KiB each, which we keep for the next one; see state.c. */
+ * handful, so that those and the C frames around them fit into one page, even where the library has
+ * moved the stack's top down by most of 2 KiB, against tops that share cache lines. (With 1024 one
+ * greenlet in 16 touched a second page.) Deeper calls get chunks from the interpreter, 16 KiB each,
+ * which we keep for the next one; see state.c. */
 #if HAS_DATASTACK
-#define CHUNK_SIZE 1024
+#define CHUNK_SIZE 896
 #else
 #define CHUNK_SIZE 16
 #endif

@@ -29,6 +29,15 @@ int linkable_wait(thread *th, linkable *l, nodelist *list, int64_t deadline, con
     return outcome;
 }
 
+PyObject *linkable_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    (void)args, (void)keywords;
+    linkable *l = (linkable *)type->tp_alloc(type, 0);
+    if (l)
+        l->maker = pthread_self();
+    return (PyObject *)l;
+}
+
 int linkable_traverse(PyObject *self, visitproc visit, void *arg)
 {
     return list_traverse(&((linkable *)self)->links, visit, arg);
@@ -144,10 +153,6 @@ nodelist *list_of(PyObject *source)
     return PyObject_TypeCheck(source, &linkable_type) ? &((linkable *)source)->links : task_links(source);
 }
 
-typedef struct {
-    linkable l;
-    Py_ssize_t counter, initial;
-} semaphore;
 
 static bool event_ready(PyObject *self);
 static bool result_ready(PyObject *self);
@@ -210,11 +215,12 @@ static PyObject *linkable_reinit(PyObject *self, PyObject *unused)
     (void)unused;
     linkable *l = (linkable *)self;
     l->th = NULL;
+    l->maker = pthread_self();
     l->multi = false;
     /* The other greenlets are the parent's. */
     for (node *n = l->links.first, *next; n; n = next) {
         next = n->next;
-        if (n->is_green && ((green *)n->what)->th == this_thread && green_is_gone((green *)n->what))
+        if (node_is_green(n) && ((green *)n->what)->th == this_thread && green_is_gone((green *)n->what))
             list_remove(&l->links, n);
     }
     Py_RETURN_NONE;
@@ -238,7 +244,7 @@ PyTypeObject linkable_type = {
     .tp_basicsize = sizeof(linkable),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_doc = "What can be waited for and linked to.",
-    .tp_new = PyType_GenericNew,
+    .tp_new = linkable_new,
     .tp_dealloc = linkable_dealloc,
     .tp_traverse = linkable_traverse,
     .tp_clear = linkable_clear,
@@ -662,15 +668,14 @@ static void sem_tell(semaphore *s)
     list_wake_one(&s->l.links, (PyObject *)s);
 }
 
-static inline void sem_give(semaphore *s)
+void sem_give(semaphore *s)
 {
     s->counter++;
     if (s->l.links.first)
         sem_tell(s);
 }
 
-/* 1 taken, 0 not in time, -1 */
-static int sem_take(semaphore *s, int block, PyObject *timeout)
+int sem_take(semaphore *s, int block, PyObject *timeout)
 {
     thread *th = thread_get();
     if (unlikely(!th))
@@ -829,7 +834,7 @@ PyTypeObject semaphore_type = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_doc = "Semaphore(value=1): a number of permits; first come, first served, but who runs may be faster.",
     .tp_init = sem_init,
-    .tp_new = PyType_GenericNew,
+    .tp_new = linkable_new,
     .tp_traverse = linkable_traverse,
     .tp_clear = linkable_clear,
     .tp_str = sem_str,
@@ -856,12 +861,6 @@ PyTypeObject bounded_type = {
 
 /* ---- RLock ---- */
 
-typedef struct {
-    semaphore s; /* of one */
-    PyObject *owner;
-    Py_ssize_t count;
-} rlock;
-
 static int rlock_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"hub", NULL};
@@ -872,7 +871,7 @@ static int rlock_init(PyObject *self, PyObject *args, PyObject *keywords)
     return 0;
 }
 
-static int rlock_take(rlock *k, int block, PyObject *timeout)
+int rlock_take(rlock *k, int block, PyObject *timeout)
 {
     thread *th = thread_get();
     if (unlikely(!th))

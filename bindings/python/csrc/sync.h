@@ -4,14 +4,32 @@
 #define WEALD_PYTHON_SYNC_H
 
 #include "core.h"
+#include <pthread.h>
 
 typedef struct {
     PyObject_HEAD
     nodelist links; /* who waits, and callables */
     thread *th;     /* who used it first */
+    pthread_t maker;
     bool multi;     /* used from several threads: waiting for it is no deadlock */
     PyObject *weakrefs;
 } linkable;
+
+typedef struct {
+    linkable l;
+    Py_ssize_t counter, initial;
+} semaphore;
+
+typedef struct {
+    semaphore s; /* of one */
+    PyObject *owner;
+    Py_ssize_t count;
+} rlock;
+
+/* 1 taken, 0 not in time, -1 */
+int sem_take(semaphore *s, int block, PyObject *timeout);
+int rlock_take(rlock *k, int block, PyObject *timeout);
+void sem_give(semaphore *s);
 
 /* As green_wait, in the list of `l`; `front`: before those who wait already. */
 int linkable_wait(thread *th, linkable *l, nodelist *list, int64_t deadline, const char *why, bool front);
@@ -20,12 +38,15 @@ static inline void linkable_touch(linkable *l, thread *th)
 {
     if (likely(l->th == th))
         return;
-    if (!l->th)
+    if (!l->th) {
         l->th = th;
-    else
+        l->multi = !pthread_equal(l->maker, th->self);
+    } else {
         l->multi = true;
+    }
 }
 
+PyObject *linkable_new(PyTypeObject *type, PyObject *args, PyObject *keywords);
 nodelist *task_links(PyObject *task);
 int linkable_traverse(PyObject *self, visitproc visit, void *arg);
 int linkable_clear(PyObject *self);

@@ -16,7 +16,6 @@ typedef struct {
     PyObject *value;
     PyObject *exc_info; /* NULL: not done; None: a value; else (type, value, traceback) */
     nodelist links;
-    uint8_t start;
     PyObject *ident;
     PyObject *spawner; /* weak */
     PyObject *tree;    /* spawn_tree_locals; NULL until somebody looks */
@@ -113,6 +112,15 @@ static int note_spawner(thread *th, task *t)
     return 0;
 }
 
+/* Whether what is spawned begins with a copy of the spawner's context variables; else with none. */
+static bool inherit_context;
+
+static int take_context(green *g)
+{
+    g->ps.context = PyContext_CopyCurrent();
+    return g->ps.context ? 0 : -1;
+}
+
 static task *task_make(thread *th, PyTypeObject *type)
 {
     green *hub = thread_hub(th);
@@ -123,8 +131,9 @@ static task *task_make(thread *th, PyTypeObject *type)
     th->refs++;
     t->g.kind = TASK;
     t->g.node.what = (PyObject *)t;
-    t->g.node.is_green = true;
     t->g.parent = Py_NewRef((PyObject *)hub);
+    if (unlikely(inherit_context) && take_context(&t->g) < 0)
+        Py_CLEAR(t);
     return t;
 }
 
@@ -194,7 +203,7 @@ static int call_spawn_callbacks(task *t)
 
 static int task_begin(task *t)
 {
-    if (t->start != NOT_YET || t->g.life != NEW)
+    if (t->g.start != NOT_YET || t->g.life != NEW)
         return 0;
     thread *th = t->g.th;
     if (th != this_thread) {
@@ -203,9 +212,9 @@ static int task_begin(task *t)
     }
     if (unlikely(spawn_callbacks != NULL) && call_spawn_callbacks(t) < 0)
         return -1;
-    t->start = PENDING;
+    t->g.start = PENDING;
     if (green_start(th, &t->g) < 0) {
-        t->start = NOT_YET;
+        t->g.start = NOT_YET;
         return -1;
     }
     return 0;
@@ -214,11 +223,11 @@ static int task_begin(task *t)
 /* It will not run. */
 static void cancel_start(task *t)
 {
-    if (t->start == BEGUN || t->start == CANCELLED)
+    if (t->g.start == BEGUN || t->g.start == CANCELLED)
         return;
     green *g = &t->g;
-    bool was_pending = t->start == PENDING;
-    t->start = CANCELLED;
+    bool was_pending = t->g.start == PENDING;
+    t->g.start = CANCELLED;
     if (was_pending && g->handle) {
         weald_kill(g->handle, 0, WEALD_NOW);
         weald_close(g->handle);
@@ -319,7 +328,7 @@ static void *task_body(void *arg)
     thread *th = t->g.th;
     state_init(th->ts, &t->g.ps, chunk, th->c_depth);
     t->g.loaded = true;
-    t->start = BEGUN;
+    t->g.start = BEGUN;
     if (after_switch(th) < 0) {
         report_error(th, t);
     } else if (likely(Py_IS_TYPE((PyObject *)t, &task_type)) ||
@@ -355,7 +364,7 @@ static PyObject *task_start_later(PyObject *self, PyObject *seconds)
     int64_t ns;
     if (seconds_from(seconds, &ns) < 0)
         return NULL;
-    if (t->start != NOT_YET)
+    if (t->g.start != NOT_YET)
         Py_RETURN_NONE;
     if (spawn_callbacks && call_spawn_callbacks(t) < 0)
         return NULL;
@@ -375,7 +384,7 @@ static PyObject *task_start_later(PyObject *self, PyObject *seconds)
     }
     g->handle = h;
     g->life = ACTIVE;
-    t->start = PENDING;
+    t->g.start = PENDING;
     green_hold(g);
     Py_RETURN_NONE;
 }
@@ -481,7 +490,7 @@ static bool is_dead(task *t)
 {
     if (this_thread && this_thread->current == &t->g)
         return false;
-    return t->start == CANCELLED || green_is_gone(&t->g);
+    return t->g.start == CANCELLED || green_is_gone(&t->g);
 }
 
 nodelist *task_links(PyObject *self)
@@ -509,7 +518,7 @@ static PyObject *task_successful(PyObject *self, PyObject *unused)
 static int task_bool(PyObject *self)
 {
     task *t = (task *)self;
-    return t->start != NOT_YET && t->exc_info == NULL && t->start != CANCELLED;
+    return t->g.start != NOT_YET && t->exc_info == NULL && t->g.start != CANCELLED;
 }
 
 static PyObject *task_get_dead(PyObject *self, void *c)
@@ -560,7 +569,7 @@ static PyObject *task_get_body(PyObject *self, void *c)
     task *t = (task *)self;
     if (t->g.run)
         return Py_NewRef(t->g.run);
-    if (t->start == BEGUN || t->start == CANCELLED) {
+    if (t->g.start == BEGUN || t->g.start == CANCELLED) {
         if (t->g.dict) {
             PyObject *f = PyDict_GetItemWithError(t->g.dict, str_underscore_run);
             if (f)
@@ -619,7 +628,7 @@ static PyObject *task_has_links(PyObject *self, PyObject *unused)
 static PyObject *task_get_pending_start(PyObject *self, void *c)
 {
     (void)c;
-    return PyLong_FromLong(((task *)self)->start);
+    return PyLong_FromLong(((task *)self)->g.start);
 }
 
 /* [code, instruction, ...] */
@@ -775,7 +784,7 @@ static void die_before_start(thread *th, task *t, PyObject *exception)
 /* True when it had not begun, and now never will. */
 static bool kill_before_start(task *t, PyObject *exception)
 {
-    if (t->start == BEGUN)
+    if (t->g.start == BEGUN)
         return false;
     Py_INCREF(t);
     cancel_start(t);
@@ -795,7 +804,7 @@ static PyObject *task_throw(PyObject *self, PyObject *args)
     thread *th = thread_get();
     if (!th)
         return NULL;
-    if (t->start != BEGUN) {
+    if (t->g.start != BEGUN) {
         kill_before_start(t, PyTuple_GET_SIZE(args) ? args : NULL);
         Py_RETURN_NONE;
     }
@@ -961,6 +970,10 @@ static PyObject *py_spawn_raw(PyObject *self, PyObject *const *args, Py_ssize_t 
     green *g = (green *)green_new(type, NULL, NULL);
     if (!g)
         return NULL;
+    if (unlikely(inherit_context) && take_context(g) < 0) {
+        Py_DECREF(g);
+        return NULL;
+    }
     if (track_tree) {
         green *me = th->current;
         raw *r = (raw *)g;
@@ -1124,6 +1137,16 @@ static PyObject *py_set_tracking(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *py_set_inherit_context(PyObject *self, PyObject *yes)
+{
+    (void)self;
+    int is = PyObject_IsTrue(yes);
+    if (is < 0)
+        return NULL;
+    inherit_context = is;
+    Py_RETURN_NONE;
+}
+
 /* Adds a name to one of our types: what is not hot is written in Python. */
 static PyObject *py_extend(PyObject *self, PyObject *args)
 {
@@ -1146,6 +1169,8 @@ static PyMethodDef functions[] = {
     {"_set_spawn_callbacks", py_set_spawn_callbacks, METH_O, NULL},
     {"set_tracking", py_set_tracking, METH_VARARGS,
      "set_tracking(tree, limit): whether greenlets know who made them, and how many frames of the stack then."},
+    {"set_inherit_context", py_set_inherit_context, METH_O,
+     "Whether greenlets that are spawned begin with a copy of their spawner's context variables."},
     {"_extend", py_extend, METH_VARARGS, NULL},
     {NULL}};
 

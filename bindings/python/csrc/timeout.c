@@ -5,14 +5,17 @@
 
 #include "core.h"
 
-typedef struct {
+typedef struct timeout timeout;
+struct timeout {
     PyBaseExceptionObject base;
     PyObject *seconds, *exception;
     green *target; /* while it is pending */
     weald_watcher h;
     int64_t ns;
     bool ref, one_shot, closed, fired;
-} timeout;
+    bool held; /* has a reference of its own: its timer runs, and nobody else may refer to it */
+    timeout *next_spent;
+};
 
 PyTypeObject timeout_type;
 static PyObject *not_raised; /* what is said of an `exception` that is none */
@@ -33,9 +36,37 @@ static void on_fire(weald_watcher w, int what, void *user)
     PyObject *value = PyExceptionClass_Check(e) ? NULL : e;
     if (type == PyExc_TypeError && !PyExceptionInstance_Check(e))
         value = not_raised;
-    if (green_pend(g, (PyObject *)t, type, value, NULL) < 0)
+    if (g->life != ACTIVE) {
+        /* Too late for that one. No code may run here, and there may be no other reference. */
+        thread *th = g->th;
+        if (t->held) {
+            t->held = false;
+            t->next_spent = th->spent;
+            th->spent = t;
+            th->attention = true;
+        }
+        return;
+    }
+    if (green_pend(g, (PyObject *)t, type, value, NULL) < 0) {
         PyErr_Clear();
+    } else if (t->held) {
+        t->held = false;
+        Py_DECREF(t); /* not the last: it is the source of what pends */
+    }
     green_rouse(g);
+}
+
+void timeouts_bury(thread *th)
+{
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    while (th->spent) {
+        timeout *t = th->spent;
+        th->spent = t->next_spent;
+        t->next_spent = NULL;
+        Py_DECREF(t);
+    }
+    PyErr_Restore(type, value, tb);
 }
 
 static bool is_pending(timeout *t)
@@ -56,6 +87,10 @@ static void halt(timeout *t)
             green_unpend(g, (PyObject *)t);
         t->fired = false;
         Py_DECREF(g);
+    }
+    if (t->held) {
+        t->held = false;
+        Py_DECREF(t); /* whoever calls this refers to it as well */
     }
 }
 
@@ -81,7 +116,11 @@ static int timeout_begin(timeout *t)
     if (!t->ref)
         weald_watcher_unref(t->h);
     int code = weald_watcher_start(t->h);
-    return code < 0 ? raise_code(code) : 0;
+    if (code < 0)
+        return raise_code(code);
+    t->held = true;
+    Py_INCREF(t);
+    return 0;
 }
 
 static int timeout_set(timeout *t, PyObject *seconds, PyObject *exception, int ref, int one_shot)

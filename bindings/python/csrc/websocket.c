@@ -24,9 +24,7 @@ static PyObject *failed(int64_t code)
 /* 0: the call is done, well or not; 1: it is to be made again; -1: the greenlet has been told something. */
 static int outcome(thread *th, int64_t code)
 {
-    if (likely(!th->attention) && code != CODE_RAISE)
-        return 0;
-    return green_check(th, code >= 0 ? 0 : (int)code);
+    return code == CODE_RAISE ? green_check(th, CODE_RAISE) : after_switch(th);
 }
 
 static int may_wait(thread **th, PyObject *timeout, int64_t *deadline)

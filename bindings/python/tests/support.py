@@ -1,4 +1,6 @@
 """What the tests share: programs in processes of their own, servers on free ports, packages that are installed on demand."""
+import contextlib
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -193,38 +195,53 @@ def unchunked(data):
 # ---- packages and servers that are not ours ----
 
 
+@contextlib.contextmanager
+def _installing():
+    """Two test processes that run side by side do not install at once."""
+    with open(os.path.join(sys.prefix, ".installing"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _missing(packages):
+    importlib.invalidate_caches()
+    named = [(name, module or name.replace("-", "_").lower()) for name, _, module in (p.partition("=") for p in packages)]
+    return [name for name, module in named if importlib.util.find_spec(module) is None]
+
+
 def need(*packages):
     """Packages of PyPI, as `name` or `name=module`; installed into this environment if they are not there.
 
     WEALD_TESTS_OFFLINE=1 leaves out what is missing.
     """
-    missing = []
-    for package in packages:
-        name, _, module = package.partition("=")
-        if importlib.util.find_spec(module or name.replace("-", "_").lower()) is None:
-            missing.append(name)
-    if not missing:
+    if not _missing(packages):
         return
-    if os.environ.get("WEALD_TESTS_OFFLINE"):
-        raise unittest.SkipTest(f"without {' '.join(missing)}")
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", *missing], capture_output=True, text=True, timeout=300
-    )
+    with _installing():
+        missing = _missing(packages)
+        if not missing:
+            return
+        if os.environ.get("WEALD_TESTS_OFFLINE"):
+            raise unittest.SkipTest(f"without {' '.join(missing)}")
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", *missing], capture_output=True, text=True, timeout=300
+        )
     importlib.invalidate_caches()
     if done.returncode:
         raise unittest.SkipTest(f"{' '.join(missing)} can not be installed: {done.stderr.strip()[-300:]}")
 
 
 def need_program(name, package=None, where=()):
-    """The path of a program; installed with apt-get if it is missing and we are root."""
+    """The path of a program; installed with apt-get, as `package` or several, if it is missing and we are root."""
     found = _find(name, where)
     if found is None and package and os.geteuid() == 0 and shutil.which("apt-get"):
-        for words in ["install"], ["update"], ["install"]:
-            subprocess.run(["apt-get", "-qq", "-y", *words, *([package] if words == ["install"] else [])],
-                           capture_output=True, timeout=300, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})  # fmt: skip
-            found = _find(name, where)
-            if found:
-                break
+        with _installing():
+            for words in ["install"], ["update"], ["install"]:
+                found = _find(name, where)
+                if found:
+                    break
+                subprocess.run(["apt-get", "-qq", "-y", *words, *(package.split() if words == ["install"] else [])],
+                               capture_output=True, timeout=300, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})  # fmt: skip
+        found = _find(name, where)
     if found is None:
         raise unittest.SkipTest(f"there is no {name}")
     return found
@@ -278,6 +295,41 @@ class Postgres:
             [*drop, postgres, "-D", data, "-p", self.port, "-k", self.folder, "-c", "fsync=off",
              "-c", "listen_addresses=127.0.0.1"],
             port=self.port, cwd="/",
+        )  # fmt: skip
+        self.server.wait()
+
+    def stop(self):
+        self.server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class MariaDB:
+    """A MariaDB server on a free port; its user root has no password."""
+
+    def __init__(self):
+        where = ("usr/sbin", "usr/bin", "usr/local/sbin")
+        server = need_program("mariadbd", "mariadb-server", where)
+        install = need_program("mariadb-install-db", "mariadb-server", where)
+        self.port = free_port()
+        self.folder = tempfile.mkdtemp(prefix="weald-mariadb-")
+        data = os.path.join(self.folder, "data")
+        user = []
+        if os.geteuid() == 0:
+            # It refuses to run as root.
+            shutil.chown(self.folder, "mysql")
+            user = ["--user=mysql"]
+        os.chmod(self.folder, 0o755)
+        done = subprocess.run(
+            [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db",
+             *user], capture_output=True, text=True, timeout=180, cwd=self.folder,
+        )  # fmt: skip
+        if done.returncode:
+            raise unittest.SkipTest(f"mariadb-install-db: {done.stderr[-300:]}")
+        self.server = Server(
+            [server, "--no-defaults", f"--datadir={data}", f"--port={self.port}", "--bind-address=127.0.0.1",
+             f"--socket={self.folder}/socket", f"--pid-file={self.folder}/pid", "--innodb-flush-log-at-trx-commit=0",
+             "--innodb-buffer-pool-size=16M", *user],
+            port=self.port, cwd=self.folder,
         )  # fmt: skip
         self.server.wait()
 

@@ -335,6 +335,45 @@ class Soak(unittest.TestCase):
         self.assertLess(living() - before, 5)
 
 
+class Timeouts(unittest.TestCase):
+    def test_one_that_nobody_refers_to_fires(self):
+        def body():
+            weald.Timeout.start_new(0.01)
+            gc.collect()
+            with self.assertRaises(weald.Timeout):
+                weald.sleep(5)
+            return True
+
+        self.assertTrue(weald.spawn(body).get())
+
+    def test_none_is_kept_for_longer_than_it_can_fire(self):
+        class Mine(weald.Timeout):
+            pass
+
+        references = []
+
+        def body(kind):
+            limit = Mine.start_new(0.01)
+            references.append(weakref.ref(limit))
+            if kind == "cancelled":
+                limit.cancel()
+            elif kind == "raised":
+                with self.assertRaises(Mine):
+                    weald.sleep(5)
+            elif kind == "raised at the end":
+                # It is over when it waits again.
+                time.sleep(0.02)
+            elif kind == "in a block":
+                with limit:
+                    weald.sleep(0)
+
+        kinds = ["cancelled", "raised", "raised at the end", "in a block", "never"]
+        weald.joinall([weald.spawn(body, kind) for kind in kinds])
+        weald.sleep(0.05)
+        gc.collect()
+        self.assertEqual([one() for one in references], [None] * len(kinds))
+
+
 class Recursion(unittest.TestCase):
     def test_recursion_is_an_error_and_no_crash(self):
         def forever():

@@ -151,6 +151,72 @@ with warnings.catch_warnings(record=True) as seen:
             """,
         )
 
+    def test_what_is_not_imported_is_patched_when_it_is(self):
+        self.prints(
+            """
+            []
+            True True
+            SSLContext _ssl
+            True
+            True True
+            True True True
+            []
+            """,
+            """
+            import sys
+            from weald import monkey
+
+            finders = len(sys.meta_path)
+            monkey.patch_all()
+            print([name for name in ("ssl", "subprocess", "logging", "concurrent.futures") if name in sys.modules])
+            print(monkey.is_module_patched("ssl"), monkey.is_module_patched("subprocess"))
+            # Our module first: it imports the standard one, in the middle of its own import.
+            import weald.ssl
+            original = monkey.get_original("ssl", "SSLContext")
+            print(original.__name__, original.__base__.__module__)
+            import ssl
+            print(ssl.SSLContext is weald.ssl.SSLContext is not original)
+            print(monkey.is_object_patched("subprocess", "Popen"), "subprocess" in sys.modules)
+            import subprocess, weald.subprocess, concurrent.futures.thread as executors, weald.thread
+            print(subprocess.Popen is weald.subprocess.Popen, type(subprocess.__loader__).__module__ != "weald._on_import",
+                  isinstance(executors._global_shutdown_lock, weald.thread.LockType))
+            print([finder for finder in sys.meta_path if "weald" in repr(finder)])
+            """,
+            how="plain",
+            WEALD_AS_GEVENT="0",
+        )
+
+    def test_who_subscribes_is_told_of_all_at_once(self):
+        self.prints(
+            "True True True",
+            """
+            import sys
+            from weald import events, monkey
+
+            told = []
+            events.subscribers.append(lambda event: told.append(getattr(event, "module_name", None)))
+            monkey.patch_all()
+            print("ssl" in told, "subprocess" in told, "ssl" in monkey.saved)
+            """,
+        )
+
+    def test_interfaces_of_events_come_when_asked_for(self):
+        self.prints(
+            "False True True",
+            """
+            import sys
+            from weald import events, monkey
+
+            monkey.patch_all()
+            early = "weald._event_interfaces" in sys.modules
+            event = events.MemoryUsageThresholdExceeded(1, 2, None)
+            interface = events.IMemoryUsageThresholdExceeded
+            told = interface.providedBy(event) if hasattr(interface, "providedBy") else interface in event.__implemented__
+            from weald.events import *
+            print(early, told, IEventLoopBlocked is events.IEventLoopBlocked)
+            """,
+        )
+
     def test_in_a_thread_it_warns(self):
         done = support.run(
             """

@@ -126,6 +126,91 @@ print(sum(job.get() == n for n, job in enumerate(jobs)), time.monotonic() - bega
         )
 
 
+    def test_sqlalchemy_asyncio(self):
+        support.need("sqlalchemy", "psycopg[binary]=psycopg")
+        self.prints(
+            "10 True weald.greenlet",
+            """
+            import asyncio, sys, time
+            import greenlet
+            from sqlalchemy import text
+            from sqlalchemy.ext.asyncio import create_async_engine
+
+            async def query(engine, n):
+                async with engine.connect() as connection:
+                    return (await connection.execute(text("select pg_sleep(0.4), :n"), {"n": n})).one()[1]
+
+            async def main():
+                engine = create_async_engine(sys.argv[1], pool_size=10)
+                began = time.monotonic()
+                rows = await asyncio.gather(*(query(engine, n) for n in range(10)))
+                await engine.dispose()
+                print(sum(int(row) == n for n, row in enumerate(rows)), time.monotonic() - began < 3, greenlet.__name__)
+
+            asyncio.run(main())
+            """,
+            f"postgresql+psycopg://weald@127.0.0.1:{self.postgres.port}/postgres",
+        )
+
+
+class WithMariaDB(support.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        support.need("pymysql")
+        cls.mariadb = support.MariaDB()
+        cls.addClassCleanup(cls.mariadb.stop)
+
+    def test_pymysql(self):
+        self.prints(
+            "10 True [(1, 'oak'), (2, 'ash')]",
+            PATCH
+            + """
+import sys, time
+import gevent, pymysql
+def connect(**more):
+    return pymysql.connect(host="127.0.0.1", port=int(sys.argv[1]), user="root", **more)
+def query(n):
+    connection = connect()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("select sleep(0.4), %s", (n,))
+            return cursor.fetchone()[1]
+    finally:
+        connection.close()
+began = time.monotonic()
+jobs = [gevent.spawn(query, n) for n in range(10)]
+gevent.joinall(jobs)
+whole = time.monotonic() - began
+with connect(autocommit=True) as connection, connection.cursor() as cursor:
+    cursor.execute("create database weald")
+    cursor.execute("create table weald.trees (n int primary key, name text)")
+    cursor.executemany("insert into weald.trees values (%s, %s)", [(1, "oak"), (2, "ash")])
+    cursor.execute("select * from weald.trees order by n")
+    rows = list(cursor.fetchall())
+print(sum(job.get() == n for n, job in enumerate(jobs)), whole < 3, rows)
+""",
+            self.mariadb.port,
+        )
+
+    def test_a_time_limit_ends_a_query(self):
+        self.prints(
+            "late True",
+            PATCH
+            + """
+import sys, time
+import gevent, pymysql
+connection = pymysql.connect(host="127.0.0.1", port=int(sys.argv[1]), user="root")
+began = time.monotonic()
+try:
+    with gevent.Timeout(0.3), connection.cursor() as cursor:
+        cursor.execute("select sleep(20)")
+except gevent.Timeout:
+    print("late", time.monotonic() - began < 5)
+""",
+            self.mariadb.port,
+        )
+
+
 class Web(support.TestCase):
     def test_gunicorn_serves_flask(self):
         support.need("gunicorn", "flask")

@@ -6,7 +6,7 @@
 The modules are named as gevent's are. `weald.install_as_gevent()` makes programs written for gevent run on them; see
 also `python -m weald --help`. `weald.monkey.patch_all()` makes the standard library cooperative.
 """
-from sys import getswitchinterval, setswitchinterval
+from sys import getswitchinterval, modules, setswitchinterval
 
 from weald._version import version as __version__
 
@@ -54,10 +54,10 @@ def __getattr__(name):
         # Here and not above: what it asks takes longer to import than all the rest.
         globals()[name] = value = _version_info()
         return value
-    # `from gevent import name`: the import system looks here first, and then for a module of *our* name.
-    from weald._alias import module_of_gevent
-
-    module = module_of_gevent(name)
+    # `from gevent import name`: the import system looks here first, and then for a module of *our* name. `from weald
+    # import name` comes by as well, and is not to load what only the alias needs.
+    alias = modules.get("weald._alias")
+    module = alias.module_of_gevent(name) if alias else None
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return module

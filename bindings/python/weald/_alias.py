@@ -11,7 +11,6 @@ program that asks which gevent or greenlet is installed is told the versions tha
 `WEALD_GEVENT_TESTS=dir` adds gevent.testing, gevent.tests and greenlet.tests from dir: they are no part of weald.
 """
 import importlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
@@ -48,7 +47,7 @@ def _target(name):
 _GEVENT_ONLY = frozenset(("ares", "resolver_ares", "resolver_thread", "libev", "libuv", "win32util"))
 
 
-class _Loader(importlib.abc.InspectLoader):
+class _Loader:
     """Loads a module by importing ours, and leaves the module as it is."""
 
     def __init__(self, target):
@@ -115,7 +114,7 @@ def _name_in_gevent(name):
     return "gevent." + name.removeprefix("weald.").removeprefix("_gevent.")
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _Finder:
     def find_spec(self, name, path=None, target=None):
         package = name.partition(".")[0]
         if package == "weald" and path is not None:

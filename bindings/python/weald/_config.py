@@ -313,6 +313,20 @@ class TrackGreenletTree(BoolSettingMixin, Setting):
     default = True
 
 
+class InheritContext(BoolSettingMixin, Setting):
+    """Whether a greenlet that is spawned begins with a copy of its spawner's context variables; else with none."""
+
+    name = "inherit_context"
+    environment_key = "WEALD_INHERIT_CONTEXT"
+    default = False
+
+    def set(self, value):
+        super().set(value)
+        from weald._core import set_inherit_context
+
+        set_inherit_context(self.value)
+
+
 class MonitorThread(BoolSettingMixin, Setting):
     """Whether a thread watches each hub, and says so when it does not turn."""
 

@@ -6,6 +6,7 @@ with _main_; before 3.13 `join` waits for a lock, from 3.13 on for a handle.
 """
 import sys
 
+from weald._on_import import when_imported
 from weald.exceptions import LoopExit
 from weald.monkey import _announce, _patch_module, _warn, is_object_patched, patch_item
 
@@ -70,16 +71,17 @@ class Patch:
             return
         # Registered with os.register_at_fork, which can not be undone. So the fork handlers get a lock of ours that
         # nobody else holds, or a fork while an executor starts a thread would wait for ever.
-        import concurrent.futures.thread as executor
+        def free_executors(executor):
+            if hasattr(executor, "_global_shutdown_lock"):
+                executor._global_shutdown_lock = threading._allocate_lock()
 
-        if hasattr(executor, "_global_shutdown_lock"):
-            executor._global_shutdown_lock = threading._allocate_lock()
+        when_imported("concurrent.futures.thread", free_executors)
         threading._active_limbo_lock = threading._allocate_lock()
         import gc
         from importlib._bootstrap import _ModuleLock
 
         ident = threading.get_ident()
-        rlock = type(threading.RLock())
+        rlock = threading._PyRLock  # the one in C knows its owner by the native thread, and so is not ours to change
         for found in gc.get_objects():
             if isinstance(found, rlock) and getattr(found, "_owner", None) is not None:
                 found._owner = ident

@@ -46,7 +46,8 @@ def wait(watcher, timeout=None, timeout_exc=MISSING, hub=None):
             hub.wait(watcher)
 
 
-def _wait_fd(fileno, events, timeout, timeout_exc):
+def _wait_with(fileno, events, timeout, timeout_exc=MISSING):
+    """Waits for a descriptor where the core does not know what to raise: the caller's exception, or his Timeout."""
     if timeout_exc is MISSING and not isinstance(timeout, Timeout):
         _core.wait_fd(fileno, events, timeout)
         return
@@ -54,19 +55,8 @@ def _wait_fd(fileno, events, timeout, timeout_exc):
         _core.wait_fd(fileno, events, None)
 
 
-def wait_read(fileno, timeout=None, timeout_exc=MISSING):
-    """Waits until there is something to read from the descriptor."""
-    _wait_fd(fileno, READ, timeout, timeout_exc)
-
-
-def wait_write(fileno, timeout=None, timeout_exc=MISSING, event=MISSING):
-    """Waits until the descriptor takes something. `event` is ignored."""
-    _wait_fd(fileno, WRITE, timeout, timeout_exc)
-
-
-def wait_readwrite(fileno, timeout=None, timeout_exc=MISSING, event=MISSING):
-    """Waits until the descriptor gives or takes something. `event` is ignored."""
-    _wait_fd(fileno, READ | WRITE, timeout, timeout_exc)
+_core._set_wait_with(_wait_with)
+wait_read, wait_write, wait_readwrite = _core.wait_read, _core.wait_write, _core.wait_readwrite
 
 
 def cancel_wait(watcher, error=cancel_wait_ex):

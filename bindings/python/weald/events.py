@@ -2,14 +2,13 @@
 
 An event goes to each function in `subscribers`, and, for patching, to the entry points of installed distributions in
 the group that the event names. With zope.event and zope.interface installed `subscribers` is zope's own list and the
-interfaces are zope's; without them this module has what it needs.
+interfaces are zope's; without them we have what they need. The interfaces are made when they are asked for.
 """
 import os
 import sys
 
 try:
     from zope.event import notify, subscribers
-    from zope.interface import Attribute, Interface, implementer
 except ImportError:
     subscribers = []
 
@@ -17,22 +16,6 @@ except ImportError:
         """Gives the event to all subscribers."""
         for subscriber in subscribers:
             subscriber(event)
-
-    class Interface:
-        """A description of what an object has."""
-
-    def Attribute(text):
-        """A description of an attribute."""
-        return property(doc=text)
-
-    def implementer(*interfaces):
-        """Says that a class has what the interfaces describe."""
-
-        def mark(cls):
-            cls.__implemented__ = interfaces
-            return cls
-
-        return mark
 
 
 __all__ = [
@@ -45,6 +28,18 @@ __all__ = [
     "GeventWillPatchAllEvent", "IGeventDidPatchBuiltinModulesEvent", "GeventDidPatchBuiltinModulesEvent",
     "IGeventDidPatchAllEvent", "GeventDidPatchAllEvent",
 ]  # fmt: skip
+# The events, each of which has an interface.
+_DESCRIBED = [name for name in __all__ if "I" + name in __all__]
+_OF_INTERFACES = {"Attribute", "Interface", "implementer", *(name for name in __all__ if name.startswith("I"))}
+
+
+def __getattr__(name):
+    if name not in _OF_INTERFACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from weald import _event_interfaces
+
+    globals().update((name, getattr(_event_interfaces, name)) for name in _OF_INTERFACES)
+    return globals()[name]
 
 
 def _has_entry_points(group):
@@ -57,7 +52,8 @@ def _has_entry_points(group):
             continue
         with entries:
             for entry in entries:
-                if not entry.name.endswith((".dist-info", ".egg-info")):
+                # gevent's own are about gevent, and its being installed as well must not load it.
+                if not entry.name.endswith((".dist-info", ".egg-info")) or entry.name.startswith("gevent-"):
                     continue
                 try:
                     with open(os.path.join(entry.path, "entry_points.txt"), "rb") as file:
@@ -72,36 +68,28 @@ _PLUGINS = "gevent.plugins."
 _any_plugins = None
 
 
-def notify_and_call_entry_points(event):
-    """Announces an event, to the subscribers first."""
+def has_subscribers():
+    """Whether anybody hears of an event that is announced."""
     global _any_plugins
-    notify(event)
     if _any_plugins is None:
         _any_plugins = _has_entry_points(_PLUGINS)
-    if _any_plugins:
+    return bool(subscribers) or _any_plugins
+
+
+def notify_and_call_entry_points(event):
+    """Announces an event, to the subscribers first."""
+    notify(event)
+    if has_subscribers() and _any_plugins:
         from importlib import metadata
 
         for plugin in metadata.entry_points(group=event.ENTRY_POINT_NAME):
-            plugin.load()(event)
+            if not plugin.value.startswith("gevent."):
+                plugin.load()(event)
 
 
 # ---- the monitoring thread ----
 
 
-class IPeriodicMonitorThread(Interface):
-    """The thread that looks after a hub."""
-
-    def add_monitoring_function(function, period):
-        """Calls function(hub) in that thread every `period` seconds; None removes it."""
-
-
-class IPeriodicMonitorThreadStartedEvent(Interface):
-    """A hub has started its monitoring thread."""
-
-    monitor = Attribute("The IPeriodicMonitorThread.")
-
-
-@implementer(IPeriodicMonitorThreadStartedEvent)
 class PeriodicMonitorThreadStartedEvent:
     """See IPeriodicMonitorThreadStartedEvent."""
 
@@ -111,30 +99,12 @@ class PeriodicMonitorThreadStartedEvent:
         self.monitor = monitor
 
 
-class IEventLoopBlocked(Interface):
-    """A greenlet ran for longer than it should without a switch. Sent in the monitoring thread."""
-
-    greenlet = Attribute("The greenlet.")
-    blocking_time = Attribute("Roughly for how many seconds.")
-    info = Attribute("Lines of a report, to which may be added.")
-    hub = Attribute("The hub, or None.")
-
-
-@implementer(IEventLoopBlocked)
 class EventLoopBlocked:
     """See IEventLoopBlocked."""
 
     def __init__(self, greenlet, blocking_time, info, *, hub=None):
         self.greenlet, self.hub = greenlet, hub
         self.blocking_time, self.info = blocking_time, info
-
-
-class IMemoryUsageThresholdExceeded(Interface):
-    """More memory is used than config.max_memory_usage. Sent again only if it grows further."""
-
-    mem_usage = Attribute("Bytes in use.")
-    max_allowed = Attribute("Bytes allowed.")
-    memory_info = Attribute("What psutil says.")
 
 
 class _MemoryEvent:
@@ -147,21 +117,10 @@ class _MemoryEvent:
         )
 
 
-@implementer(IMemoryUsageThresholdExceeded)
 class MemoryUsageThresholdExceeded(_MemoryEvent):
     """See IMemoryUsageThresholdExceeded."""
 
 
-class IMemoryUsageUnderThreshold(Interface):
-    """Memory in use is below the limit again."""
-
-    mem_usage = Attribute("Bytes in use.")
-    max_allowed = Attribute("Bytes allowed.")
-    max_memory_usage = Attribute("Bytes in use when the limit was exceeded.")
-    memory_info = Attribute("What psutil says.")
-
-
-@implementer(IMemoryUsageUnderThreshold)
 class MemoryUsageUnderThreshold(_MemoryEvent):
     """See IMemoryUsageUnderThreshold."""
 
@@ -177,14 +136,6 @@ class DoNotPatch(BaseException):
     """A subscriber raises it at a will-patch event, and the thing stays as it is."""
 
 
-class IGeventPatchEvent(Interface):
-    """Anything about patching."""
-
-    source = Attribute("Where the patches come from.")
-    target = Attribute("What is patched.")
-
-
-@implementer(IGeventPatchEvent)
 class GeventPatchEvent:
     """See IGeventPatchEvent."""
 
@@ -195,32 +146,14 @@ class GeventPatchEvent:
         return f"<{type(self).__name__} source={self.source!r} target={self.target!r} at {id(self):x}>"
 
 
-class IGeventWillPatchEvent(IGeventPatchEvent):
-    """Something is about to be patched."""
-
-
-@implementer(IGeventWillPatchEvent)
 class GeventWillPatchEvent(GeventPatchEvent):
     """See IGeventWillPatchEvent."""
 
 
-class IGeventDidPatchEvent(IGeventPatchEvent):
-    """Something was patched."""
-
-
-@implementer(IGeventDidPatchEvent)
 class GeventDidPatchEvent(GeventPatchEvent):
     """See IGeventDidPatchEvent."""
 
 
-class IGeventWillPatchModuleEvent(IGeventWillPatchEvent):
-    """A module is about to be patched; source and target are modules."""
-
-    module_name = Attribute("The name of the target.")
-    target_item_names = Attribute("What will be replaced in it; the list may be changed.")
-
-
-@implementer(IGeventWillPatchModuleEvent)
 class GeventWillPatchModuleEvent(GeventWillPatchEvent):
     """See IGeventWillPatchModuleEvent."""
 
@@ -232,13 +165,6 @@ class GeventWillPatchModuleEvent(GeventWillPatchEvent):
         self.target_item_names = items
 
 
-class IGeventDidPatchModuleEvent(IGeventDidPatchEvent):
-    """A module was patched."""
-
-    module_name = Attribute("The name of the target.")
-
-
-@implementer(IGeventDidPatchModuleEvent)
 class GeventDidPatchModuleEvent(GeventDidPatchEvent):
     """See IGeventDidPatchModuleEvent."""
 
@@ -269,17 +195,6 @@ class _PatchAll:
         return f"<{type(self).__name__} {self._arguments!r} at {id(self):x}>"
 
 
-class IGeventWillPatchAllEvent(IGeventWillPatchEvent):
-    """patch_all begins."""
-
-    patch_all_arguments = Attribute("Its arguments.")
-    patch_all_kwargs = Attribute("Its further arguments, which it does not know.")
-
-    def will_patch_module(module_name):
-        """Whether the module is among what it will patch."""
-
-
-@implementer(IGeventWillPatchAllEvent)
 class GeventWillPatchAllEvent(_PatchAll, GeventWillPatchEvent):
     """See IGeventWillPatchAllEvent."""
 
@@ -289,25 +204,12 @@ class GeventWillPatchAllEvent(_PatchAll, GeventWillPatchEvent):
         return self.patch_all_arguments.get(module_name)
 
 
-class IGeventDidPatchBuiltinModulesEvent(IGeventDidPatchEvent):
-    """patch_all is done with the standard library: the time for patching other packages."""
-
-    patch_all_arguments = Attribute("Its arguments.")
-    patch_all_kwargs = Attribute("Its further arguments, which it does not know.")
-
-
-@implementer(IGeventDidPatchBuiltinModulesEvent)
 class GeventDidPatchBuiltinModulesEvent(_PatchAll, GeventDidPatchEvent):
     """See IGeventDidPatchBuiltinModulesEvent."""
 
     ENTRY_POINT_NAME = _PLUGINS + "monkey.did_patch_builtins"
 
 
-class IGeventDidPatchAllEvent(IGeventDidPatchEvent):
-    """patch_all is done, subscribers included."""
-
-
-@implementer(IGeventDidPatchAllEvent)
 class GeventDidPatchAllEvent(_PatchAll, GeventDidPatchEvent):
     """See IGeventDidPatchAllEvent."""
 

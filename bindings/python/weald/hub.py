@@ -415,6 +415,7 @@ _get_hub = get_hub_if_exists
 _get_hub_noargs = get_hub
 set_default_hub_class(Hub)
 _core.set_tracking(bool(config.track_greenlet_tree), 10)
+_core.set_inherit_context(config.inherit_context)
 atexit.register(_core._shutdown)
 os.register_at_fork(after_in_child=_core._after_fork)
 

@@ -39,12 +39,14 @@ class _BadImplements(AttributeError):
 
 
 def is_module_patched(mod_name):
-    """Whether anything in the module was replaced."""
-    return mod_name in saved
+    """Whether anything in the module was replaced, or will be before anybody can have it."""
+    return mod_name in saved or _waits_for_import(mod_name)
 
 
 def is_object_patched(mod_name, item_name):
     """Whether this name of the module was replaced."""
+    if _waits_for_import(mod_name):
+        __import__(mod_name)
     return item_name in saved.get(mod_name, ())
 
 
@@ -70,6 +72,8 @@ def get_original(mod_name, item_name):
 
 
 def _original(mod_name, name):
+    if _waits_for_import(mod_name):
+        __import__(mod_name)
     was = saved.get(mod_name, {}).get(name, _MISSING)
     return getattr(__import__(mod_name), name) if was is _MISSING else was
 
@@ -220,6 +224,46 @@ def _process_warnings(messages):
 
         for message in messages:
             warnings.warn(message, MonkeyPatchWarning, stacklevel=3)
+
+
+# ---- modules that nobody has imported yet ----
+
+
+def _waits_for_import(name):
+    """Whether patch_all has put this module off until somebody imports it."""
+    hooks = sys.modules.get("weald._on_import")
+    return hooks is not None and hooks.is_pending(name)
+
+
+def _when_imported(name, patch, now):
+    """Patches at the first import of the module, or `now`.
+
+    What is not imported nobody has taken anything from. A subscriber wants to be asked while patch_all runs.
+    """
+    if now or name in sys.modules:
+        patch()
+        return
+    from weald._on_import import when_imported
+
+    def imported(module):
+        ours = sys.modules.get("weald." + name)
+        if ours is not None and getattr(ours.__spec__, "_initializing", False):
+            # It is what imports the module, and calls `patch` itself when it is complete.
+            _due[name] = patch
+        else:
+            patch()
+
+    when_imported(name, imported)
+
+
+_due = {}
+
+
+def _complete(name):
+    """Our module of this name is complete, and so its standard twin can be patched if that was put off."""
+    patch = _due.pop(name, None)
+    if patch is not None:
+        patch()
 
 
 # ---- module by module ----
@@ -383,6 +427,8 @@ def patch_all(socket=True, dns=True, time=True, select=True, thread=True, os=Tru
     """
     settings = {name: value for name, value in locals().items() if name != "kwargs"}
     warnings, first, wanted = _settle(settings)
+    from sys import modules  # `sys` is an argument
+
     if not wanted:
         _process_warnings(warnings)
         return None
@@ -414,10 +460,12 @@ def patch_all(socket=True, dns=True, time=True, select=True, thread=True, os=Tru
         # Selectors first: from 3.14 on, the standard module tries out whichever select it finds.
         patch_selectors(aggressive=aggressive)
         patch_select(aggressive=aggressive)
+    heard = events.has_subscribers()
     if ssl:
-        patch_ssl(_warnings=warnings, _first_time=first)
+        late = first and "ssl" in modules
+        _when_imported("ssl", lambda: patch_ssl(_warnings=warnings, _first_time=late), now=heard)
     if subprocess:
-        patch_subprocess()
+        _when_imported("subprocess", patch_subprocess, now=heard)
     if builtins:
         patch_builtins()
     if signal:

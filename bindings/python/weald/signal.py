@@ -6,6 +6,7 @@ child has ended. All other signals are the interpreter's. See weald.signal_handl
 import signal as _signal
 
 import weald.os
+from weald import _core
 from weald._names import take
 
 _UNKNOWN = object()
@@ -46,11 +47,15 @@ def signal(signalnum, handler):
 
 
 def set_wakeup_fd(fd, /, *, warn_on_full_buffer=True):
-    """signal.set_wakeup_fd; SIGCHLD of a watched child is written there as well."""
+    """signal.set_wakeup_fd; SIGCHLD of a watched child is written there as well. The loop's own is not shown."""
     global _child_wakeup_fd, _child_wakeup_warns
-    previous = _signal.set_wakeup_fd(fd, warn_on_full_buffer=warn_on_full_buffer)
+    ours = _core.signal_fd()
+    if fd == -1:
+        previous = _signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+    else:
+        previous = _signal.set_wakeup_fd(fd, warn_on_full_buffer=warn_on_full_buffer)
     _child_wakeup_fd, _child_wakeup_warns = fd, warn_on_full_buffer
-    return previous
+    return -1 if previous == ours else previous
 
 
 def _write_wakeup(fd, warns):

@@ -48,7 +48,6 @@ _BUFFERED = {
 }
 # Takes the place of a descriptor that is closed: the kernel says EBADF for it.
 _NO_FD = 0x7FFFFFFF
-_core_recv, _core_recv_into, _core_send, _core_sendall = _core.recv, _core.recv_into, _core.send, _core.sendall
 
 
 def _as_enum(value, kind):
@@ -95,11 +94,12 @@ class _ClosedSocket:
         return f"<socket object [closed proxy at {id(self):#x} {self._was}]>"
 
 
-class socket:
+class socket(_core.SocketBase):
     """A socket like the standard one, whose waits suspend the calling greenlet alone."""
 
-    # _reader and _writer are watchers. They are made for who asks for them; while there is none, the core waits.
-    __slots__ = ("timeout", "_fd", "_sock", "_hub", "_reader", "_writer", "_io_refs", "_closed", "__weakref__")
+    # In the core: `timeout`, _fd, _sock, and _reader and _writer, which are watchers. Those are made for who asks for
+    # them; while there is none, the core waits.
+    __slots__ = ("_hub", "_io_refs", "_closed", "__weakref__")
 
     # SSLSocket makes another kind of raw socket.
     _gevent_sock_class = _RawSocket
@@ -247,19 +247,7 @@ class socket:
     def get_inheritable(self):
         return os.get_inheritable(self.fileno())
 
-    # ---- timeouts ----
-
-    def settimeout(self, howlong):
-        if howlong is not None:
-            if not hasattr(howlong, "__float__"):
-                raise TypeError("a float is required", howlong, type(howlong))
-            howlong = howlong.__float__()
-            if howlong < 0.0:
-                raise ValueError("Timeout value out of range")
-        _timeout_of.__set__(self, howlong)
-
-    def gettimeout(self):
-        return _timeout_of.__get__(self, type(self))
+    # ---- timeouts; settimeout and gettimeout are the core's ----
 
     def setblocking(self, flag):
         self.timeout = None if flag else 0.0
@@ -330,24 +318,7 @@ class socket:
 
     # ---- reading ----
 
-    def recv(self, bufsize, flags=0):
-        timeout = self.timeout
-        if timeout == 0.0 or self._reader is not None:
-            return self._read("recv", bufsize, flags)
-        try:
-            return _core_recv(self._fd, bufsize, flags, timeout)
-        except BlockingSwitchOutError:
-            # In the hub nothing may wait; what is there can be had.
-            return self._in_hub("recv", bufsize, flags)
-
-    def recv_into(self, buffer, nbytes=0, flags=0):
-        timeout = self.timeout
-        if timeout == 0.0 or nbytes or self._reader is not None:
-            return self._read("recv_into", buffer, nbytes, flags)
-        try:
-            return _core_recv_into(self._fd, buffer, flags, timeout)
-        except BlockingSwitchOutError:
-            return self._in_hub("recv_into", buffer, nbytes, flags)
+    # recv and recv_into are the core's.
 
     def _in_hub(self, name, *args):
         """Calls a method of the raw socket; if that would have to wait, the core's exception is on its way already."""
@@ -381,28 +352,10 @@ class socket:
 
     # ---- writing ----
 
-    def send(self, data, flags=0, timeout=timeout_default):
-        if timeout is timeout_default:
-            timeout = self.timeout
-        if timeout == 0.0 or self._writer is not None:
-            return self._write("send", timeout, data, flags)
-        try:
-            return _core_send(self._fd, data, flags, timeout)
-        except BlockingSwitchOutError:
-            return self._in_hub("send", data, flags)
-
-    def sendall(self, data, flags=0):
-        """Sends everything, or raises; the timeout is for the whole."""
-        timeout = self.timeout
-        if timeout is None and self._writer is None:
-            try:
-                return _core_sendall(self._fd, data, flags, None)
-            except BlockingSwitchOutError:
-                pass
-        self._sendall(data, flags)
+    # send and sendall are the core's.
 
     def _sendall(self, data, flags):
-        # By the method, which a subclass may have replaced.
+        """Sends everything without the core, which can not wait, or not by the watcher."""
         view = memoryview(data)
         view = view.cast("B") if view.nbytes else view
         left = view.nbytes
@@ -531,10 +484,15 @@ class socket:
             self._let_go(close=True)
 
     def detach(self):
-        """Gives the descriptor away; the socket is closed from then on. Returns the descriptor."""
+        """Gives the descriptor away; the socket is closed from then on. Returns the descriptor.
+
+        It blocks, unless the socket had a timeout: whoever takes it, multiprocessing for one, expects that.
+        """
         self._closed = True
         sock = self._sock
         if sock:
+            if self.timeout is None:
+                _socket.socket.setblocking(sock, True)
             self._let_go(close=False)
         return sock.detach()
 
@@ -555,7 +513,6 @@ class socket:
             close_fd(watchers, id, sock)
 
 
-_timeout_of = socket.__dict__["timeout"]
 SocketType = socket
 
 

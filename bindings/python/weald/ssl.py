@@ -4,6 +4,7 @@ The interpreter's context and TLS object are used as they are. The latter is giv
 and says whether it wants to read or to write.
 """
 import ssl as __ssl__
+import sys
 from _socket import AF_INET, SO_TYPE, SOCK_STREAM, SOL_SOCKET
 from errno import EINVAL, ENOTCONN
 from ssl import (
@@ -143,6 +144,7 @@ class SSLSocket(socket):
             super().__init__(family=sock.family, type=sock.type, proto=sock.proto, fileno=sock.fileno())
             # Only now: if this fails the caller still has a socket to close.
             sock.detach()
+            self._sock.setblocking(False)
         elif fileno is not None:
             super().__init__(fileno=fileno)
         else:
@@ -505,3 +507,6 @@ def get_server_certificate(addr, ssl_version=_PROTOCOL, ca_certs=None, timeout=N
             return DER_cert_to_PEM_cert(wrapped.getpeercert(True))
 
 
+# Where this module was imported first, and its twin waited for that to be patched.
+if "weald.monkey" in sys.modules:
+    sys.modules["weald.monkey"]._complete("ssl")

@@ -344,3 +344,8 @@ def _gevent_did_monkey_patch(target_module, *args, **kwargs):
         import multiprocessing
 
         multiprocessing.set_start_method("fork", force=True)
+
+
+# Where this module was imported first, and its twin waited for that to be patched.
+if "weald.monkey" in sys.modules:
+    sys.modules["weald.monkey"]._complete("subprocess")

@@ -2,12 +2,11 @@
 import _thread as __thread__
 import sys
 
+from weald._core import Lock as LockType, get_ident
 from weald._names import take
-from weald.exceptions import LoopExit
 from weald.greenlet import Greenlet
-from weald.hub import GreenletExit, get_hub_if_exists, getcurrent, sleep
+from weald.hub import GreenletExit, getcurrent, sleep
 from weald.local import local as _local
-from weald.lock import BoundedSemaphore
 
 __target__ = "_thread"
 __implements__ = ["allocate_lock", "get_ident", "exit", "LockType", "stack_size", "start_new_thread", "_local"]
@@ -19,11 +18,6 @@ __imports__ = take(__thread__, globals(), [
 ])  # fmt: skip
 
 
-def get_ident(gr=None):
-    """A number that no other living greenlet has."""
-    return id(getcurrent() if gr is None else gr)
-
-
 def start_new_thread(function, args=(), kwargs=None):
     """Starts a greenlet, and returns its ident."""
     return get_ident(Greenlet.spawn(function, *args, **(kwargs or {})))
@@ -32,41 +26,6 @@ def start_new_thread(function, args=(), kwargs=None):
 def exit():
     """Ends the calling greenlet."""
     raise GreenletExit
-
-
-class LockType(BoundedSemaphore):
-    """The standard lock: taken by one greenlet, released by any."""
-
-    _OVER_RELEASE_ERROR = __thread__.error
-    _TIMEOUT_MAX = __thread__.TIMEOUT_MAX
-
-    def __init__(self):
-        super().__init__()
-
-    @classmethod
-    def __init_subclass__(cls):
-        raise TypeError("type 'lock' is not an acceptable base type")
-
-    def acquire(self, blocking=True, timeout=-1):
-        if timeout == -1:
-            timeout = None
-        elif not blocking:
-            raise ValueError("can't specify a timeout for a non-blocking call")
-        elif timeout < 0:
-            raise ValueError("timeout value must be a non-negative number")
-        elif timeout > self._TIMEOUT_MAX:
-            raise OverflowError("timeout value is too large")
-        try:
-            acquired = BoundedSemaphore.acquire(self, blocking, timeout)
-        except LoopExit:
-            # Another thread has it, and this one has nothing else to do.
-            if blocking:
-                raise
-            acquired = False
-        if not acquired and not blocking and getcurrent() is not get_hub_if_exists():
-            # A loop of attempts would never let the owner run.
-            sleep(0)
-        return acquired
 
 
 allocate_lock = lock = LockType

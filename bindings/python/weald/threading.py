@@ -4,6 +4,7 @@ import sys
 import threading as __threading__
 import weakref
 
+from weald._core import ThreadRLock
 from weald.hub import getcurrent, sleep as _sleep
 from weald.local import local
 from weald.lock import RLock
@@ -32,8 +33,8 @@ _start_joinable_thread = start_joinable_thread
 _allocate_lock = Lock = _set_sentinel = allocate_lock
 
 if hasattr(__threading__, "_CRLock"):
-    # The lock written in C asks for the native thread; without it `threading` falls back to the one in Python.
-    _CRLock = None
+    # The standard one asks for the native thread. (Without any, `threading` falls back to one in Python.)
+    _CRLock = ThreadRLock
     __implements__.append("_CRLock")
 
 

@@ -188,12 +188,17 @@ class GreenletTree:
         drawing.lines.append(self._label())
         if details:
             drawing.data(f"Parent: {greenlet.parent!r}")
+            waits = greenlet._waits
+            if waits is not None:
+                drawing.data(f"Waits in: {waits[0]}" + (f" for {waits[1]!r}" if waits[1] is not None else ""))
             monitor = getattr(greenlet, "gevent_monitoring_thread", None)
             if monitor is not None:
                 drawing.data(f"Monitoring Thread:{monitor()!r}")
-            if greenlet and details["running_stacks"]:
+            frame = sys._getframe() if greenlet is getcurrent() else greenlet.gr_frame
+            # One that waits in a function of C alone has no frame.
+            if greenlet and frame is not None and details["running_stacks"]:
                 drawing.data("Running:")
-                drawing.data("".join(traceback.format_stack(greenlet.gr_frame, details["running_stack_limit"])))
+                drawing.data("".join(traceback.format_stack(frame, details["running_stack_limit"])))
             spawned_at = getattr(greenlet, "spawning_stack", None)
             if spawned_at and details["spawning_stacks"]:
                 drawing.data("Spawned at:")

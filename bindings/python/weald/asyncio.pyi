@@ -1,0 +1,19 @@
+import asyncio as _asyncio
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
+
+from weald.greenlet import Greenlet
+
+_T = TypeVar("_T")
+
+__all__ = ["EventLoop", "EventLoopPolicy", "new_event_loop", "run", "wait", "wrap"]
+
+class EventLoop(_asyncio.SelectorEventLoop):
+    def __init__(self) -> None: ...
+
+class EventLoopPolicy(_asyncio.DefaultEventLoopPolicy): ...
+
+def new_event_loop() -> EventLoop: ...
+def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = ...) -> _T: ...
+def wait(awaitable: Awaitable[_T], timeout: float | None = ...) -> _T: ...
+def wrap(greenlet: Greenlet[_T], loop: _asyncio.AbstractEventLoop | None = ...) -> _asyncio.Future[_T]: ...

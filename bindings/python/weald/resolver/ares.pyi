@@ -1,0 +1,3 @@
+from weald.resolver.dnspython import Resolver as Resolver
+
+__all__ = ["Resolver"]
