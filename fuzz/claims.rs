@@ -88,7 +88,8 @@ fn read(
     lenient: &Lenient,
     is_response: bool,
 ) -> Result<Option<(Head, usize)>, Refused> {
-    let (mut scan, mut there) = (Scan::default(), Vec::new());
+    let mut scan = if is_response { Scan::of_response() } else { Scan::default() };
+    let mut there = Vec::new();
     for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
         there.extend_from_slice(piece);
         let Some((from, to)) = scan.go_on(&there, limits, lenient)? else { continue };
