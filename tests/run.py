@@ -45,7 +45,7 @@ SUITES = {
     "soak": soak.run,
 }
 SLOW = ("gevent", "codes", "asan", "valgrind", "loom", "fuzz", "soak")
-SHAKE_HANDS = ("c", "interop", "asan", "valgrind", "codes")
+SHAKE_HANDS = ("c", "interop", "asan", "valgrind", "codes", "soak")
 NEED_NO_STAGE = ("rust", "loom", "fuzz", "python", "gevent")
 
 

@@ -2,10 +2,14 @@
 clients that are slow on purpose, and proxies in front of it. What is fetched for it lies in target/http."""
 
 import os
+import random
+import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from . import build, process, tools
 
@@ -38,6 +42,7 @@ def run(report, options):
         ("differ", _differ),
         ("slow", _slow),
         ("proxies", _proxies),
+        ("tls", _tls),
         ("flat", _flat),
     ):
         if options.wants(name):
@@ -329,6 +334,70 @@ def _free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
+
+
+# ---- TLS that goes wrong ----
+
+
+def _tls(group):
+    """Hellos that break off, that are damaged, that are none; handshakes that nobody ends: each is hung up on in its
+    time, and the next client is served."""
+    trouble = build.certificates()
+    if trouble:
+        group.failed("certificates", trouble)
+        return
+    os.environ["WEALD_CERTIFICATES"] = str(build.CERTIFICATES)
+    context = ssl.create_default_context(cafile=build.CERTIFICATES / "root.pem")
+    hello = _hello(context)
+    with talk.Server(PROGRAM, "handshake=700", "head=700", "idle=700") as server:
+
+        def served():
+            with context.wrap_socket(server.connect(), server_hostname="oak.test") as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: oak\r\nConnection: close\r\n\r\n")
+                return _statuses(talk.rest(client)) == [200] and server.lives()
+
+        def told(said, ends):
+            """How long it takes until the server hangs up, and what it says."""
+            began = time.monotonic()
+            with server.connect() as client:
+                client.sendall(said)
+                if ends:
+                    client.shutdown(socket.SHUT_WR)
+                got = talk.rest(client)
+            return time.monotonic() - began, got
+
+        def all_are_hung_up_on(what, all_said, ends):
+            with ThreadPoolExecutor(16) as pool:
+                took = list(pool.map(lambda said: told(said, ends), all_said))
+            late = [t for t, _ in took if t > 5]
+            group.check(f"{what}: hung up on", not late and served(), str(late))
+            return [got for _, got in took]
+
+        group.check("a client is served", served())
+        drawn = random.Random(SEED)
+        plain = all_are_hung_up_on("plain HTTP", [b"GET / HTTP/1.1\r\nHost: oak\r\n\r\n"], False)
+        group.check("who speaks plain HTTP gets an alert and no page", plain[0][:1] == b"\x15", str(plain))
+        all_are_hung_up_on("noise", [drawn.randbytes(500) for _ in range(100)], True)
+        all_are_hung_up_on("hellos that break off", [hello[:at] for at in range(1, len(hello), 5)], True)
+        damaged = [hello[:at] + bytes([hello[at] ^ 1 << drawn.randrange(8)]) + hello[at + 1 :] for at in range(len(hello))]
+        all_are_hung_up_on("damaged hellos", damaged[:: max(1, len(damaged) // 120)], False)
+        all_are_hung_up_on("handshakes that nobody ends", [hello] * 16 + [hello[:100]] * 16 + [b""] * 16, False)
+        for _ in range(20):
+            raw = server.connect()
+            client = context.wrap_socket(raw, server_hostname="oak.test")
+            client.sendall(b"POST / HTTP/1.1\r\nHost: oak\r\nContent-Length: 100\r\n\r\nhalf")
+            os.close(client.detach())
+        group.check("connections that are cut without a word do no harm", served())
+
+
+def _hello(context):
+    """The first thing that a client says."""
+    out = ssl.MemoryBIO()
+    client = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname="oak.test")
+    try:
+        client.do_handshake()
+    except ssl.SSLWantReadError:
+        return out.read()
 
 
 # ---- memory ----

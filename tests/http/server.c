@@ -1,6 +1,7 @@
 /* A server that says what it has understood: the method, the target, each header and the body, in hexadecimal, a line
  * each. It prints its port first. `server [NAME=NUMBER...]` sets limits: idle, head, body, write (milliseconds), rate,
- * requests; underscores=1 and lenient=1 allow what they name. Targets that begin with /large give 4 MiB. */
+ * requests; underscores=1 and lenient=1 allow what they name; handshake (milliseconds) makes it a server of TLS, with the
+ * certificate in the folder WEALD_CERTIFICATES. Targets that begin with /large give 4 MiB. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,10 +55,21 @@ static void answer(weald_http_request r, void *user)
     weald_free(body);
 }
 
+static weald_tls_config secrets(void)
+{
+    char certificate[500], key[500];
+    weald_tls_options tls = {.size = sizeof tls, .certificate = certificate, .key = key};
+
+    snprintf(certificate, sizeof certificate, "%s/server.pem", getenv("WEALD_CERTIFICATES"));
+    snprintf(key, sizeof key, "%s/server.key", getenv("WEALD_CERTIFICATES"));
+    return weald_tls_server(&tls);
+}
+
 int main(int argc, char **argv)
 {
+    weald_server_options below = {.size = sizeof below};
     weald_http_lenient lenient = {.size = sizeof lenient};
-    weald_http_options options = {.size = sizeof options, .lenient = &lenient};
+    weald_http_options options = {.size = sizeof options, .server = &below, .lenient = &lenient};
     weald_server server;
 
     for (int i = 1; i < argc; i++) {
@@ -77,6 +89,8 @@ int main(int argc, char **argv)
             options.min_rate = (size_t)number;
         else if (strcmp(name, "requests") == 0)
             options.max_requests = (size_t)number;
+        else if (strcmp(name, "handshake") == 0)
+            below.tls = secrets(), below.handshake_ns = WEALD_MS(number);
         else if (strcmp(name, "underscores") == 0)
             lenient.underscores = 1;
         else if (strcmp(name, "lenient") == 0)

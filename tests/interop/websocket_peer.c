@@ -78,6 +78,17 @@ static int talk(weald_websocket w)
             if (len != sizes[i] || memcmp(data, large, len) != 0)
                 return failed("other bytes came back", (long long)len);
         }
+    /* What Autobahn's cases 12.N.1 and 13.N.1 do: many that are too short to be packed, and some that are not. */
+    for (int i = 0; i < 2000; i++) {
+        int what = i % 2 ? WEALD_WEBSOCKET_TEXT : WEALD_WEBSOCKET_BINARY;
+        size_t size = i % 10 ? 16 : 63 + (size_t)i / 10 % 3;
+        if ((code = weald_websocket_send(w, what, large + i * 16, size, WEALD_FOREVER)) < 0)
+            return code;
+        if ((code = weald_websocket_receive(w, &data, &len, weald_after(WEALD_SEC(10)))) != what)
+            return code ? code : WEALD_EPIPE;
+        if (len != size || memcmp(data, large + i * 16, len) != 0)
+            return failed("other bytes came back", i);
+    }
     return weald_websocket_close(w, 3000, "bye", weald_after(WEALD_SEC(10)));
 }
 

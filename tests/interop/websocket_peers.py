@@ -66,6 +66,13 @@ async def client(port, roots=None):
         for message in ("", "hello", "wälder " * 20000, b"", bytes(range(256)) * 1000):
             await talk.send(message)
             assert await talk.recv() == message
+        # What Autobahn's cases 12.N.1 and 13.N.1 do: many that are too short to be packed, and some that are not.
+        text = "".join(chr(97 + i * i % 26) for i in range(3000))
+        for i in range(1000):
+            part = text[i:i + (63 + i // 10 % 3 if i % 10 == 0 else 16)]
+            for message in (part, part.encode()):
+                await talk.send(message)
+                assert await talk.recv() == message
         await talk.send(["in ", "several ", "frames"])
         assert await talk.recv() == "in several frames"
         pong = await talk.ping(b"there?")

@@ -1,0 +1,625 @@
+/* HTTP, WebSocket and TLS for as long as one likes: the other half of `make soak`, beside soak.c.
+ *
+ * Two servers, one of them with TLS, and sessions that fetch and upload, hold long polls, listen to events, talk over
+ * WebSocket, whole and in parts, compressed and not, and say what is no HTTP at all. Each checks every byte that it gets.
+ * Meanwhile they are killed, or late, or leave in the middle; the servers are stopped and made anew; descriptors run out
+ * for moments.
+ *
+ * A session may fail only for a reason that it knows of. Every ten seconds (every tenth of a shorter run) all of them
+ * end and the rest is counted: what is there after the first tenth is what there may be at the end.
+ *
+ *     SOAK_SECONDS=600     for how long
+ *     WEALD_TEST_SEED=n    draws from this; what the clock decides is not repeated
+ */
+#include "../c/net.h"
+#include "../c/tls.h"
+
+#define NUMBER(p) ((intptr_t)(p))
+#define POINTER(n) ((void *)(intptr_t)(n))
+
+enum { SESSIONS = 24, LARGEST = 60000, PIECE = 5000 };
+
+static uint64_t noise;
+
+static unsigned below(unsigned n)
+{
+    noise ^= noise << 13;
+    noise ^= noise >> 7;
+    noise ^= noise << 17;
+    return (unsigned)((noise >> 20) % n);
+}
+
+static int one_in(unsigned n) { return below(n) == 0; }
+
+static struct {
+    long sessions, requests, uploads, polls, events, messages, parts, nonsense, bytes, left, killed, late, cut, restarts,
+        scarce;
+} count;
+
+/* ---- what every byte should be ---- */
+
+static char pattern[LARGEST + 256];
+
+static const char *piece(unsigned place) { return pattern + place % 251; }
+
+static void fill_pattern(void)
+{
+    uint32_t x = 12345;
+
+    for (size_t i = 0; i < sizeof pattern; i++) {
+        x = x * 1664525 + 1013904223;
+        pattern[i] = (char)('!' + (x >> 24) % 90); /* text as well */
+    }
+}
+
+static size_t some_length(void) { return one_in(6) ? below(LARGEST + 1) : one_in(3) ? below(3000) : below(100); }
+
+/* ---- the servers ---- */
+
+static weald_server servers[2]; /* the second has TLS */
+static int ports[2], shut, the_file = -1;
+static long stops;
+static weald_tls_config server_config, client_config;
+
+static void answer_socket(weald_http_request r)
+{
+    weald_websocket_options how = {.size = sizeof how, .flags = WEALD_WEBSOCKET_DEFLATE, .max_message = LARGEST};
+    weald_websocket w = weald_websocket_accept(r, &how, weald_after(WEALD_SEC(20)));
+    const void *data;
+    size_t len;
+    int what, last = 1;
+
+    if (w < 0)
+        return;
+    /* What comes in parts goes in parts. */
+    while ((what = weald_websocket_receive_part(w, &data, &len, &last, weald_after(WEALD_SEC(20)))) > 0)
+        if ((what = weald_websocket_send_part(w, what, data, len, last, weald_after(WEALD_SEC(20)))) < 0)
+            break;
+    CHECK_EQ(weald_close(w), 0);
+}
+
+static void answer(weald_http_request r, void *user)
+{
+    int64_t until = weald_after(WEALD_SEC(20));
+    const char *target = weald_http_target(r);
+    unsigned place = 0;
+    size_t len = 0, done;
+    char buffer[3000];
+    int64_t n;
+
+    (void)user;
+    if (sscanf(target, "/whole/%u/%zu", &place, &len) == 2) {
+        weald_http_reply(r, 200, "text/plain", piece(place), len, until);
+    } else if (sscanf(target, "/chunks/%u/%zu", &place, &len) == 2) {
+        if (weald_http_inform(r, 103, (const char *[]){"Link", "</next>", NULL}, until) < 0 ||
+            weald_http_begin(r, 200, NULL, -1) < 0)
+            return;
+        for (size_t at = 0; at < len; at += done)
+            if (weald_http_write(r, piece(place) + at, len - at < PIECE ? len - at : PIECE, &done, until) < 0)
+                return;
+        weald_http_end(r, until);
+    } else if (sscanf(target, "/file/%zu", &len) == 1) {
+        if (weald_http_begin(r, 200, NULL, (int64_t)len) == 0 &&
+            weald_http_sendfile(r, the_file, 0, (int64_t)len, until) >= 0)
+            weald_http_end(r, until);
+    } else if (strcmp(target, "/echo") == 0) {
+        if (weald_http_begin(r, 200, NULL, weald_http_body_left(r)) < 0)
+            return;
+        while ((n = weald_http_read(r, buffer, sizeof buffer, until)) > 0)
+            if (weald_http_write(r, buffer, (size_t)n, NULL, until) < 0)
+                return;
+        if (n == 0)
+            weald_http_end(r, until);
+        else
+            weald_fail(WEALD_EPIPE, NULL); /* half a body must not look like all of it */
+    } else if (strcmp(target, "/poll") == 0) {
+        weald_sleep(WEALD_MS(below(30)));
+        weald_http_reply(r, 200, NULL, "now", 3, until);
+    } else if (strcmp(target, "/events") == 0) {
+        if (weald_http_events(r, until) == 0)
+            for (int i = 0; i < 5 && weald_http_event(r, "tick", NULL, "tock", until) == 0; i++)
+                weald_sleep(WEALD_MS(below(3)));
+    } else if (strcmp(target, "/socket") == 0) {
+        answer_socket(r);
+    } else {
+        weald_http_reply(r, 404, NULL, NULL, 0, until);
+    }
+}
+
+static void open_servers(void)
+{
+    for (int i = 0; i < 2; i++) {
+        weald_server_options how = {.size = sizeof how, .backlog = 512, .tls = i ? server_config : 0};
+        weald_http_options http = {.size = sizeof http, .server = &how, .idle_ns = WEALD_SEC(5)};
+        const char *at = net_at("127.0.0.1", ports[i]);
+
+        for (int tries = 0; (servers[i] = weald_http_server_new(at, answer, NULL, &http)) == WEALD_EADDRINUSE && tries < 200;
+             tries++)
+            weald_sleep(WEALD_MS(10));
+        CHECK_GT(servers[i], 0);
+        CHECK_EQ(weald_server_start(servers[i]), 0);
+        ports[i] = weald_server_port(servers[i]);
+    }
+    shut = 0;
+}
+
+/* ---- sessions ---- */
+
+struct session {
+    weald_greenlet g;
+    long stops, scarce;
+    int is_late; /* it has given less time than it may take */
+};
+
+static struct session sessions[SESSIONS];
+static int active, paused, over, few;
+static weald_http_client client;
+
+/* Whether there is a reason for `code`. */
+static int excused(const struct session *me, int64_t code)
+{
+    int cut = code == WEALD_EPIPE || code == WEALD_ECONNRESET || code == WEALD_ECONNREFUSED ||
+              code == WEALD_ECONNABORTED || code == WEALD_ENOTCONN;
+
+    if (code == WEALD_ECANCELED)
+        count.killed++;
+    else if (code == WEALD_ETIMEDOUT && me->is_late)
+        count.late++;
+    else if (code == WEALD_EADDRNOTAVAIL) /* every port waits for its minute to pass */
+        weald_sleep(WEALD_MS(100));
+    else if (code == WEALD_EMFILE && (few || me->scarce != count.scarce))
+        ;
+    else if (cut && (me->stops != stops || shut || few || me->scarce != count.scarce))
+        count.cut++;
+    else
+        return 0;
+    return 1;
+}
+
+#define EXCUSED(me, code)                                                                                               \
+    (excused(me, code) ? (void)0 : test_values(__FILE__, __LINE__, "a session fails for a reason", code, 0))
+
+static int64_t some_deadline(struct session *me)
+{
+    if (!one_in(8))
+        return weald_after(WEALD_SEC(20));
+    me->is_late = 1;
+    return weald_after(WEALD_US(below(3000)));
+}
+
+static const char *url(char *text, const char *scheme, const char *target)
+{
+    int secure = one_in(3);
+
+    sprintf(text, "%s%s://127.0.0.1:%d%s", scheme, secure ? "s" : "", ports[secure], target);
+    return text;
+}
+
+/* All that comes of a body, as far as one is patient, is `wanted`. */
+static int64_t check_body(weald_http_response r, const char *wanted, size_t len, int64_t until)
+{
+    char buffer[7000];
+    size_t got = 0;
+    int64_t n;
+
+    while ((n = weald_http_response_read(r, buffer, 1 + below(sizeof buffer), until)) > 0) {
+        CHECK_LE(got + (size_t)n, len);
+        CHECK_EQ(memcmp(buffer, wanted + got, (size_t)n), 0);
+        got += (size_t)n;
+        if (one_in(200)) {
+            count.left++;
+            return 0;
+        }
+    }
+    if (n == 0)
+        CHECK_EQ(got, len);
+    count.bytes += (long)got;
+    return n;
+}
+
+static void told(weald_http_response interim, void *hints)
+{
+    CHECK_EQ(weald_http_response_status(interim), 103);
+    CHECK_STR(weald_http_response_header(interim, "Link"), "</next>");
+    ++*(int *)hints;
+}
+
+static int64_t fetch(struct session *me)
+{
+    unsigned way = below(3), place = way == 2 ? 0 : below(251);
+    size_t len = some_length();
+    int64_t until = some_deadline(me), code;
+    char target[64], text[128];
+    int hints = 0;
+    weald_http_fetch_options how = {.size = sizeof how, .interim_fn = told, .user = &hints};
+    weald_http_response r;
+
+    if (way == 2)
+        snprintf(target, sizeof target, "/file/%zu", len);
+    else
+        snprintf(target, sizeof target, way ? "/chunks/%u/%zu" : "/whole/%u/%zu", place, len);
+    if ((r = weald_http_fetch(client, url(text, "http", target), &how, until)) < 0)
+        return r;
+    CHECK_EQ(weald_http_response_status(r), 200);
+    CHECK_EQ(hints >= 1, way == 1);
+    code = check_body(r, piece(place), len, until);
+    CHECK_EQ(weald_close(r), 0);
+    count.requests++;
+    return code;
+}
+
+struct upload {
+    unsigned place;
+    size_t at, len;
+};
+
+static int64_t give(void *buffer, size_t size, void *user)
+{
+    struct upload *u = (struct upload *)user;
+    size_t n = u->len - u->at < size ? u->len - u->at : size;
+
+    n = n > 1 ? 1 + below((unsigned)n) : n;
+    memcpy(buffer, piece(u->place) + u->at, n);
+    u->at += n;
+    return (int64_t)n;
+}
+
+static int64_t upload(struct session *me)
+{
+    struct upload u = {below(251), 0, some_length() % 20000};
+    weald_http_fetch_options how = {.size = sizeof how};
+    int64_t until = some_deadline(me), code;
+    weald_http_response r;
+    char text[128];
+
+    if (one_in(2))
+        how.body = piece(u.place), how.body_len = u.len;
+    else
+        how.body_fn = give, how.user = &u;
+    if ((r = weald_http_fetch(client, url(text, "http", "/echo"), &how, until)) < 0)
+        return r;
+    code = check_body(r, piece(u.place), u.len, until);
+    CHECK_EQ(weald_close(r), 0);
+    count.uploads++;
+    return code;
+}
+
+static int64_t wait_for_news(struct session *me)
+{
+    static const char events[] = "event: tick\ndata: tock\n\nevent: tick\ndata: tock\n\nevent: tick\ndata: tock\n\n"
+                                 "event: tick\ndata: tock\n\nevent: tick\ndata: tock\n\n";
+    int poll = one_in(2);
+    int64_t until = some_deadline(me), code;
+    weald_http_response r;
+    char text[128];
+
+    if ((r = weald_http_fetch(client, url(text, "http", poll ? "/poll" : "/events"), NULL, until)) < 0)
+        return r;
+    code = poll ? check_body(r, "now", 3, until) : check_body(r, events, sizeof events - 1, until);
+    CHECK_EQ(weald_close(r), 0);
+    *(poll ? &count.polls : &count.events) += 1;
+    return code;
+}
+
+/* Sends a message, whole or in parts, and gets it back so. */
+static int64_t one_message(weald_websocket w, int64_t until)
+{
+    unsigned place = below(251);
+    size_t len = some_length(), at = 0, n;
+    int what = one_in(2) ? WEALD_WEBSOCKET_TEXT : WEALD_WEBSOCKET_BINARY, last = 0, code;
+    const void *data;
+
+    if (one_in(2)) {
+        if ((code = weald_websocket_send(w, what, piece(place), len, until)) < 0)
+            return code;
+    } else {
+        for (int end = 0; !end; at += n) {
+            n = len - at < PIECE ? len - at : PIECE;
+            end = at + n == len;
+            if ((code = weald_websocket_send_part(w, what, piece(place) + at, n, end, until)) < 0)
+                return code;
+            count.parts++;
+        }
+    }
+    if (one_in(2)) {
+        if ((code = weald_websocket_receive(w, &data, &n, until)) <= 0)
+            return code ? code : WEALD_EPIPE;
+        CHECK_EQ(code, what);
+        CHECK_EQ(n, len);
+        CHECK_EQ(memcmp(data, piece(place), len), 0);
+    } else {
+        for (at = 0; !last; at += n) {
+            if ((code = weald_websocket_receive_part(w, &data, &n, &last, until)) <= 0)
+                return code ? code : WEALD_EPIPE;
+            CHECK_EQ(code, what);
+            CHECK_LE(at + n, len);
+            CHECK_EQ(memcmp(data, piece(place) + at, n), 0);
+        }
+        CHECK_EQ(at, len);
+    }
+    count.messages++;
+    count.bytes += (long)len;
+    return 0;
+}
+
+static int64_t talk(struct session *me)
+{
+    weald_websocket_options how = {
+        .size = sizeof how, .flags = one_in(2) ? WEALD_WEBSOCKET_DEFLATE : 0, .max_message = LARGEST, .tls = client_config};
+    int64_t until = some_deadline(me), code = 0;
+    weald_websocket w;
+    char text[128];
+
+    if ((w = weald_websocket_connect(url(text, "ws", "/socket"), &how, until)) < 0) {
+        const char *why = weald_error_message(weald_self());
+
+        if (w == WEALD_EPROTO && strstr(why, "hung up"))
+            return WEALD_EPIPE; /* in the middle of the handshake */
+        if (w == WEALD_EPROTO)
+            fprintf(stderr, "%s\n", why);
+        return w;
+    }
+    for (unsigned n = 1 + below(8); n-- && code == 0;)
+        code = one_message(w, until);
+    if (code == 0 && !one_in(4))
+        code = weald_websocket_close(w, 0, NULL, until);
+    CHECK_EQ(weald_close(w), 0);
+    return code;
+}
+
+/* What is no HTTP, or not all of it, or breaks off. What comes back does not matter here. */
+static int64_t talk_nonsense(struct session *me)
+{
+    static const char *const said[] = {
+        "GET / HTTP/1.1\r\nHost: o", "POST /echo HTTP/1.1\r\nHost: o\r\nContent-Length: 100000\r\n\r\nx", "\x16\x03\x01\x02",
+        "GET / HTTP/1.1\nHost: o\n\n", "", "GET /whole/1/60000 HTTP/1.1\r\nHost: o\r\n\r\n",
+        "GET /socket HTTP/1.1\r\nHost: o\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\x81\xfe\xff\xff"};
+    const char *text = said[below(sizeof said / sizeof *said)];
+    int fd = weald_tcp_connect(net_at("127.0.0.1", ports[one_in(2)]), weald_after(WEALD_SEC(20)));
+    struct linger at_once = {1, 0};
+    char some[500];
+
+    (void)me;
+    if (fd < 0)
+        return fd;
+    weald_write_all(fd, text, strlen(text), NULL, weald_after(WEALD_SEC(20)));
+    if (one_in(2))
+        weald_read(fd, some, sizeof some, weald_after(WEALD_MS(below(20))));
+    if (one_in(2))
+        CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), 0);
+    CHECK_EQ(weald_close_fd(fd), 0);
+    count.nonsense++;
+    return 0;
+}
+
+static void *session(void *arg)
+{
+    static int64_t (*const kinds[])(struct session *) = {fetch, fetch, upload, wait_for_news, talk, talk, talk_nonsense};
+    struct session *me = (struct session *)arg;
+    int64_t code;
+
+    me->stops = shut ? -1 : stops;
+    me->scarce = count.scarce;
+    me->is_late = 0;
+    if ((code = kinds[below(sizeof kinds / sizeof *kinds)](me)) < 0)
+        EXCUSED(me, code);
+    count.sessions++;
+    return NULL;
+}
+
+/* ---- what befalls them ---- */
+
+static void *keep_in_session(void *arg)
+{
+    struct session *me = (struct session *)arg;
+
+    while (!over) {
+        if (paused) {
+            CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+            continue;
+        }
+        active++;
+        CHECK_GT(me->g = weald_spawn(session, me), 0);
+        CHECK_EQ(weald_join(me->g, WEALD_FOREVER), 0);
+        if (weald_successful(me->g) != 1)
+            CHECK_EQ(weald_error(me->g), WEALD_ECANCELED); /* killed before it began */
+        CHECK_EQ(weald_close(me->g), 0);
+        me->g = 0;
+        active--;
+        CHECK_EQ(weald_yield(), 0);
+    }
+    return NULL;
+}
+
+static void *torment(void *unused)
+{
+    while (!over) {
+        struct session *one = &sessions[below(SESSIONS)];
+
+        CHECK_EQ(weald_sleep(WEALD_MS(1 + below(5))), 0);
+        if (one->g && !paused)
+            CHECK_EQ(weald_kill(one->g, 0, WEALD_NOW), 0);
+    }
+    return unused;
+}
+
+static void stop_servers(int64_t grace)
+{
+    for (int i = 0; i < 2; i++) {
+        CHECK_GE(weald_server_stop(servers[i], grace < 0 ? WEALD_NOW : weald_after(grace)), 0);
+        CHECK_EQ(weald_close(servers[i]), 0);
+    }
+}
+
+static void *restart(void *unused)
+{
+    while (!over) {
+        CHECK_EQ(weald_sleep(WEALD_MS(1000 + below(2000))), 0);
+        if (paused || over)
+            continue;
+        active++;
+        stops++;
+        shut = 1;
+        stop_servers(one_in(2) ? -1 : WEALD_MS(below(100)));
+        weald_sleep(WEALD_MS(below(20)));
+        while (few)
+            weald_sleep(WEALD_MS(1));
+        open_servers();
+        count.restarts++;
+        active--;
+    }
+    return unused;
+}
+
+static void *run_out_of_descriptors(void *unused)
+{
+    while (!over) {
+        CHECK_EQ(weald_sleep(WEALD_MS(1000 + below(3000))), 0);
+        if (paused || over || shut)
+            continue;
+        active++;
+        count.scarce++;
+        few = 1;
+        net_no_more_fds();
+        weald_sleep(WEALD_MS(below(30)));
+        net_fds_again();
+        weald_sleep(WEALD_MS(20)); /* the server pauses for so long */
+        few = 0;
+        count.scarce++;
+        active--;
+    }
+    return unused;
+}
+
+/* Handlers fail where a body broke off, and a server without descriptors says so. */
+static void on_error(weald_greenlet g, int code, const char *message, void *user)
+{
+    (void)user, (void)g;
+    if (code != WEALD_EMFILE && code != WEALD_EPIPE) {
+        fprintf(stderr, "failed: %s %s\n", weald_strcode(code), message);
+        test_leave(TEST_FAILED);
+    }
+}
+
+/* ---- what is left when all sessions have ended ---- */
+
+struct state {
+    long rss, handles, alive;
+    int fds, mappings;
+};
+
+static int count_threads(void)
+{
+    struct stat status;
+    CHECK_EQ(stat("/proc/self/task", &status), 0);
+    return (int)status.st_nlink - 2;
+}
+
+static void new_client(void)
+{
+    weald_http_client_options how = {.size = sizeof how, .tls = client_config};
+
+    CHECK_GT(client = weald_http_client_new(&how), 0);
+}
+
+static struct state count_what_is_left(void)
+{
+    weald_stats stats = {.size = sizeof stats};
+    int64_t patience = weald_after(test_slack(WEALD_SEC(30)));
+
+    paused = 1;
+    while (active > 0) {
+        if (weald_now() > patience) {
+            fprintf(stderr, "%d sessions do not end\n", active);
+            weald_dump(STDERR_FILENO);
+            test_leave(TEST_FAILED);
+        }
+        CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+    }
+    CHECK_EQ(weald_close(client), 0);
+    new_client();
+    stop_servers(WEALD_SEC(1)); /* those that wait for a request, and for the rest of one */
+    open_servers();
+    CHECK_EQ(weald_sleep(WEALD_MS(100)), 0);
+    CHECK_EQ(weald_stats_get(&stats), 0);
+    /* Without a stack and its guard for each thread. */
+    return (struct state){test_rss(), (long)stats.handles, (long)stats.alive, test_fds(),
+                          test_mappings() - 2 * count_threads()};
+}
+
+static struct state larger(struct state a, struct state b)
+{
+#define LARGER(field) .field = a.field > b.field ? a.field : b.field
+    return (struct state){LARGER(rss), LARGER(handles), LARGER(alive), LARGER(fds), LARGER(mappings)};
+#undef LARGER
+}
+
+static void tell(int64_t began, const struct state *now)
+{
+    printf("%4d s  web: %ld sessions, %ld requests, %ld uploads, %ld polls, %ld streams of events, %ld messages (%ld "
+           "parts), %ld of nonsense, %ld MB; %ld left, %ld killed, %ld late, %ld cut; %ld restarts, %ld times no "
+           "descriptors; RSS %ld KiB, %d fds, %d mappings, %ld handles\n",
+           (int)((weald_now() - began) / WEALD_SEC(1)), count.sessions, count.requests, count.uploads, count.polls,
+           count.events, count.messages, count.parts, count.nonsense, count.bytes / 1000000, count.left, count.killed,
+           count.late, count.cut, count.restarts, count.scarce / 2, now->rss >> 10, now->fds, now->mappings, now->handles);
+    fflush(stdout);
+}
+
+static void check_flat(const struct state *warm, const struct state *now)
+{
+    CHECK_LE(now->fds, warm->fds);
+    CHECK_LE(now->handles, warm->handles);
+    CHECK_LE(now->alive, warm->alive);
+    if (*test_under())
+        return; /* a checker's memory is its own affair */
+    CHECK_LE(now->mappings, warm->mappings + 24);
+    CHECK_LE(now->rss, warm->rss + (4 << 20));
+}
+
+TEST(nothing_of_the_web_is_lost_and_nothing_grows)
+{
+    const char *seconds = getenv("SOAK_SECONDS"), *seed = getenv("WEALD_TEST_SEED");
+    int64_t length = WEALD_SEC(seconds && *seconds ? atol(seconds) : 600);
+    int64_t step = length / 10 < WEALD_SEC(10) ? length / 10 : WEALD_SEC(10), began;
+    char name[] = "/tmp/weald-soak-web-XXXXXX";
+    weald_greenlet keepers[SESSIONS], fates[3];
+    struct state warm = {0}, now;
+
+    CHECK_GT(length, 0);
+    noise = seed ? strtoull(seed, NULL, 0) : (uint64_t)test_clock();
+    printf("web: seed %llu, %d s\n", (unsigned long long)noise, (int)(length / WEALD_SEC(1)));
+    noise = noise * 0x9E3779B97F4A7C15u | 1;
+    fill_pattern();
+    CHECK_EQ(weald_set_error_handler(on_error, NULL), 0);
+    CHECK_GE(the_file = mkostemp(name, O_CLOEXEC), 0);
+    CHECK_EQ(write(the_file, pattern, LARGEST), LARGEST);
+    CHECK_EQ(unlink(name), 0);
+    server_config = tls_server("server");
+    client_config = tls_client();
+    new_client();
+    open_servers();
+
+    began = weald_now();
+    for (int i = 0; i < SESSIONS; i++)
+        CHECK_GT(keepers[i] = weald_spawn(keep_in_session, &sessions[i]), 0);
+    CHECK_GT(fates[0] = weald_spawn(torment, NULL), 0);
+    CHECK_GT(fates[1] = weald_spawn(restart, NULL), 0);
+    CHECK_GT(fates[2] = weald_spawn(run_out_of_descriptors, NULL), 0);
+    for (int64_t next = began + step; next <= began + length; next += step) {
+        CHECK_EQ(weald_sleep_until(next), 0);
+        now = count_what_is_left();
+        tell(began, &now);
+        if (next <= began + length / 10)
+            warm = larger(warm, now);
+        else
+            check_flat(&warm, &now);
+        paused = 0;
+    }
+    over = 1;
+    CHECK_EQ(weald_joinall(keepers, SESSIONS, 0, 0, WEALD_FOREVER), SESSIONS);
+    CHECK_EQ(weald_joinall(fates, 3, 0, 0, WEALD_FOREVER), 3);
+    CHECK(count.requests && count.uploads && count.polls && count.events && count.messages && count.parts);
+    CHECK_EQ(weald_hub_shutdown(), 0);
+    puts("web: no byte was lost or wrong, and memory, descriptors and mappings are flat");
+}
