@@ -220,8 +220,10 @@ impl Client {
             Ok(()) | Err(Error::PIPE | Error::CONNRESET) => {}
             Err(e) => return Err((e, false)),
         }
-        let silent = |e: Error| (sent.err().unwrap_or(e), stream.peek(hub).is_ok_and(|there| there.is_empty()));
-        let head = self.receive(hub, &stream, url, request, deadline).map_err(silent)?;
+        let spoke = Cell::new(false);
+        let is_silent = || !spoke.get() && stream.peek(hub).is_ok_and(|there| there.is_empty());
+        let silent = |e: Error| (sent.err().unwrap_or(e), is_silent());
+        let head = self.receive(hub, &stream, url, request, &spoke, deadline).map_err(silent)?;
         let response = self.response(&stream, url, head);
         response.body.begin(response.head.framing);
         response.stream_handle.set(handle);
@@ -290,17 +292,19 @@ impl Client {
 
     // ---- and back ----------------------------------------------------------------------
 
-    /// The head of the response, behind those that only say that it will come.
+    /// The head of the response, behind those that only say that it will come; `spoke`: one has come.
     fn receive(
         self: &Rc<Client>,
         hub: &Hub,
         stream: &Rc<Stream>,
         url: &Url,
         request: &Request,
+        spoke: &Cell<bool>,
         deadline: Deadline,
     ) -> Result<Head> {
         for _ in 0..INTERIM {
             let head = self.receive_one(hub, stream, request.method == b"HEAD", deadline)?;
+            spoke.set(true);
             match (head.status, request.interim) {
                 (200.., _) => return Ok(head),
                 (101, _) => break, // we have not asked for another protocol

@@ -192,6 +192,8 @@ static int hang_up_on_the_second(int fd, const struct sockaddr *peer, socklen_t 
     CHECK_GT(net_read(fd, text, sizeof text), 0);
     net_write(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     CHECK_GT(net_read(fd, text, sizeof text), 0);
+    if (user)
+        net_write(fd, (const char *)user);
     return 0;
 }
 
@@ -212,6 +214,14 @@ TEST(what_may_be_asked_twice_is_when_the_server_hangs_up_just_then)
     CHECK_EQ(http_seen, 3);
     CHECK_EQ(weald_http_fetch(client, at("/a"), &post, WEALD_FOREVER), WEALD_EPIPE);
     CHECK_EQ(http_seen, 3);
+}
+
+TEST(who_has_begun_to_answer_is_not_asked_again)
+{
+    serve_plainly(hang_up_on_the_second, (void *)(intptr_t)"HTTP/1.1 103 Early Hints\r\n\r\n");
+    CHECK_EQ(weald_close(get("/a")), 0);
+    CHECK_EQ(weald_http_fetch(client, at("/a"), NULL, WEALD_FOREVER), WEALD_EPIPE);
+    CHECK_EQ(http_seen, 1);
 }
 
 TEST(redirects_are_followed)
@@ -766,7 +776,7 @@ TEST(clients_in_a_child_that_a_callback_has_forked_meanwhile)
             char text[1000];
             if (read(fd, text, sizeof text) > 0 && strstr(text, "/half"))
                 net_write(fd, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
-            usleep(150000);
+            usleep(400000); /* by then both have looked */
             net_write(fd, strstr(text, "/half") ? "123456" : "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
             close(fd);
         }
