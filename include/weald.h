@@ -449,8 +449,8 @@ int weald_unlink(weald_greenlet g, int64_t link);
 /* What `g` does: WEALD_STATE_... Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_state(weald_greenlet g);
 
-/* 1 when `g` has been started (and perhaps ended), else 0. Does not switch. Fails with WEALD_EBADF,
- * WEALD_EPERM. */
+/* 1 when `g` has been started (and perhaps ended), else 0, also when it was killed before it began.
+ * Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
 int weald_started(weald_greenlet g);
 
 /* 1 when `g` has ended, else 0. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM. */
@@ -1568,8 +1568,8 @@ int weald_pipe(int *ends);
 
 /* Closes a descriptor, of whatever kind: whoever of this thread's greenlets waits for it fails with
  * WEALD_EBADF, once, and its watchers stop. After a close(2) of one's own they learn of it up to a
- * second later. From any thread; does not switch. Returns how many waited. Fails with
- * WEALD_EBADF. */
+ * second later. From any thread; does not switch. Returns how many waits and watchers there were.
+ * Fails with WEALD_EBADF. */
 int weald_close_fd(int fd);
 
 /* ----------------------------------------------------------------------------------------------

@@ -1157,7 +1157,7 @@ impl Hub {
         match self.error_handler.get() {
             Some((f, user)) => {
                 let call = || f(greenlet, error.code(), text.as_ptr(), user);
-                if fence::call(&|| "the error handler".into(), call).is_err() {
+                if fence::call(|| "the error handler".into(), call).is_err() {
                     sys::descriptor::tell("weald: the error handler panicked\n");
                 }
             }

@@ -807,7 +807,7 @@ fn report(hub: &Hub, g: &Greenlet) {
 /// Destroys the argument and the greenlet's locals, on its own stack.
 fn clean_up(hub: &Hub, g: &Greenlet) {
     if let Some(destroy) = g.destroy.take() {
-        let done = fence::call(&|| "an argument's destructor".into(), || destroy(g.arg.get()));
+        let done = fence::call(|| "an argument's destructor".into(), || destroy(g.arg.get()));
         if let Err(message) = done {
             hub.report_failure(g.handle.get(), Error::PANIC, &message);
         }

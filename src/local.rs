@@ -55,7 +55,7 @@ impl Key {
         if value.is_null() {
             return;
         }
-        if let Err(message) = fence::call(&|| "a local's destructor".into(), || destroy(value)) {
+        if let Err(message) = fence::call(|| "a local's destructor".into(), || destroy(value)) {
             hub.report_failure(0, Error::PANIC, &message);
         }
     }

@@ -27,7 +27,7 @@ type One = std::result::Result<usize, i32>;
 /// Runs the user's function on one item.
 fn apply_fn(f: MapFn, item: usize, user: usize) -> One {
     let mut out = std::ptr::null_mut();
-    let code = fence::call(&|| "a map function".into(), || f(item as *mut c_void, &mut out, user as *mut c_void));
+    let code = fence::call(|| "a map function".into(), || f(item as *mut c_void, &mut out, user as *mut c_void));
     match code {
         Ok(code) if code >= 0 => Ok(out as usize),
         Ok(code) => Err(code),
@@ -135,7 +135,7 @@ impl Items {
             Items::These(items) => Ok(items.next()),
             Items::From(next, state) => {
                 let mut item = std::ptr::null_mut();
-                match fence::call(&|| "an item source".into(), || next(&mut item, *state)) {
+                match fence::call(|| "an item source".into(), || next(&mut item, *state)) {
                     Ok(1..) => Ok(Some(item as usize)),
                     Ok(0) => Ok(None),
                     Ok(code) => Err(code),

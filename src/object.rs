@@ -67,7 +67,7 @@ macro_rules! hub_object {
 /// Calls a destructor of the user's, if there is one; a panic in it is reported.
 pub fn destroy(hub: &Hub, f: Option<crate::greenlet::DestroyFn>, value: *mut std::ffi::c_void) {
     let Some(f) = f else { return };
-    if let Err(message) = crate::fence::call(&|| "a destructor".into(), || f(value)) {
+    if let Err(message) = crate::fence::call(|| "a destructor".into(), || f(value)) {
         hub.report_failure(0, crate::error::Error::PANIC, &message);
     }
 }

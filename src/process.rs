@@ -222,7 +222,7 @@ impl Process {
         let process = Process::begin(hub, || {
             let Some(child) = child::fork()? else {
                 pipes.iter().for_each(|process| (0..3).for_each(|i| process.close_end(i)));
-                let status = fence::call(&|| "the body of a forked child".into(), || body(hub));
+                let status = fence::call(|| "the body of a forked child".into(), || body(hub));
                 child::end(status.unwrap_or_else(|message| {
                     descriptor::tell(&format!("weald: a panic in a forked child: {message}\n"));
                     PANIC_STATUS

@@ -404,7 +404,7 @@ impl Stream {
     pub fn until(&self, hub: &Hub, delimiter: &[u8], max: usize, deadline: Deadline) -> Result<Option<&[u8]>> {
         let this = keep(self);
         let _turn = this.begin_read(hub, deadline)?;
-        match this.find(hub, delimiter, max, deadline)? {
+        match this.find(hub, delimiter, max, |_| false, deadline)? {
             Some(len) => Ok(Some(self.lend(len, len + delimiter.len()))),
             None if this.input().is_empty() => Ok(None),
             None => Err(Error::PIPE),
@@ -416,7 +416,9 @@ impl Stream {
     pub fn line(&self, hub: &Hub, max: usize, deadline: Deadline) -> Result<Option<&[u8]>> {
         let this = keep(self);
         let _turn = this.begin_read(hub, deadline)?;
-        let found = this.find(hub, b"\n", max.saturating_add(1), deadline)?;
+        // One byte above `max` may be the return of its end.
+        let is_too_long = |bytes: &[u8]| bytes.get(max).is_some_and(|&byte| byte != b'\r');
+        let found = this.find(hub, b"\n", max.saturating_add(1), is_too_long, deadline)?;
         let whole = found.unwrap_or(this.input().len());
         if found.is_none() {
             if whole == 0 {
@@ -461,8 +463,15 @@ impl Stream {
     }
 
     /// Reads until `what` is in the input, which then begins with so many bytes before it;
-    /// `None` at the end. EMSGSIZE.
-    fn find(&self, hub: &Hub, what: &[u8], max: usize, deadline: Deadline) -> Result<Option<usize>> {
+    /// `None` at the end. EMSGSIZE, also when `is_too_long` says so of what has come without it.
+    fn find(
+        &self,
+        hub: &Hub,
+        what: &[u8],
+        max: usize,
+        is_too_long: impl Fn(&[u8]) -> bool,
+        deadline: Deadline,
+    ) -> Result<Option<usize>> {
         if what.is_empty() {
             return Err(Error::INVAL);
         }
@@ -473,7 +482,8 @@ impl Stream {
                 return if at > max { Err(Error::MSGSIZE) } else { Ok(Some(at)) };
             }
             looked = bytes.len().saturating_sub(what.len() - 1);
-            if looked > max {
+            let may_come = (looked..=max.min(bytes.len())).any(|at| what.starts_with(&bytes[at..]));
+            if !may_come || is_too_long(bytes) {
                 return Err(Error::MSGSIZE);
             }
             // A byte more than can be good, so that too much is noticed.

@@ -70,7 +70,7 @@ fn carry_out<T>(fate: Fate, work: impl FnOnce() -> T) -> Given<T> {
         return Err(Failure { error: Error::CANCELED, message: String::new() });
     }
     let before = fork::generation();
-    let outcome = fence::call(&|| "a job in a thread pool".into(), work);
+    let outcome = fence::call(|| "a job in a thread pool".into(), work);
     if fork::generation() != before {
         fork::exit_child(); // the job has forked, and who waits for it is the parent's
     }

@@ -9,8 +9,8 @@ The same as settings in the ini file: weald = true, weald_timeout, weald_leaks. 
     @pytest.mark.weald(timeout=5, leaks="off")
     @pytest.mark.weald(False)       as without the plugin
 
-Fixtures run in main, as ever, and may wait there; a test sees their context variables. A test that does not wait can not
-be ended. What a fixture of a wider scope than the test makes is not the test's leak.
+Fixtures run in main, as ever, and may wait there; a test sees their context variables. A test that does not wait can
+not be ended. What a fixture of a wider scope than the test makes is not the test's leak.
 
 Every run of pytest loads this, so weald itself is imported by the first test that wants it.
 """
@@ -105,7 +105,7 @@ def _run_in_greenlet(function, seconds):
         __tracebackhide__ = True
         try:
             # Not an Exception: no test takes it for one of its own.
-            limit = pytest.fail.Exception(f"the test has taken longer than {seconds} s", pytrace=True) if seconds else None
+            limit = pytest.fail.Exception(f"the test has taken longer than {seconds} s", pytrace=True)
             with weald.Timeout(seconds or None, limit):
                 function()
         except BaseException as error:

@@ -22,7 +22,10 @@ from setuptools.command.sdist import sdist
 HERE = Path(__file__).resolve().parent
 ROOT = HERE / "libweald" if (HERE / "libweald").exists() else HERE.parent.parent
 # What the library is built from.
-LIBRARY = ["Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "include", "src"]
+LIBRARY = [
+    "Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "include",
+    "src",
+]  # fmt: skip
 SONAME = "libweald.so.0"
 
 if sys.version_info >= (3, 14):

@@ -527,11 +527,14 @@ pub extern "C" fn weald_state(g: weald_greenlet) -> c_int {
     fence(|hub| Ok(hub.greenlet(g)?.state.get() as i32))
 }
 
-/// 1 when `g` has been started (and perhaps ended), else 0. Does not switch. Fails with
-/// WEALD_EBADF, WEALD_EPERM.
+/// 1 when `g` has been started (and perhaps ended), else 0, also when it was killed before it
+/// began. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_started(g: weald_greenlet) -> c_int {
-    fence(|hub| Ok(hub.greenlet(g)?.state.get() != State::New))
+    fence(|hub| {
+        let g = hub.greenlet(g)?;
+        Ok(if g.is_done() { g.started.get() } else { g.state.get() != State::New })
+    })
 }
 
 /// 1 when `g` has ended, else 0. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.

@@ -150,7 +150,7 @@ pub(crate) extern "C" fn no_object<T: Object>(handle: i64) -> c_int {
 
 /// Runs `f`, with nothing but the fence.
 pub(crate) fn fence_any<T: Code>(f: impl FnOnce() -> Result<T>) -> i64 {
-    match guard::call(&|| "a weald call".into(), f) {
+    match guard::call(|| "a weald call".into(), f) {
         Ok(result) => convert(result),
         Err(message) => {
             crate::sys::descriptor::tell(&format!("weald: a panic was caught at the library's edge: {message}\n"));

@@ -86,7 +86,7 @@ fn observe(tickets: &mut Tickets, ticket: &Arc<Ticket>, on: bool) {
 
 fn destroy(f: Option<DestroyFn>, value: Item) {
     if let Some(f) = f {
-        let _ = fence::call(&|| "a destructor".into(), || f(value));
+        let _ = fence::call(|| "a destructor".into(), || f(value));
     }
 }
 

@@ -520,6 +520,19 @@ TEST(a_negative_delay_is_einval_and_changes_nothing)
     join_and_close(g);
 }
 
+TEST(one_that_is_killed_before_it_begins_was_never_started)
+{
+    weald_greenlet fresh = weald_greenlet_new(never_called, NULL, NULL), late = weald_greenlet_new(never_called, NULL, NULL);
+
+    CHECK_EQ(weald_start_later(late, WEALD_SEC(1000)), 0);
+    CHECK_EQ(weald_kill(fresh, 0, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_kill(late, 0, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_started(fresh), 0);
+    CHECK_EQ(weald_started(late), 0);
+    CHECK_EQ(weald_close(fresh), 0);
+    CHECK_EQ(weald_close(late), 0);
+}
+
 TEST(starting_one_that_is_to_start_later_starts_it_now)
 {
     static char a[] = "a";

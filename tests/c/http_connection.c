@@ -94,13 +94,19 @@ TEST(what_is_no_request_is_refused_and_is_the_last)
     CHECK_EQ(next(), 0);
     CHECK_EQ(weald_close(connection), 0);
 
-    serve_with((weald_http_options){.head_ns = WEALD_MS(5)});
+    serve();
     say("GET / HTTP/1.1\r\n");
     CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
     CHECK_EQ(weald_http_next(connection, WEALD_NOW), WEALD_EAGAIN); /* nothing is lost by that */
     CHECK_EQ(weald_http_next(connection, weald_after(WEALD_MS(1))), WEALD_ETIMEDOUT);
     CHECK_EQ(shutdown(client, SHUT_WR), 0);
     CHECK_EQ(next(), 0); /* cut short */
+    CHECK_EQ(weald_close(connection), 0);
+
+    serve_with((weald_http_options){.head_ns = WEALD_MS(5)});
+    say("GET / HTTP/1.1\r\n");
+    CHECK_EQ(next(), WEALD_EPROTO); /* too slow */
+    CHECK_EQ(told, 408);
     CHECK_EQ(weald_close(connection), 0);
 
     serve_with((weald_http_options){.head_ns = WEALD_MS(5), .idle_ns = WEALD_MS(5)});

@@ -113,6 +113,34 @@ TEST(a_line_that_is_too_long_is_still_there)
     CHECK_EQ(weald_close(s), 0);
 }
 
+/* As soon as it is certain: the peer need not send more. */
+TEST(one_byte_too_much_is_too_long)
+{
+    int other;
+    weald_stream s = stream_and(&other);
+    const char *line;
+    const void *data;
+    size_t len;
+
+    give(other, "12345x");
+    CHECK_EQ(weald_stream_line(s, &line, &len, 5, WEALD_FOREVER), WEALD_EMSGSIZE);
+    CHECK_EQ(weald_stream_read_until(s, "--", 2, &data, &len, 5, WEALD_FOREVER), WEALD_EMSGSIZE);
+    CHECK_EQ(weald_stream_line(s, &line, &len, 6, weald_after(WEALD_MS(2))), WEALD_ETIMEDOUT);
+    give(other, "\r");
+    CHECK_EQ(weald_stream_line(s, &line, &len, 6, weald_after(WEALD_MS(2))), WEALD_ETIMEDOUT);
+    give(other, "\n12345-");
+    CHECK_EQ(weald_stream_line(s, &line, &len, 6, WEALD_FOREVER), 1);
+    CHECK_EQ(weald_stream_read_until(s, "--", 2, &data, &len, 5, weald_after(WEALD_MS(2))), WEALD_ETIMEDOUT);
+    give(other, "-\r");
+    CHECK_EQ(weald_stream_read_until(s, "--", 2, &data, &len, 5, WEALD_FOREVER), 1);
+    CHECK_EQ(len, 5);
+    CHECK_EQ(weald_stream_line(s, &line, &len, 0, weald_after(WEALD_MS(2))), WEALD_ETIMEDOUT);
+    give(other, "x");
+    CHECK_EQ(weald_stream_line(s, &line, &len, 0, WEALD_FOREVER), WEALD_EMSGSIZE);
+    CHECK_EQ(weald_close_fd(other), 0);
+    CHECK_EQ(weald_close(s), 0);
+}
+
 TEST(a_thousand_lines_in_one_piece)
 {
     static char text[200000];

@@ -1621,7 +1621,7 @@ static void check_exited_well(pid_t pid)
 
 TEST(in_a_forked_child_watchers_are_stopped_and_may_be_started)
 {
-    weald_watcher timer = started(weald_timer_watcher(WEALD_MS(100), 0, count, NULL));
+    weald_watcher timer = started(weald_timer_watcher(WEALD_MS(500), 0, count, NULL));
     weald_watcher check = started(weald_check_watcher(count, NULL)), child, io;
     pid_t sleeper, pid;
 

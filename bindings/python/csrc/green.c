@@ -97,10 +97,10 @@ static void on_enter(weald_greenlet handle, void *user)
 
 /* ---- signals ---- */
 
-/* Python's handler of a signal, the one in C, only notes it down; those of the program run in main's greenlet. A signal
- * that arrives between the last look at that note and the kernel's sleep interrupts nothing, nor does one that the kernel
- * gives to another thread. So the handler writes to a pipe as well, which the loop reads: signal.set_wakeup_fd. Whoever
- * sets a descriptor of his own has the signals, and wakes his own loop. */
+/* Python's handler of a signal, the one in C, only notes it down; those of the program run in main's greenlet. A
+ * signal that arrives between the last look at that note and the kernel's sleep interrupts nothing, nor does one that
+ * the kernel gives to another thread. So the handler writes to a pipe as well, which the loop reads:
+ * signal.set_wakeup_fd. Whoever sets a descriptor of his own has the signals, and wakes his own loop. */
 
 static void on_signal(weald_watcher w, int events, void *user)
 {

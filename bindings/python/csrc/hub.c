@@ -198,6 +198,12 @@ int hub_call_from_outside(thread *th, PyObject *what)
     return 0;
 }
 
+static void wake_from_outside(green *g)
+{
+    if (g->in_park)
+        weald_wake(g->handle, NULL);
+}
+
 /* In the loop: no code must run here, so the list's references are handed on, never dropped. */
 void hub_on_wakeup(weald_watcher w, int events, void *user)
 {
@@ -205,17 +211,11 @@ void hub_on_wakeup(weald_watcher w, int events, void *user)
     (void)w, (void)events;
     if (!th->foreign)
         return;
-    bool calls = false;
-    Py_ssize_t n = PyList_GET_SIZE(th->foreign);
-    for (Py_ssize_t i = 0; i < n; i++) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(th->foreign); i++) {
         PyObject *what = PyList_GET_ITEM(th->foreign, i);
-        if (!is_green(what)) {
-            calls = true;
-        } else if (((green *)what)->in_park) {
-            weald_wake(((green *)what)->handle, NULL);
-        }
+        if (is_green(what))
+            wake_from_outside((green *)what);
     }
-    (void)calls;
     th->has_foreign = true;
     hub_wake(th);
 }
@@ -229,7 +229,9 @@ static void take_foreign(thread *th)
         return;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
         PyObject *what = PyList_GET_ITEM(list, i);
-        if (!is_green(what) && hub_push(th, what) < 0)
+        if (is_green(what))
+            wake_from_outside((green *)what); /* more may have come since the loop looked */
+        else if (hub_push(th, what) < 0)
             PyErr_WriteUnraisable(what);
     }
     Py_DECREF(list);

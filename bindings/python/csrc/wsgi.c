@@ -16,6 +16,10 @@
 #include <ctype.h>
 #include <time.h>
 
+/* An application that waits does so below `serve`, which therefore holds no more than it must: a page of the stack is
+ * enough then. */
+#define APART __attribute__((noinline))
+
 /* What a class may override. */
 enum { BY_STEPS = 1, GET_ENVIRON = 2, LOG_REQUEST = 4, FINALIZE = 8, SERVER_ENVIRON = 16 };
 
@@ -399,7 +403,7 @@ static void forget_request(exchange *x)
     Py_CLEAR(x->content_length);
 }
 
-static void forget_response(exchange *x)
+APART static void forget_response(exchange *x)
 {
     Py_CLEAR(x->given_status);
     Py_CLEAR(x->given);
@@ -414,7 +418,7 @@ static void forget_response(exchange *x)
 }
 
 /* Reads the head of the next request: 1; 0 when there is none, and `refused` says whether something came; -1. */
-static int next_request(exchange *x)
+APART static int next_request(exchange *x)
 {
     int64_t code;
     thread *th = may_wait();
@@ -470,7 +474,7 @@ static name_slot *slot_of(const char *name, size_t len, unsigned seed)
 static PyObject *key_of(const char *name, int *kind)
 {
     size_t len = strlen(name);
-    char upper[1024];
+    char upper[128]; /* small: it is deep in a stack of which one page is used otherwise */
     name_slot *s = len < sizeof s->name ? slot_of(name, len, 2166136261u) : NULL;
     if (s && s->key && s->kind != IS_METHOD && s->len == len && memcmp(s->name, name, len) == 0) {
         *kind = s->kind;
@@ -1433,7 +1437,7 @@ static void phrase_of(exchange *x, char *reason, size_t room)
 static int send_head(exchange *x, thread *th)
 {
     int64_t length = -1;
-    char reason[512];
+    char reason[128];
     if (x->code == 101)
         return switch_protocols(x, th);
     /* What may be wrong comes first: a head that is half made stays so. */
@@ -1608,7 +1612,7 @@ static PyObject *exchange_write(PyObject *self, PyObject *data)
 }
 
 /* Sends what the application has returned. */
-static int process(exchange *x, PyObject *result)
+APART static int process(exchange *x, PyObject *result)
 {
     thread *th = may_wait();
     if (!th)
@@ -1678,45 +1682,6 @@ static void chain(PyObject *type, PyObject *value, PyObject *tb)
     PyErr_Restore(t, v, b);
 }
 
-static int run(exchange *x)
-{
-    if (!x->start && !(x->start = PyObject_GetAttrString((PyObject *)x, "start_response")))
-        return -1;
-    /* Held: the handler is the application's as well, and may forget them. */
-    PyObject *application = Py_NewRef(x->application), *env = Py_NewRef(x->environ), *start = Py_NewRef(x->start);
-    PyObject *args[] = {NULL, env, start};
-    PyObject *result = PyObject_Vectorcall(application, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    Py_DECREF(application);
-    Py_DECREF(env);
-    Py_DECREF(start);
-    if (!result)
-        return -1;
-    Py_XSETREF(x->result, Py_NewRef(result));
-    int done = process(x, result);
-    if (!PyList_CheckExact(result) && !PyTuple_CheckExact(result)) {
-        PyObject *type, *value, *tb;
-        PyErr_Fetch(&type, &value, &tb);
-        PyObject *close = PyObject_GetAttr(result, str_close);
-        PyObject *closed = close ? PyObject_CallNoArgs(close) : NULL;
-        if (!close && PyErr_ExceptionMatches(PyExc_AttributeError))
-            PyErr_Clear();
-        else if (!closed)
-            done = -1;
-        Py_XDECREF(close);
-        Py_XDECREF(closed);
-        if (!type) {
-            /* Nothing, or what close has raised. */
-        } else if (PyErr_Occurred()) {
-            chain(type, value, tb);
-        } else {
-            PyErr_Restore(type, value, tb);
-        }
-    }
-    Py_CLEAR(x->result);
-    Py_DECREF(result);
-    return done;
-}
-
 /* What the log says of a request. */
 static PyObject *request_line(exchange *x)
 {
@@ -1724,7 +1689,7 @@ static PyObject *request_line(exchange *x)
     if (!method || !target)
         return Py_NewRef(str_empty);
     size_t m = strlen(method), t = strlen(target);
-    char small[512], *text = m + t + 11 < sizeof small ? small : PyMem_Malloc(m + t + 11);
+    char small[160], *text = m + t + 11 < sizeof small ? small : PyMem_Malloc(m + t + 11);
     if (!text)
         return PyErr_NoMemory();
     memcpy(text, method, m);
@@ -1785,7 +1750,7 @@ static PyObject *format_request(PyObject *self, PyObject *unused)
 }
 
 /* Writes the line to the server's log, unless that is none. */
-static int log_it(exchange *x)
+APART static int log_it(exchange *x)
 {
     if (x->plan & (LOG_REQUEST | BY_STEPS)) {
         PyObject *done = PyObject_CallMethodNoArgs((PyObject *)x, str_log_request);
@@ -1809,8 +1774,68 @@ static int log_it(exchange *x)
     return done;
 }
 
-/* Answers one request. */
-static int respond(exchange *x)
+/* Gives the handler the exception that answering has ended with. */
+APART static int tell_failure(exchange *x)
+{
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    PyErr_NormalizeException(&type, &value, &tb);
+    if (tb)
+        PyException_SetTraceback(value, tb);
+    PyObject *told = PyObject_CallMethodOneArg((PyObject *)x, str__failed, value);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(tb);
+    Py_XDECREF(told);
+    return told ? 0 : -1;
+}
+
+/* What an application has returned, and is no list, may want to be closed; `done` is how sending it went. */
+APART static int close_result(PyObject *result, int done)
+{
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    PyObject *close = PyObject_GetAttr(result, str_close);
+    PyObject *closed = close ? PyObject_CallNoArgs(close) : NULL;
+    if (!close && PyErr_ExceptionMatches(PyExc_AttributeError))
+        PyErr_Clear();
+    else if (!closed)
+        done = -1;
+    Py_XDECREF(close);
+    Py_XDECREF(closed);
+    if (!type) {
+        /* Nothing, or what close has raised. */
+    } else if (PyErr_Occurred()) {
+        chain(type, value, tb);
+    } else {
+        PyErr_Restore(type, value, tb);
+    }
+    return done;
+}
+
+static int run(exchange *x)
+{
+    if (!x->start && !(x->start = PyObject_GetAttrString((PyObject *)x, "start_response")))
+        return -1;
+    /* Held: the handler is the application's as well, and may forget them. */
+    PyObject *application = Py_NewRef(x->application), *args[] = {NULL, Py_NewRef(x->environ), Py_NewRef(x->start)};
+    PyObject *result = PyObject_Vectorcall(application, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(application);
+    Py_DECREF(args[1]);
+    Py_DECREF(args[2]);
+    if (!result)
+        return -1;
+    Py_XSETREF(x->result, Py_NewRef(result));
+    int done = process(x, result);
+    if (!PyList_CheckExact(result) && !PyTuple_CheckExact(result))
+        done = close_result(result, done);
+    Py_CLEAR(x->result);
+    Py_DECREF(result);
+    return done;
+}
+
+/* The environ of the request, and who is to answer it. */
+APART static int prepare(exchange *x)
 {
     forget_response(x);
     x->time_start = clock_now();
@@ -1824,21 +1849,16 @@ static int respond(exchange *x)
     }
     Py_XSETREF(x->environ, env);
     Py_XSETREF(x->application, application);
-    int done = run(x);
-    if (done < 0) {
-        PyObject *type, *value, *tb;
-        PyErr_Fetch(&type, &value, &tb);
-        PyErr_NormalizeException(&type, &value, &tb);
-        if (tb)
-            PyException_SetTraceback(value, tb);
-        PyObject *told = PyObject_CallMethodOneArg((PyObject *)x, str__failed, value);
-        Py_XDECREF(type);
-        Py_XDECREF(value);
-        Py_XDECREF(tb);
-        Py_XDECREF(told);
-        if (!told)
-            return -1;
-    }
+    return 0;
+}
+
+/* Answers one request. */
+static int respond(exchange *x)
+{
+    if (prepare(x) < 0)
+        return -1;
+    if (run(x) < 0 && tell_failure(x) < 0)
+        return -1;
     if (x->wsgi_input && Py_IS_TYPE(x->wsgi_input, &input_type) && ((input *)x->wsgi_input)->broken)
         x->close_connection = 1;
     x->time_finish = clock_now();

@@ -210,7 +210,8 @@ class Typing(unittest.TestCase):
         with tempfile.TemporaryDirectory(prefix="weald-typing-") as folder:
             for name, text in files.items():
                 Path(folder, name.replace("__", ".")).write_text(text)
-            done = subprocess.run([sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=600)
+            words = [sys.executable, "-m", *words]
+            done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600)
         return done.returncode, done.stdout + done.stderr
 
     def test_every_public_module_has_a_stub(self):

@@ -46,7 +46,9 @@ class EventLoopBlocked:
     blocking_time: float
     info: list[str]
     hub: Hub | None
-    def __init__(self, greenlet: _greenlet, blocking_time: float, info: list[str], *, hub: Hub | None = ...) -> None: ...
+    def __init__(
+        self, greenlet: _greenlet, blocking_time: float, info: list[str], *, hub: Hub | None = ...
+    ) -> None: ...
 
 class _MemoryEvent:
     mem_usage: int

@@ -237,7 +237,17 @@ class Group(Calls):
     def spawn(self, *args, **kwargs):
         """Makes a greenlet of greenlet_class, takes it in and starts it."""
         new = self.greenlet_class(*args, **kwargs)
-        self.start(new)
+        kind = type(self)
+        if kind.start is not Group.start or kind.add is not Group.add:
+            self.start(new)
+            return new
+        # As start and add, without the calls: those would be felt, as in Pool.add.
+        link = getattr(new, "rawlink", None)
+        if link is not None:
+            link(self._leave)
+        self._empty.clear()
+        self.greenlets.add(new)
+        new.start()
         return new
 
     def full(self):

@@ -598,7 +598,7 @@ def _singles(values):
 # ---- logs and environments ----
 
 
-class _QuietLog:
+class _NoopLog:
     def write(self, *args, **kwargs):
         pass
 
@@ -824,11 +824,11 @@ def _as_file(log, level):
     if log == "default":
         return sys.stderr
     if log is None:
-        return _QuietLog()
+        return _NoopLog()
     return LoggingLogAdapter(log, level) if hasattr(log, "log") and not hasattr(log, "write") else log
 
 
-_core.wsgi_set_up(WSGIHandler, WSGIServer, Headers, _ConnectionFile, _InvalidClientInput, _QuietLog)
+_core.wsgi_set_up(WSGIHandler, WSGIServer, Headers, _ConnectionFile, _InvalidClientInput, _NoopLog)
 
 
 def _main():

@@ -1,12 +1,13 @@
-"""Looking at what runs: print_run_info and GreenletTree; and small helpers for tests."""
+"""Looking at what runs: print_run_info and GreenletTree; failures that can be pickled; small helpers for tests."""
 import functools
 import pprint
 import sys
 import traceback
 
+from weald._failure import Failure, Unpicklable, dump_traceback, load_traceback  # noqa: F401
 from weald.greenlet import getcurrent
 
-__all__ = ["format_run_info", "print_run_info", "GreenletTree", "wrap_errors", "assert_switches"]
+__all__ = ["format_run_info", "print_run_info", "GreenletTree", "wrap_errors", "assert_switches", "Failure"]
 
 _ALL = object()
 _RULE = "*" * 80

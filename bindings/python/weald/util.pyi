@@ -1,12 +1,12 @@
 from collections.abc import Callable
-from types import FrameType
-from typing import Any, SupportsFloat, TextIO, TypeAlias
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, SupportsFloat, TextIO, TypeAlias
 
 from typing_extensions import Self
 
 from weald.greenlet import greenlet as _greenlet
 
-__all__ = ["format_run_info", "print_run_info", "GreenletTree", "wrap_errors", "assert_switches"]
+__all__ = ["format_run_info", "print_run_info", "GreenletTree", "wrap_errors", "assert_switches", "Failure"]
 
 _Errors: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
@@ -19,13 +19,24 @@ def print_run_info(
     thread_stacks: bool = ..., greenlet_stacks: bool = ..., limit: int | None = ..., file: TextIO | None = ...
 ) -> None: ...
 def format_run_info(
-    thread_stacks: bool = ..., greenlet_stacks: bool = ..., limit: int | None = ..., current_thread_ident: int | None = ...
-) -> list[str]: ...
+    thread_stacks: bool = ..., greenlet_stacks: bool = ..., limit: int | None = ...,
+    current_thread_ident: int | None = ...,
+) -> list[str]: ...  # fmt: skip
 
 dump_stacks = format_run_info
 
 def is_idle_threadpool_worker(frame: FrameType) -> bool: ...
 def clear_stack_frames(frame: FrameType | None) -> None: ...
+
+class Unpicklable(Exception): ...
+
+class Failure:
+    exception: BaseException
+    def __init__(self, exception: BaseException) -> None: ...
+    def reraise(self) -> NoReturn: ...
+
+def dump_traceback(tb: TracebackType | None) -> list[tuple[str, str, int]]: ...
+def load_traceback(entries: list[tuple[str, str, int]]) -> TracebackType | None: ...
 
 class GreenletTree:
     DEFAULT_DETAILS: dict[str, Any]
