@@ -81,10 +81,10 @@ typedef struct {
 /* How much of a greenlet's stack its entry function sets aside for Python's frames: enough for a
  * handful, so that those and the C frames around them fit into one page, even where the library has
  * moved the stack's top down by most of 2 KiB, against tops that share cache lines. (With 1024 one
- * greenlet in 16 touched a second page.) Deeper calls get chunks from the interpreter, 16 KiB each,
+ * greenlet in 16 touched a second page; with 992 each handler of pywsgi wanted a second chunk.) Deeper calls get chunks from the interpreter, 16 KiB each,
  * which we keep for the next one; see state.c. */
 #if HAS_DATASTACK
-#define CHUNK_SIZE 896
+#define CHUNK_SIZE 1008
 #else
 #define CHUNK_SIZE 16
 #endif
