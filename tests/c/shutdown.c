@@ -563,7 +563,9 @@ TEST(a_shutdown_under_a_storm_of_posts_ends)
     pthread_t thread;
 
     CHECK_EQ(pthread_create(&thread, NULL, post_until_it_has_ended, &hub), 0);
-    CHECK_EQ(weald_sleep(WEALD_MS(20)), 0);
+    int64_t limit = weald_after(WEALD_SEC(20));
+    while (ran == 0 && weald_now() < limit) /* until the other thread has had the processor */
+        CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
     CHECK_EQ(weald_hub_shutdown(), 0);
     CHECK_EQ(pthread_join(thread, NULL), 0);
     CHECK_GT(ran, 0);
