@@ -403,6 +403,7 @@ static void end_of_fifo(weald_watcher w, int what, void *fd)
 TEST(files_in_a_child_that_a_callback_has_forked_meanwhile)
 {
     snprintf(fifo, sizeof fifo, "/tmp/weald-test-%d-fifo", (int)getpid());
+    unlink(fifo); /* of another process that had this number */
     for EACH_CALL
         if (current->as.call == c_file || current->as.call == c_folder) {
             weald_watcher ends;

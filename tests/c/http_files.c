@@ -25,8 +25,8 @@ static void begin(void)
 {
     char sub[200];
 
-    snprintf(folder, sizeof folder, "/tmp/weald-test-%d-files", (int)getpid());
-    CHECK_EQ(mkdir(folder, 0700), 0);
+    snprintf(folder, sizeof folder, "/tmp/weald-test-XXXXXX");
+    CHECK(mkdtemp(folder));
     snprintf(sub, sizeof sub, "%s/sub", folder);
     CHECK_EQ(mkdir(sub, 0700), 0);
     put("digits.txt", "0123456789");
