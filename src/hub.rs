@@ -90,6 +90,8 @@ pub struct Hub {
     cxa: Cell<*mut [usize; 2]>,
     no_cxa: UnsafeCell<[usize; 2]>,
     pub hooks: Cell<Option<&'static Hooks>>,
+    /// A switch is more than a switch: there are hooks, or a foreign loop runs us.
+    is_attended: Cell<bool>,
     all_hooks: UnsafeCell<Vec<*const Hooks>>,
     /// Whom to resume next, past the ready queue (raw switch).
     pub next: Cell<*const Greenlet>,
@@ -130,7 +132,7 @@ pub struct Hub {
     pub stop: Cell<bool>,
     pub in_loop: Cell<bool>,
     /// A foreign loop watches our descriptor.
-    pub embedded: Cell<bool>,
+    embedded: Cell<bool>,
     /// In a child forked by a greenlet: main is the parent's.
     pub main_is_gone: Cell<bool>,
     pub next_id: Cell<i64>,
@@ -240,18 +242,21 @@ impl Hub {
         let stacks = Stacks::new();
         let class = stacks.class(0)?;
         let record = |id| Record::new(id, class, Hub::greenlet_timer, Hub::greenlet_fd);
+        let main = record(0);
         let hub = Box::new(Hub {
             current: Cell::new(std::ptr::null()),
             ready: Ring::default(),
             budget: Cell::new(SLICES),
-            root: Root::default(),
+            // SAFETY: main's record lies in the same hub.
+            root: unsafe { main.fiber.root() },
             errno: sys::errno_location(),
             cxa: Cell::new(std::ptr::null_mut()),
             no_cxa: UnsafeCell::new([0; 2]),
             hooks: Cell::new(None),
+            is_attended: Cell::new(false),
             all_hooks: UnsafeCell::new(Vec::new()),
             next: Cell::new(std::ptr::null()),
-            main: record(0),
+            main,
             looper: record(-1),
             table: Table::new(number.number, number.first_generation)?,
             stacks,
@@ -505,14 +510,17 @@ impl Hub {
 
     // ---- the loop --------------------------------------------------------------
 
-    /// Runs `g`, and whom it switches to, until somebody suspends without naming a
-    /// successor. True when main is to go on.
+    /// Runs `g`, and whom it switches to, until somebody suspends to the root without naming
+    /// a successor. True when main is to go on.
     ///
     /// Inlined into the loop: a frame of its own would stand on the return predictor
     /// when the greenlet goes on, and its first `ret` would be mispredicted.
     #[inline(always)]
     fn resume(&self, mut g: &Greenlet) -> bool {
         loop {
+            if self.is_main(g) {
+                return true;
+            }
             if g.started.get() || self.begin(g) {
                 self.current.set(g);
                 g.state.set(State::Running);
@@ -520,14 +528,13 @@ impl Hub {
                 // does not run is suspended.
                 if unsafe { g.fiber.resume(&self.root) } {
                     self.finish(self.current()); // perhaps one that `g` passed to
+                } else if self.is_main(self.current()) {
+                    return true; // somebody has passed to it
                 }
             }
             let next = self.next.replace(std::ptr::null());
             if next.is_null() {
                 return false;
-            }
-            if std::ptr::eq(next, &*self.main) {
-                return true;
             }
             // SAFETY: whoever set `next` saw it alive, and nothing ran since.
             g = unsafe { &*next };
@@ -544,7 +551,7 @@ impl Hub {
             self.prefetch();
             // SAFETY: what is in the ready ring is alive.
             let g = unsafe { &*g };
-            if self.is_main(g) || self.resume(g) {
+            if self.resume(g) {
                 return true;
             }
         }
@@ -584,7 +591,7 @@ impl Hub {
     /// 29 without).
     #[inline(always)]
     pub fn run_until_main(&self) {
-        // A raw switch by main names its target.
+        // Who had to go by way of the root has named a successor.
         let next = self.next.replace(std::ptr::null());
         // SAFETY: see `resume`.
         if (!next.is_null() && self.resume(unsafe { &*next })) || self.run_ready() {
@@ -611,9 +618,6 @@ impl Hub {
     fn main_goes_on(&self) {
         self.current.set(&*self.main);
         self.main.state.set(State::Running);
-        if self.embedded.get() {
-            self.remote.mailbox.entrust();
-        }
     }
 
     /// Main's wait can not end: it fails with EDEADLK.
@@ -962,14 +966,31 @@ impl Hub {
 
     #[inline(always)]
     fn restore_state(&self, g: &Greenlet, (errno, exceptions): (c_int, [usize; 2])) {
-        if self.hooks.get().is_some() {
-            self.call_enter_hook(g);
+        if self.is_attended.get() {
+            self.attend(g);
         }
         // SAFETY: as above.
         unsafe {
             *self.errno = errno;
             *self.cxa.get() = exceptions;
         }
+    }
+
+    /// What `g` does first where a switch is more than a switch.
+    #[cold]
+    #[inline(never)]
+    fn attend(&self, g: &Greenlet) {
+        if self.embedded.get() && self.is_main(g) {
+            self.remote.mailbox.entrust();
+        }
+        self.call_enter_hook(g);
+    }
+
+    /// A foreign loop sleeps for us from now on.
+    pub fn embed(&self) {
+        self.embedded.set(true);
+        self.is_attended.set(true);
+        self.remote.mailbox.entrust(); // from now on a post makes its descriptor readable
     }
 
     #[cold]
@@ -1005,6 +1026,7 @@ impl Hub {
             unsafe { &*kept }
         });
         self.hooks.set(hooks);
+        self.is_attended.set(hooks.is_some() || self.embedded.get());
     }
 
     /// Looks for C++, which must have been loaded by now.
@@ -1022,11 +1044,17 @@ impl Hub {
     /// the stack that holds the others has been read.
     #[inline(always)]
     pub fn suspend<'a>(&'a self, g: &'a Greenlet) -> (&'a Hub, &'a Greenlet) {
-        let state = self.save_state(g);
-        let (hub, g) = match self.is_main(g) {
-            true => self.run_as_main(),
-            false => self.give_way(g),
-        };
+        if self.hooks.get().is_some() {
+            self.call_leave_hook(g);
+        }
+        self.suspend_plainly(g)
+    }
+
+    /// As `suspend`, where there are no hooks.
+    #[inline(always)]
+    pub fn suspend_plainly<'a>(&'a self, g: &'a Greenlet) -> (&'a Hub, &'a Greenlet) {
+        let state = self.thread_state();
+        let (hub, g) = self.give_way(g);
         hub.restore_state(g, state);
         (hub, g)
     }
@@ -1036,7 +1064,7 @@ impl Hub {
     #[inline(always)]
     pub fn take_turns<'a>(&'a self, g: &'a Greenlet) -> Option<(&'a Hub, &'a Greenlet)> {
         let budget = self.budget.get();
-        if budget == 0 || self.ready.is_empty() || self.hooks.get().is_some() || self.is_main(g) {
+        if budget == 0 || self.ready.is_empty() || self.hooks.get().is_some() {
             return None;
         }
         // SAFETY: who is in the ready ring is alive.
@@ -1060,22 +1088,19 @@ impl Hub {
     /// As `suspend`, and `to` goes on, past those who are ready.
     #[inline(always)]
     pub fn suspend_for<'a>(&'a self, g: &'a Greenlet, to: &Greenlet) -> (&'a Hub, &'a Greenlet) {
-        let state = self.save_state(g);
-        let (hub, g) = match self.is_main(g) {
-            true => {
-                self.next.set(to);
-                self.run_as_main()
-            }
-            false => self.pass(g, to),
-        };
-        hub.restore_state(g, state);
-        (hub, g)
+        if self.hooks.get().is_some() {
+            self.call_leave_hook(g);
+        }
+        self.pass_plainly(g, to)
     }
 
+    /// As `suspend_for`, where there are no hooks.
     #[inline(always)]
-    fn run_as_main(&self) -> (&Hub, &Greenlet) {
-        self.run_until_main();
-        (self, &self.main)
+    pub fn pass_plainly<'a>(&'a self, g: &'a Greenlet, to: &Greenlet) -> (&'a Hub, &'a Greenlet) {
+        let state = self.thread_state();
+        let (hub, g) = self.pass(g, to);
+        hub.restore_state(g, state);
+        (hub, g)
     }
 
     /// Goes on with who comes next: directly if it is suspended, else by the root.
@@ -1090,8 +1115,7 @@ impl Hub {
             // SAFETY: what is in the ready ring is alive.
             return self.pass(g, unsafe { &*next });
         }
-        // SAFETY: g is current, so this is its stack.
-        Hub::arrived(unsafe { g.fiber.suspend(&self.root) })
+        self.suspend_to_root(g)
     }
 
     /// Goes on with `next`, whose turn it is.
@@ -1104,18 +1128,48 @@ impl Hub {
             // is g itself.
             return Hub::arrived(unsafe { g.fiber.pass(&next.fiber, &self.root) });
         }
-        // It is main, or has not begun.
+        // It has not begun.
         self.next.set(next);
-        // SAFETY: as above.
-        Hub::arrived(unsafe { g.fiber.suspend(&self.root) })
+        self.suspend_to_root(g)
     }
 
-    /// The hub and the greenlet that go on after a switch.
     #[inline(always)]
-    fn arrived<'a>((fiber, root): (*const Fiber, *const Root)) -> (&'a Hub, &'a Greenlet) {
+    fn suspend_to_root<'a>(&'a self, g: &'a Greenlet) -> (&'a Hub, &'a Greenlet) {
+        if self.is_main(g) {
+            self.run_until_main(); // this is the root
+            return (self, &self.main);
+        }
+        // SAFETY: g is current, so this is its stack.
+        Hub::who_goes_on(unsafe { g.fiber.suspend(&self.root) })
+    }
+
+    /// The hub and the greenlet that go on after a switch that may have been main's.
+    #[inline(always)]
+    fn arrived<'a>((fiber, root, returned): (*const Fiber, *const Root, bool)) -> (&'a Hub, &'a Greenlet) {
+        let (hub, g) = Hub::who_goes_on((fiber, root));
+        // Main's stack is the root's: if it is not main that was meant, it is the loop.
+        if !std::ptr::eq(hub.current.get(), g) {
+            hub.be_root(returned);
+        }
+        (hub, g)
+    }
+
+    #[inline(always)]
+    fn who_goes_on<'a>((fiber, root): (*const Fiber, *const Root)) -> (&'a Hub, &'a Greenlet) {
         // SAFETY: a switch returns the fiber that suspended and its hub's root, and
         // fibers lie in living records, a root in its hub.
         unsafe { (&*root.byte_sub(std::mem::offset_of!(Hub, root)).cast(), Greenlet::of_fiber(fiber)) }
+    }
+
+    /// Runs the loop on main's stack, which somebody has suspended to, or `returned` to,
+    /// while main waits.
+    #[cold]
+    #[inline(never)]
+    fn be_root(&self, returned: bool) {
+        if returned {
+            self.finish(self.current());
+        }
+        self.run_until_main();
     }
 
     /// Makes a parked greenlet ready; `code` is 0 or why its wait failed.

@@ -88,8 +88,7 @@ pub extern "C" fn weald_stop() -> c_int {
 pub extern "C" fn weald_hub_fd() -> c_int {
     fence(|hub| {
         let fd = hub.poller().outer_fd()?;
-        hub.embedded.set(true);
-        hub.remote.mailbox.entrust(); // from now on a post makes it readable
+        hub.embed();
         Ok(fd)
     })
 }

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! The thread's root stack resumes a fiber, and a fiber suspends to the root, or passes
-//! straight to another one that is suspended: that saves half of the switches. A fiber
-//! that returns, returns to the root. There are two ways to switch, with one interface:
+//! straight to another one that is suspended: that saves half of the switches. The root
+//! stack has a fiber too, so that it can pass and be passed to. A fiber that returns,
+//! returns to the root. There are two ways to switch, with one interface:
 //! `native` (x86-64) and `portable` (corosensei: other architectures, and builds with
 //! the feature `sanitizer`, whose runtime must be told of every switch). See `native`
 //! for why there are two; `portable` never passes.
@@ -24,7 +25,7 @@ mod portable;
 #[cfg(any(not(target_arch = "x86_64"), feature = "sanitizer"))]
 use portable as switching;
 
-/// Where the root goes on while a fiber runs.
+/// The thread's own stack, see `native`.
 pub use switching::Root;
 
 /// What a fiber runs. It must not unwind.
@@ -88,15 +89,25 @@ impl Fiber {
         (me.cast(), root)
     }
 
-    /// Suspends the running fiber and goes on with `to`. Returns as `suspend`.
+    /// Suspends the running fiber and goes on with `to`. Returns as `suspend`, and as
+    /// `resume` where it is the root that is to go on and not its fiber.
     ///
     /// # Safety
     /// Called on this fiber's own stack; `to.is_suspended()`, or it is this very fiber.
     #[inline(always)]
-    pub unsafe fn pass(&self, to: &Fiber, root: &Root) -> (*const Fiber, *const Root) {
+    pub unsafe fn pass(&self, to: &Fiber, root: &Root) -> (*const Fiber, *const Root, bool) {
         // SAFETY: by contract.
-        let (me, root) = unsafe { self.0.pass(&to.0, root) };
-        (me.cast(), root)
+        let (me, root, returned) = unsafe { self.0.pass(&to.0, root) };
+        (me.cast(), root, returned)
+    }
+
+    /// The root of the thread whose own stack `self` stands for.
+    ///
+    /// # Safety
+    /// `self` outlives the root.
+    pub unsafe fn root(&self) -> Root {
+        // SAFETY: by contract.
+        unsafe { Root::new(&self.0) }
     }
 
     /// Forgets the computation, which has returned or is never unwound.
@@ -117,11 +128,18 @@ mod tests {
                 use std::cell::Cell;
 
                 /// A fiber and what it works on, as a greenlet's record has them.
-                #[derive(Default)]
                 struct Shared {
                     fiber: Fiber,
                     root: Root,
                     steps: Cell<u32>,
+                }
+
+                impl Default for Shared {
+                    fn default() -> Shared {
+                        // SAFETY: never freed.
+                        let root = unsafe { Root::new(Box::leak(Box::default())) };
+                        Shared { fiber: Fiber::default(), root, steps: Cell::new(0) }
+                    }
                 }
 
                 impl Shared {
@@ -200,11 +218,19 @@ mod tests {
         use crate::stack::Stacks;
         use std::cell::Cell;
 
-        #[derive(Default)]
         struct Two {
             fibers: [Fiber; 2],
+            main: &'static Fiber,
             root: Root,
             steps: Cell<u32>,
+        }
+
+        impl Default for Two {
+            fn default() -> Two {
+                let main: &Fiber = Box::leak(Box::default());
+                // SAFETY: never freed.
+                Two { fibers: Default::default(), main, root: unsafe { main.root() }, steps: Cell::new(0) }
+            }
         }
 
         impl Two {
@@ -238,6 +264,33 @@ mod tests {
             assert_eq!(two.steps.get(), 0b010101);
             // SAFETY: as above; the second waits in its last pass.
             assert!(unsafe { two.fibers[1].resume(&two.root) }, "the second returned");
+        }
+
+        #[test]
+        fn the_root_passes_and_is_passed_to() {
+            extern "C" fn body(two: *const ()) {
+                // SAFETY: the test keeps `two`.
+                let two = unsafe { &*two.cast::<Two>() };
+                for step in 1..=3 {
+                    two.steps.set(step);
+                    // SAFETY: on this fiber's own stack, and the root waits.
+                    unsafe { two.fibers[0].pass(two.main, &two.root) };
+                }
+            }
+            let (stacks, two) = (Stacks::new(), Two::default());
+            let class = stacks.default_class();
+            stacks.reserve(class).unwrap();
+            let bounds = stacks.bounds(class, &stacks.take(class).unwrap());
+            // SAFETY: `two` outlives it, and nothing panics.
+            unsafe { two.fibers[0].begin(&two.root, bounds, body, std::ptr::from_ref(&two).cast()) };
+            for step in 1..=3 {
+                // SAFETY: the test is the root.
+                let (me, _, returned) = unsafe { two.main.pass(&two.fibers[0], &two.root) };
+                assert_eq!((me, returned, two.steps.get()), (&raw const *two.main, false, step));
+            }
+            // SAFETY: as above.
+            let (me, _, returned) = unsafe { two.main.pass(&two.fibers[0], &two.root) };
+            assert!(returned && std::ptr::eq(me, two.main), "who returns, returns to the root");
         }
     }
 }

@@ -33,10 +33,25 @@ pub struct Fiber {
     sp: Cell<usize>, // alone, and so at the fiber's own address
 }
 
-/// Where the root goes on while a fiber runs.
-#[derive(Default)]
+/// The thread's own stack: while a fiber runs, it goes on where `main` says. That is a fiber
+/// like any other, so who runs on this stack may pass and be passed to; who is to go on
+/// there, `main` or the loop, the stack knows when it does.
 pub struct Root {
-    sp: Cell<usize>,
+    main: *const Fiber,
+}
+
+impl Root {
+    /// # Safety
+    /// `main` outlives the root.
+    pub unsafe fn new(main: &Fiber) -> Root {
+        Root { main }
+    }
+
+    #[inline(always)]
+    fn sp(&self) -> *mut usize {
+        // SAFETY: by contract of `new`.
+        unsafe { (*self.main).sp.as_ptr() }
+    }
 }
 
 /// Saves the current context to `*save` and goes on at `*to`. Returns, in registers,
@@ -116,7 +131,7 @@ extern "C" fn run(_: *const Fiber, root: *const Root, body: Body, data: *const (
     let mut nowhere = 0;
     // SAFETY: the root outlives the computation and waits at its `sp`, because a fiber
     // runs. This stack is not used again.
-    unsafe { switch(&raw mut nowhere, (*root).sp.as_ptr(), root, 1) };
+    unsafe { switch(&raw mut nowhere, (*root).sp(), root, 1) };
     unreachable!("a fiber that is done was resumed");
 }
 
@@ -152,7 +167,7 @@ impl Fiber {
     #[inline(always)]
     pub unsafe fn resume(&self, root: &Root) -> bool {
         // SAFETY: `sp` was saved by a switch or laid out by `begin`.
-        let (_, _, done) = unsafe { switch(root.sp.as_ptr(), self.sp.as_ptr(), root, 0) };
+        let (_, _, done) = unsafe { switch(root.sp(), self.sp.as_ptr(), root, 0) };
         done != 0
     }
 
@@ -161,18 +176,18 @@ impl Fiber {
     #[inline(always)]
     pub unsafe fn suspend(&self, root: &Root) -> (*const Fiber, *const Root) {
         // SAFETY: by contract a fiber runs, so the root waits at its `sp`.
-        let (me, root, _) = unsafe { switch(self.sp.as_ptr(), root.sp.as_ptr(), root, 0) };
+        let (me, root, _) = unsafe { switch(self.sp.as_ptr(), root.sp(), root, 0) };
         (me.cast(), root)
     }
 
     /// # Safety
     /// On this fiber's own stack, and `to` is suspended (or is this very fiber).
     #[inline(always)]
-    pub unsafe fn pass(&self, to: &Fiber, root: &Root) -> (*const Fiber, *const Root) {
+    pub unsafe fn pass(&self, to: &Fiber, root: &Root) -> (*const Fiber, *const Root, bool) {
         // SAFETY: `to.sp` is read after ours was saved, so that passing to oneself is
         // nothing; otherwise it was saved by a switch or laid out by `begin`.
-        let (me, root, _) = unsafe { switch(self.sp.as_ptr(), to.sp.as_ptr(), root, 0) };
-        (me.cast(), root)
+        let (me, root, done) = unsafe { switch(self.sp.as_ptr(), to.sp.as_ptr(), root, 0) };
+        (me.cast(), root, done != 0)
     }
 
     /// Forgets the computation.

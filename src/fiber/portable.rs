@@ -17,8 +17,15 @@ pub struct Fiber {
 }
 
 /// Where the root goes on is corosensei's affair.
-#[derive(Default)]
 pub struct Root(());
+
+impl Root {
+    /// # Safety
+    /// None is needed here.
+    pub unsafe fn new(_: &Fiber) -> Root {
+        Root(())
+    }
+}
 
 /// A stack that somebody else owns.
 struct Borrowed {
@@ -89,7 +96,7 @@ impl Fiber {
 
     /// # Safety
     /// Never called: nothing here `is_suspended`.
-    pub unsafe fn pass(&self, _: &Fiber, _: &Root) -> (*const Fiber, *const Root) {
+    pub unsafe fn pass(&self, _: &Fiber, _: &Root) -> (*const Fiber, *const Root, bool) {
         unreachable!("only the root resumes");
     }
 
