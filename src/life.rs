@@ -61,8 +61,8 @@ impl Hub {
             self.stacks.unreserve(class);
             return Err(e);
         }
-        let record = match self.spare_record() {
-            Some(g) => Ok(g),
+        let record = match self.spares.pop() {
+            Some(spare) => Ok(self.renewed(spare)),
             None => self.make_record(class),
         };
         let g = match record {
@@ -102,12 +102,12 @@ impl Hub {
 
     /// A record that was put away, with its next handle.
     #[inline(always)]
-    fn spare_record(&self) -> Option<&Greenlet> {
-        let g: *const Greenlet = self.spares.pop()?.into_raw();
+    fn renewed(&self, record: Record) -> &Greenlet {
+        let g: *const Greenlet = record.into_raw();
         // SAFETY: nobody else has it.
         let g = unsafe { &*g };
         g.handle.set(self.table.renew(g.handle.get()));
-        Some(g)
+        g
     }
 
     /// A new record, with its first handle. It keeps its place in the table while it is
@@ -167,7 +167,8 @@ impl Hub {
     /// nothing done, where it is not: nothing here calls anything, so no register is saved.
     #[inline(always)]
     pub fn spawn_at_hand(&self, body: Body, arg: *mut c_void, site: usize) -> Option<&Greenlet> {
-        if self.hooks.get().is_some() || self.spares.is_empty() || !self.stacks.reserve_at_hand() {
+        let spare = self.spares.last()?;
+        if self.hooks.get().is_some() || !self.stacks.reserve_at_hand() {
             return None;
         }
         let class = self.stacks.default_class();
@@ -175,7 +176,7 @@ impl Hub {
             self.stacks.unreserve(class);
             return None;
         }
-        let g = self.spare_record()?; // there is one
+        let g = self.renewed(spare.take());
         self.furnish(g, body, arg, class, site);
         self.start_fresh(g);
         Some(g)

@@ -19,11 +19,6 @@ impl Default for Spares {
 
 impl Spares {
     #[inline(always)]
-    pub fn is_empty(&self) -> bool {
-        self.count.get() == 0
-    }
-
-    #[inline(always)]
     pub fn is_full(&self) -> bool {
         self.count.get() >= MOST
     }
@@ -38,12 +33,30 @@ impl Spares {
         self.count.set(count + 1);
     }
 
-    #[inline(always)]
     pub fn pop(&self) -> Option<Record> {
-        let last = self.count.get().checked_sub(1)?;
-        self.count.set(last);
+        Some(self.last()?.take())
+    }
+
+    /// The next record, for who may leave it there.
+    #[inline(always)]
+    pub fn last(&self) -> Option<Last<'_>> {
+        Some(Last { spares: self, place: self.count.get().checked_sub(1)? })
+    }
+}
+
+/// The record in the last place.
+pub struct Last<'s> {
+    spares: &'s Spares,
+    place: usize,
+}
+
+impl Last<'_> {
+    #[inline(always)]
+    pub fn take(self) -> Record {
+        debug_assert!(self.spares.count.get() == self.place + 1);
+        self.spares.count.set(self.place);
         // SAFETY: `push` put one there, and nobody has taken it since.
-        Some(unsafe { Record::from_raw(self.places.get_unchecked(last).get()) })
+        unsafe { Record::from_raw(self.spares.places.get_unchecked(self.place).get()) }
     }
 }
 
