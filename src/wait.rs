@@ -26,6 +26,16 @@ pub enum Waited {
     Failed(Error),
 }
 
+/// What a short way has come to.
+pub enum AtHand<T> {
+    Done(T),
+    /// There is nothing to do but to wait, and nothing to look at before that but the
+    /// deadline and the hooks.
+    MustWait,
+    /// Nothing was done: the long way knows.
+    Unknown,
+}
+
 impl Hub {
     /// Whether the current greenlet may make a blocking call: ECANCELED when it was
     /// killed, the code it was interrupted with, ETIMEDOUT in an expired scope.
@@ -188,6 +198,24 @@ impl Hub {
         }
         list.enter(&g.node, role, value);
         let (hub, g) = self.suspend_parked(g, why);
+        hub.waited(g)
+    }
+
+    /// As `wait_in`, as a taker and for ever, of one who wants no attention, where there are
+    /// no hooks.
+    #[inline(always)]
+    pub fn wait_plainly_in(&self, list: &WaitList, value: *mut c_void, why: Waiting) -> Waited {
+        let g = self.current();
+        list.enter(&g.node, Role::Taker, value);
+        self.note_wait(g, why);
+        g.state.set(State::Parked);
+        let (hub, g) = self.suspend_plainly(g);
+        hub.waited(g)
+    }
+
+    /// How the wait in a list that `g` comes back from has ended.
+    #[inline(always)]
+    fn waited(&self, g: &Greenlet) -> Waited {
         let node = &g.node;
         if node.granted.get() {
             if g.attention.get() & KILLED != 0 {
@@ -195,7 +223,7 @@ impl Hub {
             }
             return Waited::Granted(node.value.get());
         }
-        hub.not_granted(g)
+        self.not_granted(g)
     }
 
     #[cold]
@@ -212,6 +240,23 @@ impl Hub {
         node.granted.set(true);
         // SAFETY: the owner of a linked node is a living record.
         self.wake(unsafe { &*node.owner.get().cast::<Greenlet>() }, 0);
+    }
+
+    /// Ends the wait of a list's first node, as `remove_first` and `grant` do, if that takes
+    /// no call: it is a taker that waits for ever. So a short way needs no frame.
+    #[inline(always)]
+    pub fn grant_first(&self, list: &WaitList, node: &WaitNode) -> bool {
+        // SAFETY: as above.
+        let g = unsafe { &*node.owner.get().cast::<Greenlet>() };
+        if node.role.get() == Role::Observer || g.state.get() != State::Parked || g.timer.is_set() {
+            return false;
+        }
+        list.remove_first(node);
+        node.granted.set(true);
+        g.wake_code.set(0);
+        g.state.set(State::Ready);
+        self.ready.push(g);
+        true
     }
 
     /// Ends the wait of a node that has left its list, with a failure.

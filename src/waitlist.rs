@@ -32,6 +32,7 @@ pub struct WaitNode {
     pub granted: Cell<bool>,
     /// The wait was ended by its object (closed, shut, broken), not from outside.
     pub refused: Cell<bool>,
+    _pad: Cell<bool>, // so that the four are set at once
     /// When the value was handed over, to put it back in its place: the low half of a
     /// count.
     pub arrival: Cell<u32>,
@@ -48,6 +49,7 @@ impl Default for WaitNode {
             role: Cell::new(Role::Taker),
             granted: Cell::new(false),
             refused: Cell::new(false),
+            _pad: Cell::new(false),
             arrival: Cell::new(0),
         }
     }
@@ -93,6 +95,7 @@ impl WaitList {
         node.role.set(role);
         node.granted.set(false);
         node.refused.set(false);
+        node._pad.set(false);
         self.push(node);
     }
 

@@ -141,6 +141,12 @@ pub(crate) fn existing<T: Object>(handle: i64) -> Option<(&'static Hub, &'static
     hub.table.get::<T>(handle).ok().map(|object| (hub, unsafe { &*object }))
 }
 
+/// Whether a call of a greenlet that wants no attention may wait with nothing looked at first.
+#[inline(always)]
+pub(crate) fn may_wait_plainly(hub: &Hub, deadline: i64) -> bool {
+    deadline == crate::time::FOREVER && hub.hooks.get().is_none()
+}
+
 /// The code for a handle for which `existing` has nothing.
 #[cold]
 #[inline(never)]

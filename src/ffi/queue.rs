@@ -11,7 +11,7 @@
 use super::base::{WEALD_SHARED, weald_handle};
 use super::event::is_shared;
 use super::greenlet::weald_destroy_fn;
-use super::{blocking, code, existing, fence, fence_any, fence64, no_object, put, some, wanted};
+use super::{blocking, code, existing, fence, fence_any, fence64, may_wait_plainly, no_object, put, some, wanted};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::object;
@@ -19,6 +19,7 @@ use crate::registry;
 use crate::sync::queue::{Order, Queue};
 use crate::sync::shared::SharedQueue;
 use crate::time::Deadline;
+use crate::wait::AtHand;
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
@@ -99,11 +100,21 @@ fn get_shared(q: weald_queue, item: *mut *mut c_void, deadline: Deadline) -> c_i
 /// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_put(q: weald_queue, item: *mut c_void, deadline: i64) -> c_int {
-    match existing::<Queue>(q) {
-        Some((hub, queue)) if queue.try_put(hub, item) => 0,
-        Some((hub, queue)) => put_item(queue, hub, item, deadline),
-        None => put_elsewhere(q, item, deadline),
+    let Some((hub, queue)) = existing::<Queue>(q) else { return put_elsewhere(q, item, deadline) };
+    match queue.try_put(hub, item) {
+        AtHand::Done(()) => 0,
+        AtHand::MustWait if may_wait_plainly(hub, deadline) => await_getter(queue, hub, item),
+        _ => put_item(queue, hub, item, deadline),
     }
+}
+
+#[unsafe(naked)]
+extern "C" fn await_getter(q: &Queue, hub: &Hub, item: *mut c_void) -> c_int {
+    blocking!(put_plainly)
+}
+
+extern "C" fn put_plainly(q: &Queue, hub: &Hub, item: *mut c_void) -> c_int {
+    code(q.put_plainly(hub, item))
 }
 
 #[unsafe(naked)]
@@ -127,17 +138,30 @@ extern "C" fn put_elsewhere(q: weald_queue, item: *mut c_void, deadline: i64) ->
 /// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_queue_get(q: weald_queue, item: *mut *mut c_void, deadline: i64) -> c_int {
-    match existing::<Queue>(q) {
-        Some((hub, queue)) if !item.is_null() => match queue.try_get(hub) {
-            Some(got) => {
-                // SAFETY: not NULL, writable by the caller.
-                unsafe { put(item, got) };
-                0
-            }
-            None => get_item(queue, hub, item, deadline),
-        },
-        _ => get_elsewhere(q, item, deadline),
+    let Some((hub, queue)) = existing::<Queue>(q).filter(|_| !item.is_null()) else {
+        return get_elsewhere(q, item, deadline);
+    };
+    match queue.try_get(hub) {
+        AtHand::Done(got) => {
+            // SAFETY: not NULL, writable by the caller.
+            unsafe { put(item, got) };
+            0
+        }
+        AtHand::MustWait if may_wait_plainly(hub, deadline) => await_item(queue, hub, item),
+        _ => get_item(queue, hub, item, deadline),
     }
+}
+
+#[unsafe(naked)]
+extern "C" fn await_item(q: &Queue, hub: &Hub, item: *mut *mut c_void) -> c_int {
+    blocking!(get_plainly)
+}
+
+extern "C" fn get_plainly(q: &Queue, hub: &Hub, item: *mut *mut c_void) -> c_int {
+    code(q.get_plainly(hub).map(|got| {
+        // SAFETY: as in `get_by_waiting`.
+        unsafe { put(item, got) }
+    }))
 }
 
 #[unsafe(naked)]

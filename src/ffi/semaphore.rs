@@ -5,7 +5,7 @@
 
 #![allow(non_camel_case_types)]
 
-use super::{blocking, code, existing, fence, fence64, no_object, quick};
+use super::{blocking, code, existing, fence, fence64, may_wait_plainly, no_object, quick};
 use crate::hub::Hub;
 use crate::object;
 use crate::sync::barrier::Barrier;
@@ -14,6 +14,7 @@ use crate::sync::lock::Lock;
 use crate::sync::rwlock::RwLock;
 use crate::sync::semaphore::Semaphore;
 use crate::time::Deadline;
+use crate::wait::AtHand;
 use std::ffi::c_int;
 
 pub type weald_semaphore = i64;
@@ -41,11 +42,21 @@ pub extern "C" fn weald_bounded_semaphore_new(permits: i64) -> weald_semaphore {
 /// WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_semaphore_acquire(s: weald_semaphore, deadline: i64) -> c_int {
-    match existing::<Semaphore>(s) {
-        Some((hub, semaphore)) if semaphore.try_acquire(hub) => 0,
-        Some((hub, semaphore)) => acquire_permit(semaphore, hub, deadline),
-        None => no_object::<Semaphore>(s),
+    let Some((hub, semaphore)) = existing::<Semaphore>(s) else { return no_object::<Semaphore>(s) };
+    match semaphore.try_acquire(hub) {
+        AtHand::Done(()) => 0,
+        AtHand::MustWait if may_wait_plainly(hub, deadline) => await_permit(semaphore, hub),
+        _ => acquire_permit(semaphore, hub, deadline),
     }
+}
+
+#[unsafe(naked)]
+extern "C" fn await_permit(s: &Semaphore, hub: &Hub) -> c_int {
+    blocking!(acquire_plainly)
+}
+
+extern "C" fn acquire_plainly(s: &Semaphore, hub: &Hub) -> c_int {
+    code(s.acquire_plainly(hub))
 }
 
 #[unsafe(naked)]
@@ -61,6 +72,14 @@ extern "C" fn acquire_by_waiting(s: &Semaphore, hub: &Hub, deadline: i64) -> c_i
 /// WEALD_EPERM, WEALD_EOVERFLOW (a bounded one is full; there are INT64_MAX).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_semaphore_release(s: weald_semaphore) -> c_int {
+    match existing::<Semaphore>(s) {
+        Some((hub, semaphore)) if semaphore.try_release(hub) => 0,
+        _ => release_permit(s),
+    }
+}
+
+#[inline(never)]
+extern "C" fn release_permit(s: weald_semaphore) -> c_int {
     quick(|hub| object::get::<Semaphore>(hub, s)?.release(hub))
 }
 

@@ -14,7 +14,7 @@ use crate::hub::{Callback, Hub};
 use crate::object::{destroy, insert, keep};
 use crate::ready::Ring;
 use crate::time::Deadline;
-use crate::wait::Waited;
+use crate::wait::{AtHand, Waited};
 use crate::waitlist::{Role, WaitList};
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
@@ -329,31 +329,57 @@ impl Queue {
 
     // ---- the short way -----------------------------------------------------------
 
-    /// Puts into a plain queue that has room, where nobody waits and there is nothing
-    /// to look at first; false leaves everything as it was.
+    /// Puts into a plain queue that has room, or gives to who waits for it, where there is
+    /// nothing to look at first. Otherwise everything is as it was.
     #[inline(always)]
-    pub fn try_put(&self, hub: &Hub, item: Item) -> bool {
+    pub fn try_put(&self, hub: &Hub, item: Item) -> AtHand<()> {
         let store = self.store();
-        if !self.plain.get()
-            || !self.getters.is_empty()
-            || store.fifo.len() >= self.capacity
-            || !store.fifo.has_room()
-            || hub.current().attention.get() != 0
-        {
-            return false;
+        if !self.plain.get() || hub.current().attention.get() != 0 {
+            return AtHand::Unknown;
         }
-        store.fifo.push(item);
+        match self.getters.first() {
+            None if store.fifo.len() < self.capacity && store.fifo.has_room() => store.fifo.push(item),
+            None if self.capacity == 0 => return AtHand::MustWait,
+            Some(node) if hub.grant_first(&self.getters, node) => {
+                node.value.set(item);
+                node.arrival.set(store.arrive() as u32);
+            }
+            _ => return AtHand::Unknown,
+        }
         self.unfinished.set(self.unfinished.get() + 1);
-        true
+        AtHand::Done(())
     }
 
-    /// Gets from a plain queue that nobody waits to put into.
+    /// Gets from a plain queue, or from who waits to put into an empty one.
     #[inline(always)]
-    pub fn try_get(&self, hub: &Hub) -> Option<Item> {
-        if !self.plain.get() || !self.putters.is_empty() || hub.current().attention.get() != 0 {
-            return None;
+    pub fn try_get(&self, hub: &Hub) -> AtHand<Item> {
+        if !self.plain.get() || hub.current().attention.get() != 0 {
+            return AtHand::Unknown;
         }
-        self.store().fifo.pop().map(<*const c_void>::cast_mut)
+        let Some(node) = self.putters.first() else {
+            return match self.store().fifo.pop() {
+                Some(item) => AtHand::Done(item.cast_mut()),
+                None => AtHand::MustWait,
+            };
+        };
+        if !self.store().fifo.is_empty() || !hub.grant_first(&self.putters, node) {
+            return AtHand::Unknown;
+        }
+        self.unfinished.set(self.unfinished.get() + 1);
+        AtHand::Done(node.value.get())
+    }
+
+    /// What is left to do where `try_put` found that it must wait, see `Hub::wait_plainly_in`.
+    #[inline(always)]
+    pub fn put_plainly(&self, hub: &Hub, item: Item) -> Result<()> {
+        put_outcome(hub.wait_plainly_in(&self.putters, item, self.why()))
+    }
+
+    #[inline(always)]
+    pub fn get_plainly(&self, hub: &Hub) -> Result<Item> {
+        let this = keep(self);
+        let waited = hub.wait_plainly_in(&this.getters, std::ptr::null_mut(), this.why());
+        this.got(hub, waited)
     }
 
     /// Whether the short way may be taken at all: nothing but a ring of items.
@@ -398,11 +424,7 @@ impl Queue {
         if self.capacity > 0 {
             self.store().reserve()?;
         }
-        match hub.wait_in(&self.putters, Role::Taker, item, deadline, self.why()) {
-            // Taken is taken, even if we were killed since: the next call will fail.
-            Waited::Granted(_) | Waited::Returned(..) => Ok(()),
-            Waited::Failed(e) => Err(e),
-        }
+        put_outcome(hub.wait_in(&self.putters, Role::Taker, item, deadline, self.why()))
     }
 
     // ---- get -------------------------------------------------------------------
@@ -433,10 +455,16 @@ impl Queue {
             return Err(Error::PIPE);
         }
         let this = keep(self);
-        match hub.wait_in(&this.getters, Role::Taker, std::ptr::null_mut(), deadline, this.why()) {
+        let waited = hub.wait_in(&this.getters, Role::Taker, std::ptr::null_mut(), deadline, this.why());
+        this.got(hub, waited)
+    }
+
+    #[inline(always)]
+    fn got(&self, hub: &Hub, waited: Waited) -> Result<Item> {
+        match waited {
             Waited::Granted(item) => Ok(item),
             Waited::Returned(item, e) => {
-                this.give_back(hub, item, this.store().arrival_of(hub.current().node.arrival.get()));
+                self.give_back(hub, item, self.store().arrival_of(hub.current().node.arrival.get()));
                 Err(e)
             }
             Waited::Failed(e) => Err(e),
@@ -464,6 +492,8 @@ impl Queue {
 
     /// An item whose getter was killed goes to the next getter, or to the front. It
     /// may stand one above the capacity; it was in the queue before.
+    #[cold]
+    #[inline(never)]
     fn give_back(&self, hub: &Hub, item: Item, arrival: u64) {
         if self.handle_is_closed(hub) {
             return destroy(hub, self.destroy, item);
@@ -551,5 +581,14 @@ impl Queue {
             Waited::Granted(_) => Ok(()),
             Waited::Returned(_, e) | Waited::Failed(e) => Err(e),
         }
+    }
+}
+
+#[inline(always)]
+fn put_outcome(waited: Waited) -> Result<()> {
+    match waited {
+        // Taken is taken, even if we were killed since: the next call will fail.
+        Waited::Granted(_) | Waited::Returned(..) => Ok(()),
+        Waited::Failed(e) => Err(e),
     }
 }

@@ -7,7 +7,7 @@ use crate::handle::Kind;
 use crate::hub::Hub;
 use crate::object::insert;
 use crate::time::Deadline;
-use crate::wait::Waited;
+use crate::wait::{AtHand, Waited};
 use crate::waitlist::{Role, WaitList};
 use std::cell::Cell;
 
@@ -45,13 +45,32 @@ impl Semaphore {
 
     /// Takes a permit that is free, unless there is something to look at first.
     #[inline(always)]
-    pub fn try_acquire(&self, hub: &Hub) -> bool {
+    pub fn try_acquire(&self, hub: &Hub) -> AtHand<()> {
+        if hub.current().attention.get() != 0 {
+            return AtHand::Unknown;
+        }
         let permits = self.permits.get();
-        if permits <= 0 || hub.current().attention.get() != 0 {
-            return false;
+        if permits <= 0 {
+            return AtHand::MustWait;
         }
         self.permits.set(permits - 1);
-        true
+        AtHand::Done(())
+    }
+
+    /// Gives a permit back where nobody waits, or to who waits for ever.
+    #[inline(always)]
+    pub fn try_release(&self, hub: &Hub) -> bool {
+        let permits = self.permits.get();
+        if permits >= self.bound {
+            return false;
+        }
+        match self.waiters.first() {
+            Some(node) => hub.grant_first(&self.waiters, node),
+            None => {
+                self.permits.set(permits + 1);
+                true
+            }
+        }
     }
 
     #[inline(always)]
@@ -70,14 +89,18 @@ impl Semaphore {
     #[inline(always)]
     fn acquire_by_waiting(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
         let handle = self.handle.get();
-        match hub.wait_in(&self.waiters, Role::Taker, std::ptr::null_mut(), deadline, Waiting::Object(handle)) {
-            Waited::Granted(_) => Ok(()),
-            Waited::Returned(_, e) => {
-                give_back(hub, handle);
-                Err(e)
-            }
-            Waited::Failed(e) => Err(e),
-        }
+        outcome(
+            hub,
+            handle,
+            hub.wait_in(&self.waiters, Role::Taker, std::ptr::null_mut(), deadline, Waiting::Object(handle)),
+        )
+    }
+
+    /// What is left to do where `try_acquire` found that it must wait, see `Hub::wait_plainly_in`.
+    #[inline(always)]
+    pub fn acquire_plainly(&self, hub: &Hub) -> Result<()> {
+        let handle = self.handle.get();
+        outcome(hub, handle, hub.wait_plainly_in(&self.waiters, std::ptr::null_mut(), Waiting::Object(handle)))
     }
 
     #[inline(always)]
@@ -98,6 +121,18 @@ impl Semaphore {
             }
             None => self.permits.set(self.permits.get() + 1),
         }
+    }
+}
+
+#[inline(always)]
+fn outcome(hub: &Hub, handle: i64, waited: Waited) -> Result<()> {
+    match waited {
+        Waited::Granted(_) => Ok(()),
+        Waited::Returned(_, e) => {
+            give_back(hub, handle);
+            Err(e)
+        }
+        Waited::Failed(e) => Err(e),
     }
 }
 
