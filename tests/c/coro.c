@@ -770,3 +770,59 @@ TEST(a_join_waits_for_a_coroutine_that_others_drive)
     CHECK_EQ(weald_join(c, WEALD_FOREVER), 0);
     CHECK_EQ(weald_close(c), 0);
 }
+
+static void *end_at_once(void *arg) { return arg; }
+
+static void *spawn_and_wake_main(void *turn)
+{
+    /* Who has not begun, and ends, takes the way by the root, which main's stack is. */
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(weald_go(end_at_once, NULL), 0);
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(weald_semaphore_release(*(weald_semaphore *)turn), 0);
+    return turn;
+}
+
+/* Main leaves and comes back directly, while others need its stack for the loop: those who
+   begin and end, a sleep, a yield of main alone. */
+TEST(main_waits_while_its_stack_runs_the_loop)
+{
+    weald_semaphore turn = weald_semaphore_new(0);
+
+    CHECK_GT(turn, 0);
+    for (int i = 0; i < 2000; i++) {
+        CHECK_EQ(weald_go(spawn_and_wake_main, &turn), 0);
+        CHECK_EQ(weald_semaphore_acquire(turn, WEALD_FOREVER), 0);
+        CHECK_EQ(weald_self(), weald_main());
+        if (i % 100 == 0)
+            CHECK_EQ(weald_sleep(1000), 0);
+        CHECK_EQ(weald_yield(), 0);
+    }
+    CHECK_EQ(weald_semaphore_acquire(turn, WEALD_FOREVER), WEALD_EDEADLK);
+    CHECK_EQ(weald_close(turn), 0);
+}
+
+static void *home_and_back(void *value, void *arg)
+{
+    for (;;) {
+        if (weald_switch(weald_main(), value, &value) != 0)
+            return arg;
+    }
+}
+
+TEST(a_coroutine_goes_home_while_main_is_in_the_loop_for_another)
+{
+    weald_greenlet c = weald_coro_new(home_and_back, NULL, 0, NULL);
+    void *got;
+
+    CHECK_GT(c, 0);
+    for (intptr_t i = 0; i < 5000; i++) {
+        CHECK_EQ(weald_go(end_at_once, NULL), 0);
+        CHECK_EQ(weald_switch(c, (void *)i, &got), 0);
+        CHECK_PTR(got, (void *)i);
+        if (i % 7 == 0)
+            CHECK_EQ(weald_yield(), 0);
+    }
+    CHECK_EQ(weald_kill(c, WEALD_ECANCELED, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_close(c), 0);
+}

@@ -407,6 +407,36 @@ TEST(a_post_is_noticed_by_a_foreign_loop_after_main_has_blocked)
     CHECK_EQ(weald_close(p.hub), 0);
 }
 
+static weald_semaphore turn;
+
+static void *ask_for_the_descriptor(void *fd)
+{
+    CHECK_GE(*(int *)fd = weald_hub_fd(), 0);
+    CHECK_EQ(weald_semaphore_release(turn), 0);
+    CHECK_EQ(weald_yield(), 0);
+    return fd;
+}
+
+/* Main waited when a greenlet asked for it: main may go back to a foreign loop. */
+TEST(a_post_is_noticed_when_a_greenlet_has_asked_for_the_descriptor)
+{
+    struct post_later p = {weald_hub(), 0, note_call, (char[]){"p"}};
+    struct pollfd fd = {.events = POLLIN};
+    weald_greenlet g;
+
+    CHECK_GT(turn = weald_semaphore_new(0), 0);
+    CHECK_GT(g = weald_spawn(ask_for_the_descriptor, &fd.fd), 0);
+    CHECK_EQ(weald_semaphore_acquire(turn, WEALD_FOREVER), 0);
+    while (poll(&fd, 1, 0) == 1 || weald_hub_next_deadline() == WEALD_NOW)
+        CHECK_GE(weald_hub_step(), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+    CHECK_EQ(pthread_join(in_thread(post_later, &p), NULL), 0);
+    CHECK_EQ(poll(&fd, 1, 2000), 1);
+    CHECK_EQ(weald_close(g), 0);
+    CHECK_EQ(weald_close(turn), 0);
+    CHECK_EQ(weald_close(p.hub), 0);
+}
+
 TEST(an_idle_hubs_descriptor_is_not_readable)
 {
     struct pollfd fd = {.fd = weald_hub_fd(), .events = POLLIN};

@@ -596,6 +596,35 @@ TEST(hooks_see_raw_switches)
     CHECK_EQ(weald_close(c), 0);
 }
 
+static weald_semaphore turn;
+
+static void *watch_and_wake_main(void *arg)
+{
+    static char m[] = "m", g[] = "g";
+
+    watch_switches();
+    CHECK_EQ(weald_set_user(weald_main(), m), 0);
+    CHECK_EQ(weald_set_user(weald_self(), g), 0);
+    CHECK_EQ(weald_semaphore_release(turn), 0);
+    CHECK_EQ(weald_yield(), 0);
+    return arg;
+}
+
+/* Main left before there were hooks, the short way; it comes back with them. */
+TEST(who_waited_when_the_hooks_were_set_is_entered)
+{
+    weald_greenlet g;
+
+    CHECK_GT(turn = weald_semaphore_new(0), 0);
+    g = spawned(watch_and_wake_main, NULL);
+    CHECK_EQ(weald_semaphore_acquire(turn, WEALD_FOREVER), 0);
+    CHECK_STR(order, "-g+m");
+    join_and_close(g);
+    CHECK_STR(order, "-g+m-m+g-g/g+m");
+    CHECK_EQ(weald_set_hooks(NULL), 0);
+    CHECK_EQ(weald_close(turn), 0);
+}
+
 TEST(one_that_never_runs_is_created_and_finished_and_not_entered)
 {
     weald_spawn_options o = options();
