@@ -528,8 +528,8 @@ impl Hub {
                 // does not run is suspended.
                 if unsafe { g.fiber.resume(&self.root) } {
                     self.finish(self.current()); // perhaps one that `g` passed to
-                } else if self.is_main(self.current()) {
-                    return true; // somebody has passed to it
+                } else if std::ptr::eq(self.current.get(), &*self.main) {
+                    return true; // somebody has passed to it (or else that one may be gone)
                 }
             }
             let next = self.next.replace(std::ptr::null());
@@ -585,11 +585,8 @@ impl Hub {
         }
     }
 
-    /// The loop, while main waits: until it is main's turn again. The usual case is
-    /// inlined into whatever main blocks in: a frame of the loop's own would stand on
-    /// the return predictor when a greenlet goes on (a rendezvous took 44 ns with it,
-    /// 29 without).
-    #[inline(always)]
+    /// Main's wait where nobody can be passed to: the loop, on its stack, until it may go on.
+    #[inline(never)]
     pub fn run_until_main(&self) {
         // Who had to go by way of the root has named a successor.
         let next = self.next.replace(std::ptr::null());
@@ -1121,14 +1118,14 @@ impl Hub {
     /// Goes on with `next`, whose turn it is.
     #[inline(always)]
     fn pass<'a>(&'a self, g: &'a Greenlet, next: &Greenlet) -> (&'a Hub, &'a Greenlet) {
-        if next.fiber.is_suspended() {
+        if next.fiber.is_suspended() || self.begins_at_hand(next) {
             self.current.set(next);
             next.state.set(State::Running);
             // SAFETY: g is current, so this is its stack; who is ready is suspended, or
             // is g itself.
             return Hub::arrived(unsafe { g.fiber.pass(&next.fiber, &self.root) });
         }
-        // It has not begun.
+        // It is over before it has begun, or fibers go by way of the root.
         self.next.set(next);
         self.suspend_to_root(g)
     }

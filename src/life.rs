@@ -239,6 +239,12 @@ impl Hub {
         true
     }
 
+    /// As `begin`, where nothing stands in the way, for who passes to it: true if it can be.
+    #[inline(never)]
+    pub fn begins_at_hand(&self, g: &Greenlet) -> bool {
+        Fiber::HANDS_ON && !g.started.get() && g.attention.get() & KILLED == 0 && self.give_stack(g).is_ok()
+    }
+
     /// Gives a greenlet what it runs on; ENOMEM changes nothing.
     #[inline]
     pub fn give_stack(&self, g: &Greenlet) -> Result<()> {
@@ -269,20 +275,16 @@ impl Hub {
         self.release(g);
     }
 
-    /// `g` has done its work: if the next in line has not begun, it begins right here, on
-    /// the same stack, instead of by way of the root and the pool of stacks. Where there
-    /// is more to do at the end of `g` than to tell who waits, the root does that.
+    /// `g` has done its work, and there is no more to its end than to tell who waits. If the
+    /// next in line has not begun, it begins right here, on the same stack, and is returned;
+    /// if it is suspended, it goes on, and this does not return. None where the end is the
+    /// root's to make.
     #[inline(always)]
     fn succeed(&self, g: &Greenlet) -> Option<&Greenlet> {
-        if !Fiber::HANDS_ON || self.budget.get() == 0 {
+        if !Fiber::HANDS_ON || self.is_coroutine(g) {
             return None;
         }
-        // SAFETY: who is in the ready ring is alive.
-        let next = unsafe { &*self.ready.peek(0)? };
-        let is_alike = !next.started.get() && next.class.get() == g.class.get();
-        if !is_alike || next.attention.get() & KILLED != 0 || self.is_coroutine(g) {
-            return None;
-        }
+        let Some(next) = self.next_alike(g) else { self.end_and_leave(g) };
         self.ready.pop();
         self.budget.set(self.budget.get() - 1);
         self.prefetch();
@@ -294,6 +296,43 @@ impl Hub {
         self.current.set(next);
         next.state.set(State::Running);
         Some(next)
+    }
+
+    /// Who is next in line, if it has not begun and could do so on the stack of `g`.
+    #[inline(always)]
+    fn next_alike(&self, g: &Greenlet) -> Option<&Greenlet> {
+        if self.budget.get() == 0 {
+            return None;
+        }
+        // SAFETY: who is in the ready ring is alive.
+        let next = unsafe { &*self.ready.peek(0)? };
+        let is_alike = !next.started.get() && next.class.get() == g.class.get();
+        (is_alike && next.attention.get() & KILLED == 0).then_some(next)
+    }
+
+    /// Ends `g`, which runs, and goes on with who is next, or with the root. The stack under
+    /// us goes back to its pool, which only keeps it, and nobody takes it before we leave.
+    #[inline(never)]
+    fn end_and_leave(&self, g: &Greenlet) -> ! {
+        let class = g.class.get();
+        if let Some(stack) = g.take_stack() {
+            self.stacks.give(class, stack);
+        }
+        self.alive.set(self.alive.get() - 1);
+        self.end_plainly(g); // and it may be gone
+        // SAFETY: who is in the ready ring is alive.
+        let next = self.ready.peek(0).map(|next| unsafe { &*next });
+        let Some(next) = next.filter(|n| self.budget.get() > 0 && n.fiber.is_suspended()) else {
+            // SAFETY: this is not the root, so it waits, and nothing here is used again.
+            unsafe { Fiber::leave_to_root(&self.root) }
+        };
+        self.ready.pop();
+        self.budget.set(self.budget.get() - 1);
+        self.prefetch();
+        self.current.set(next);
+        next.state.set(State::Running);
+        // SAFETY: as above; who is ready waits.
+        unsafe { Fiber::leave(&next.fiber, &self.root) }
     }
 
     /// A coroutine that had not begun ends with the code thrown into it.
@@ -529,6 +568,17 @@ impl Hub {
         let waited = self.wait_in(&g.joiners, crate::waitlist::Role::Taker, std::ptr::null_mut(), deadline, why);
         self.release(g);
         match waited {
+            crate::wait::Waited::Granted(_) => Ok(()),
+            crate::wait::Waited::Returned(_, e) | crate::wait::Waited::Failed(e) => Err(e),
+        }
+    }
+
+    /// What is left to do where there is nothing to look at but that `g`, another one, has not
+    /// ended, see `Hub::wait_plainly_in`. Its list is alive as long as somebody is in it.
+    #[inline(always)]
+    pub fn join_plainly(&self, g: &Greenlet) -> Result<()> {
+        let why = Waiting::Join(g.handle.get());
+        match self.wait_plainly_in(&g.joiners, std::ptr::null_mut(), why) {
             crate::wait::Waited::Granted(_) => Ok(()),
             crate::wait::Waited::Returned(_, e) | crate::wait::Waited::Failed(e) => Err(e),
         }

@@ -9,7 +9,8 @@
 
 use super::base::weald_handle;
 use super::{
-    blocking, code, existing, fence, fence64, no_object, options, put, quick, quick64, slice, some, text, wanted,
+    blocking, code, existing, fence, fence64, may_wait_plainly, no_object, options, put, quick, quick64, slice, some,
+    text, wanted,
 };
 use crate::error::{Error, Result};
 use crate::greenlet::{Body, Greenlet, LinkFn, LinkWhen, State};
@@ -243,11 +244,25 @@ pub extern "C" fn weald_start_later(g: weald_greenlet, delay_ns: i64) -> c_int {
 /// WEALD_EDEADLK (also for oneself).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_join(g: weald_greenlet, deadline: i64) -> c_int {
-    match existing::<Greenlet>(g) {
-        Some((hub, g)) if g.is_done() && hub.current().attention.get() == 0 => 0,
-        Some((hub, g)) => join(g, hub, deadline),
-        None => no_object::<Greenlet>(g),
+    let Some((hub, g)) = existing::<Greenlet>(g) else { return no_object::<Greenlet>(g) };
+    let me = hub.current();
+    if me.attention.get() != 0 || std::ptr::eq(g, me) {
+        return join(g, hub, deadline);
     }
+    match g.is_done() {
+        true => 0,
+        false if may_wait_plainly(hub, deadline) => await_end(g, hub),
+        false => join(g, hub, deadline),
+    }
+}
+
+#[unsafe(naked)]
+extern "C" fn await_end(g: &Greenlet, hub: &Hub) -> c_int {
+    blocking!(join_plainly)
+}
+
+extern "C" fn join_plainly(g: &Greenlet, hub: &Hub) -> c_int {
+    code(hub.join_plainly(g))
 }
 
 #[unsafe(naked)]

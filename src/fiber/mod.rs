@@ -101,6 +101,27 @@ impl Fiber {
         (me.cast(), root, returned)
     }
 
+    /// Goes on with `to` and forgets where it is.
+    ///
+    /// # Safety
+    /// Not on the root; `to.is_suspended()`, and is not what runs. The stack under the call
+    /// is not used again by whoever owns it now.
+    #[inline(always)]
+    pub unsafe fn leave(to: &Fiber, root: &Root) -> ! {
+        // SAFETY: by contract.
+        unsafe { switching::Fiber::leave(&to.0, root) }
+    }
+
+    /// As `leave`, and the root goes on, as after a `suspend`.
+    ///
+    /// # Safety
+    /// As for `leave`.
+    #[inline(always)]
+    pub unsafe fn leave_to_root(root: &Root) -> ! {
+        // SAFETY: by contract.
+        unsafe { switching::Fiber::leave_to_root(root) }
+    }
+
     /// The root of the thread whose own stack `self` stands for.
     ///
     /// # Safety

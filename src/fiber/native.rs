@@ -190,6 +190,24 @@ impl Fiber {
         (me.cast(), root, done != 0)
     }
 
+    /// # Safety
+    /// As for `Fiber::leave` in the parent module.
+    #[inline(always)]
+    pub unsafe fn leave(to: &Fiber, root: &Root) -> ! {
+        let mut nowhere = 0;
+        // SAFETY: by contract `to` is suspended; nobody comes back here.
+        unsafe { switch(&raw mut nowhere, to.sp.as_ptr(), root, 0) };
+        unreachable!("a fiber that has left was resumed");
+    }
+
+    /// # Safety
+    /// As for `Fiber::leave_to_root` in the parent module.
+    #[inline(always)]
+    pub unsafe fn leave_to_root(root: &Root) -> ! {
+        // SAFETY: by contract the root waits where its fiber says.
+        unsafe { Fiber::leave(&*root.main, root) }
+    }
+
     /// Forgets the computation.
     #[inline]
     pub fn clear(&self) {

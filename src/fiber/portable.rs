@@ -100,6 +100,18 @@ impl Fiber {
         unreachable!("only the root resumes");
     }
 
+    /// # Safety
+    /// Never called: nothing here `HANDS_ON`.
+    pub unsafe fn leave(_: &Fiber, _: &Root) -> ! {
+        unreachable!("only the root resumes");
+    }
+
+    /// # Safety
+    /// As for `leave`.
+    pub unsafe fn leave_to_root(_: &Root) -> ! {
+        unreachable!("a body returns to the root");
+    }
+
     /// Forgets the computation.
     pub fn clear(&self) {
         // SAFETY: on the root, or the computation is not this thread's any more; it is
