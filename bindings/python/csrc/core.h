@@ -13,7 +13,7 @@
  *   io         waiting for descriptors, reading and writing them
  *   socket     what sockets do most
  *   websocket  connections of WebSocket
- *   wsgi       connections of the WSGI server
+ *   wsgi       connections of the WSGI server; see wsgi.h
  *
  * Every greenlet that is not suspended, and every one that somebody will resume without being
  * asked (it is ready, or waits in a wait of ours), has a reference of its own: `held`. One that
