@@ -61,9 +61,9 @@ extern struct pywsgi {
 #define NAMES(X)                                                                                                  \
     X(get_environ) X(environ) X(environ_class) X(application) X(log) X(write) X(log_request) X(finalize_headers)  \
     X(ApplicationError) X(close) X(recv) X(read1) X(sendall) X(settimeout) X(gettimeout) X(head_timeout)          \
-    X(idle_timeout) X(body_timeout) X(write_timeout) X(max_body) X(_refused) X(_failed) X(_environ_from_headers)  \
+    X(idle_timeout) X(body_timeout) X(write_timeout) X(_refused) X(_failed) X(_environ_from_headers)  \
     X(REQUEST_METHOD) X(SCRIPT_NAME) X(PATH_INFO) X(QUERY_STRING) X(SERVER_PROTOCOL) X(REMOTE_ADDR)               \
-    X(REMOTE_PORT) X(CONTENT_TYPE) X(CONTENT_LENGTH)
+    X(REMOTE_PORT)
 #define DECLARE(name) extern PyObject *str_##name;
 NAMES(DECLARE)
 extern PyObject *str_input, *str_terminated, *str_http[2], *str_empty;
