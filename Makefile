@@ -145,7 +145,7 @@ demo: examples
 	@echo 'Go on with:'
 	@echo '  make test                    every test, on this machine'
 	@echo '  make bench                   this library and its peers, side by side'
-	@echo '  make install PREFIX=/usr     then: cc hello.c $$(pkg-config --cflags --libs weald)'
+	@echo '  make install && ldconfig     as root; then: cc hello.c $$(pkg-config --cflags --libs weald)'
 	@echo '  include/weald.h              the whole API, in reading order'
 
 # ---- tests, benches, checks ----

@@ -1,4 +1,4 @@
-/* 40_http_hello: a web server in ten lines, and what it makes of four requests, one of them wrong.
+/* 40_http_hello: a web server in ten lines; of four requests the third is wrong, and ends the connection.
  *
  * The handler is called for each request, with any number of connections at a time. What is badly made is refused, and
  * the handler does not see it. With a port, "40_http_hello 8080", it serves until it is stopped; without one it asks

@@ -7,7 +7,7 @@
 use super::body::Body;
 use super::head::Head;
 use super::response::{Context, Response, State};
-use super::server::HttpServer;
+use super::server::{HttpServer, Seat};
 use crate::error::{Error, Result};
 use crate::handle::{Kind, may_be_renewed};
 use crate::heap::Block;
@@ -27,7 +27,6 @@ pub struct Exchange {
     pub server: Rc<HttpServer>,
     pub stream: Rc<Stream>,
     pub stream_handle: i64,
-    pub fd: RawFd,
     pub peer: Address,
     /// 0 before the first request; rests between two.
     handle: Cell<i64>,
@@ -41,10 +40,7 @@ pub struct Exchange {
     path: UnsafeCell<Vec<u8>>,
     /// Requests that this connection has had.
     pub count: Cell<usize>,
-    /// Nothing is under way: waits for a request.
-    pub is_idle: Cell<bool>,
-    /// Its place among the server's.
-    pub place: Cell<usize>,
+    pub seat: Seat,
 }
 
 crate::hub_object!(Exchange, Kind::HttpRequest);
@@ -55,7 +51,6 @@ impl Exchange {
             server,
             stream,
             stream_handle,
-            fd,
             peer,
             handle: Cell::new(0),
             is_resting: Cell::new(false),
@@ -66,8 +61,7 @@ impl Exchange {
             reader: Cell::new(0),
             path: UnsafeCell::default(),
             count: Cell::new(0),
-            is_idle: Cell::new(false),
-            place: Cell::new(0),
+            seat: Seat::new(fd),
         }
     }
 

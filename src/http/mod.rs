@@ -13,6 +13,7 @@ pub mod body;
 pub mod chunk;
 pub mod client;
 pub mod config;
+pub mod connection;
 pub mod date;
 pub mod events;
 pub mod exchange;

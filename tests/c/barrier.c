@@ -1,5 +1,5 @@
 /* Barriers: so many greenlets meet, then all go on. */
-#include "test.h"
+#include "greenlets.h"
 
 #include <pthread.h>
 
@@ -15,31 +15,7 @@ static void *meet(void *name)
 }
 
 /* A greenlet that waits already. */
-static weald_greenlet waiter(const char *name)
-{
-    weald_greenlet g = weald_spawn(meet, (void *)(intptr_t)name);
-
-    CHECK_GT(g, 0);
-    CHECK_EQ(weald_yield(), 0);
-    CHECK_EQ(weald_state(g), WEALD_STATE_PARKED);
-    return g;
-}
-
-/* What the greenlet returned; it is closed. */
-static int code_of(weald_greenlet g)
-{
-    void *value = NULL;
-
-    CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (int)(intptr_t)value;
-}
-
-static void keep_quiet(const char *text, void *user)
-{
-    CHECK_NE(text[0], 0);
-    ++*(int *)user;
-}
+static weald_greenlet waiter(const char *name) { return parked(meet, (void *)(intptr_t)name); }
 
 TEST(the_last_to_arrive_gets_one_and_the_others_zero)
 {

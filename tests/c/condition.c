@@ -1,5 +1,5 @@
 /* Conditions: wait until told, with a lock let go meanwhile and held again afterwards. */
-#include "test.h"
+#include "greenlets.h"
 
 #include <pthread.h>
 
@@ -33,31 +33,7 @@ static void *wait_for_it(void *name)
 }
 
 /* A greenlet that waits already. */
-static weald_greenlet waiter(const char *name)
-{
-    weald_greenlet g = weald_spawn(wait_for_it, (void *)(intptr_t)name);
-
-    CHECK_GT(g, 0);
-    CHECK_EQ(weald_yield(), 0);
-    CHECK_EQ(weald_state(g), WEALD_STATE_PARKED);
-    return g;
-}
-
-/* What the greenlet returned; it is closed. */
-static int code_of(weald_greenlet g)
-{
-    void *value = NULL;
-
-    CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (int)(intptr_t)value;
-}
-
-static void keep_quiet(const char *text, void *user)
-{
-    CHECK_NE(text[0], 0);
-    ++*(int *)user;
-}
+static weald_greenlet waiter(const char *name) { return parked(wait_for_it, (void *)(intptr_t)name); }
 
 TEST(the_lock_is_free_while_somebody_waits)
 {
@@ -433,18 +409,11 @@ TEST(a_wait_that_nobody_can_end_is_edeadlk_and_the_lock_is_held)
     unmake();
 }
 
-static int never(void) { return 0; }
-
 TEST(a_binding_that_forbids_to_suspend_gets_eperm_and_keeps_the_lock)
 {
-    weald_hooks hooks;
-
-    memset(&hooks, 0, sizeof hooks);
-    hooks.size = sizeof hooks;
-    hooks.may_park = never;
     make(0);
     CHECK_EQ(weald_lock_acquire(lock, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_set_hooks(&hooks), 0);
+    forbid_waits();
     CHECK_EQ(weald_condition_wait(cond, lock, WEALD_FOREVER), WEALD_EPERM);
     CHECK_EQ(weald_set_hooks(NULL), 0);
     CHECK_EQ(weald_lock_release(lock), 0);

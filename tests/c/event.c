@@ -1,5 +1,5 @@
 /* Events: a flag that greenlets wait for. Those that threads share are in shared.c. */
-#include "test.h"
+#include "greenlets.h"
 
 #include <pthread.h>
 
@@ -14,26 +14,8 @@ static void *wait_for_it(void *name)
     return (void *)(intptr_t)code;
 }
 
-/* What the greenlet returned; it is closed. */
-static int code_of(weald_greenlet g)
-{
-    void *value = NULL;
-
-    CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (int)(intptr_t)value;
-}
-
 /* A greenlet that waits already. */
-static weald_greenlet waiter(const char *name)
-{
-    weald_greenlet g = weald_spawn(wait_for_it, (void *)(intptr_t)name);
-
-    CHECK_GT(g, 0);
-    CHECK_EQ(weald_yield(), 0);
-    CHECK_EQ(weald_state(g), WEALD_STATE_PARKED);
-    return g;
-}
+static weald_greenlet waiter(const char *name) { return parked(wait_for_it, (void *)(intptr_t)name); }
 
 static void in_a_callback(weald_callback body)
 {
@@ -50,12 +32,6 @@ static void in_another_thread(void *(*body)(void *))
 
     CHECK_EQ(pthread_create(&thread, NULL, body, NULL), 0);
     CHECK_EQ(pthread_join(thread, NULL), 0);
-}
-
-static void keep_quiet(const char *text, void *user)
-{
-    CHECK_NE(text[0], 0);
-    ++*(int *)user;
 }
 
 TEST(a_new_event_is_not_set)
@@ -306,17 +282,10 @@ TEST(a_wait_that_nobody_can_end_is_edeadlk)
     CHECK_EQ(weald_close(event), 0);
 }
 
-static int never(void) { return 0; }
-
 TEST(a_binding_that_forbids_to_suspend_gets_eperm)
 {
-    weald_hooks hooks;
-
-    memset(&hooks, 0, sizeof hooks);
-    hooks.size = sizeof hooks;
-    hooks.may_park = never;
     event = weald_event_new(0);
-    CHECK_EQ(weald_set_hooks(&hooks), 0);
+    forbid_waits();
     CHECK_EQ(weald_event_wait(event, WEALD_FOREVER), WEALD_EPERM);
     CHECK_EQ(weald_set_hooks(NULL), 0);
     CHECK_EQ(weald_close(event), 0);

@@ -1,5 +1,5 @@
 /* Groups and pools: greenlets that are joined and killed together, and no more than so many at a time. */
-#include "test.h"
+#include "greenlets.h"
 
 #include <pthread.h>
 
@@ -7,12 +7,6 @@ static weald_group group;
 static weald_event go;
 static char order[64];
 static int reason;
-
-static void keep_quiet(const char *text, void *user)
-{
-    CHECK_NE(text[0], 0);
-    ++*(int *)user;
-}
 
 /* Notes its name, then stays until `go` or a kill. */
 static void *stay(void *name)
@@ -25,16 +19,6 @@ static void *note(void *name)
 {
     strcat(order, (const char *)name);
     return NULL;
-}
-
-/* What the greenlet returned; it is closed. */
-static int code_of(weald_greenlet g)
-{
-    void *value = NULL;
-
-    CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (int)(intptr_t)value;
 }
 
 static void make(size_t size)

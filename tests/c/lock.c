@@ -1,5 +1,5 @@
 /* Locks: owned by a greenlet, handed on in order; and those that their owner may take again. */
-#include "test.h"
+#include "greenlets.h"
 
 #include <pthread.h>
 
@@ -21,37 +21,13 @@ static void *visit(void *name)
 }
 
 /* A greenlet that waits already. */
-static weald_greenlet waiter(const char *name)
-{
-    weald_greenlet g = weald_spawn(visit, (void *)(intptr_t)name);
-
-    CHECK_GT(g, 0);
-    CHECK_EQ(weald_yield(), 0);
-    CHECK_EQ(weald_state(g), WEALD_STATE_PARKED);
-    return g;
-}
-
-/* What the greenlet returned; it is closed. */
-static int code_of(weald_greenlet g)
-{
-    void *value = NULL;
-
-    CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (int)(intptr_t)value;
-}
+static weald_greenlet waiter(const char *name) { return parked(visit, (void *)(intptr_t)name); }
 
 /* A lock that the caller holds. */
 static void held_lock(void)
 {
     lock = weald_lock_new();
     CHECK_EQ(weald_lock_acquire(lock, WEALD_FOREVER), 0);
-}
-
-static void keep_quiet(const char *text, void *user)
-{
-    CHECK_NE(text[0], 0);
-    ++*(int *)user;
 }
 
 TEST(a_lock_is_free_then_held_then_free)
@@ -405,18 +381,11 @@ TEST(a_wait_that_nobody_can_end_is_edeadlk)
     CHECK_EQ(weald_close(lock), 0);
 }
 
-static int never(void) { return 0; }
-
 TEST(a_binding_that_forbids_to_suspend_gets_eperm)
 {
-    weald_hooks hooks;
-
-    memset(&hooks, 0, sizeof hooks);
-    hooks.size = sizeof hooks;
-    hooks.may_park = never;
     lock = weald_lock_new();
     CHECK_EQ(code_of(weald_spawn(take_and_keep, NULL)), 0);
-    CHECK_EQ(weald_set_hooks(&hooks), 0);
+    forbid_waits();
     CHECK_EQ(weald_lock_acquire(lock, WEALD_FOREVER), WEALD_EPERM);
     CHECK_EQ(weald_set_hooks(NULL), 0);
     CHECK_EQ(weald_close(lock), 0);

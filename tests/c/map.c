@@ -1,5 +1,5 @@
 /* map, imap and apply: a function over items, with a group's greenlets. */
-#include "test.h"
+#include "greenlets.h"
 
 #include <pthread.h>
 
@@ -22,12 +22,6 @@ static void unmake(void)
     CHECK_EQ(weald_group_join(group, WEALD_FOREVER), 0);
     CHECK_EQ(weald_close(group), 0);
     CHECK_EQ(weald_close(go), 0);
-}
-
-static void keep_quiet(const char *text, void *user)
-{
-    CHECK_NE(text[0], 0);
-    ++*(int *)user;
 }
 
 /* ---- functions over items ---- */
@@ -237,15 +231,6 @@ static void *map_three(void *arg)
 
     (void)arg;
     return ITEM(weald_group_map(group, until_go, NULL, items, 3, outs, NULL, WEALD_FOREVER));
-}
-
-static int code_of(weald_greenlet g)
-{
-    void *value = NULL;
-
-    CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (int)(intptr_t)value;
 }
 
 TEST(a_killed_map_is_ecanceled_and_its_items_array_is_not_used_any_more)

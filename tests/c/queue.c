@@ -1,5 +1,5 @@
 /* Queues: order, room, waiting, hand-over, the end. Those that threads share are in shared.c. */
-#include "test.h"
+#include "greenlets.h"
 
 #include <pthread.h>
 
@@ -63,17 +63,6 @@ static void *join_it(void *arg)
     return ITEM(weald_queue_join(queue, WEALD_FOREVER));
 }
 
-/* A greenlet that waits already. */
-static weald_greenlet waiter(weald_fn body, void *arg)
-{
-    weald_greenlet g = weald_spawn(body, arg);
-
-    CHECK_GT(g, 0);
-    CHECK_EQ(weald_yield(), 0);
-    CHECK_EQ(weald_state(g), WEALD_STATE_PARKED);
-    return g;
-}
-
 /* What the greenlet returned; it is closed. */
 static int outcome_of(weald_greenlet g)
 {
@@ -88,12 +77,6 @@ static void pass(int64_t deadline)
 {
     while (weald_now() <= deadline) {
     }
-}
-
-static void keep_quiet(const char *text, void *user)
-{
-    CHECK_NE(text[0], 0);
-    ++*(int *)user;
 }
 
 static void in_a_callback(weald_callback body)
@@ -251,7 +234,7 @@ TEST(getters_are_served_in_the_order_they_came)
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
     for (int i = 0; i < 3; i++)
-        g[i] = waiter(get_one, NULL);
+        g[i] = parked(get_one, NULL);
     for (int i = 0; i < 3; i++)
         put(i + 1);
     CHECK_EQ(weald_queue_len(queue), 0); /* handed over, not stored */
@@ -265,7 +248,7 @@ TEST(a_getter_that_comes_now_does_not_overtake_one_that_waits)
     weald_greenlet g;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
-    g = waiter(get_one, NULL);
+    g = parked(get_one, NULL);
     put(1);
     CHECK_EQ(get(), WEALD_EAGAIN);
     CHECK_EQ(outcome_of(g), 1);
@@ -279,7 +262,7 @@ TEST(putters_get_room_in_the_order_they_came)
     queue = weald_queue_new(0, 1, NULL);
     put(1);
     for (int i = 0; i < 3; i++)
-        g[i] = waiter(put_one, ITEM(i + 2));
+        g[i] = parked(put_one, ITEM(i + 2));
     CHECK_EQ(weald_queue_len(queue), 1);
     for (int i = 1; i <= 4; i++) {
         CHECK_EQ(get(), i);
@@ -296,7 +279,7 @@ TEST(a_putter_that_comes_now_does_not_overtake_one_that_waits)
 
     queue = weald_queue_new(0, 1, NULL);
     put(1);
-    g = waiter(put_one, ITEM(2));
+    g = parked(put_one, ITEM(2));
     CHECK_EQ(get(), 1);
     CHECK_EQ(weald_queue_put(queue, ITEM(3), WEALD_NOW), WEALD_EAGAIN);
     CHECK_EQ(get(), 2);
@@ -309,8 +292,8 @@ TEST(a_peek_waits_for_an_item_and_leaves_it_to_the_getter_behind)
     weald_greenlet looker, getter;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
-    looker = waiter(peek_one, NULL);
-    getter = waiter(get_one, NULL);
+    looker = parked(peek_one, NULL);
+    getter = parked(get_one, NULL);
     put(1); /* to the getter: the looker finds nothing and waits on */
     CHECK_EQ(outcome_of(getter), 1);
     CHECK_EQ(weald_state(looker), WEALD_STATE_PARKED);
@@ -325,8 +308,8 @@ TEST(several_who_peek_see_the_same_item)
     weald_greenlet a, b;
 
     queue = weald_queue_new(0, 0, NULL);
-    a = waiter(peek_one, NULL);
-    b = waiter(peek_one, NULL);
+    a = parked(peek_one, NULL);
+    b = parked(peek_one, NULL);
     CHECK_EQ(weald_go(put_one, ITEM(7)), 0);
     CHECK_EQ(outcome_of(a), 7);
     CHECK_EQ(outcome_of(b), 7);
@@ -381,8 +364,8 @@ TEST(a_rendezvous_put_waits_for_its_getter)
     weald_greenlet a, b;
 
     queue = weald_queue_new(0, 0, NULL);
-    a = waiter(put_one, ITEM(1));
-    b = waiter(put_one, ITEM(2));
+    a = parked(put_one, ITEM(1));
+    b = parked(put_one, ITEM(2));
     CHECK_EQ(weald_queue_empty(queue), 0); /* a get would not wait */
     CHECK_EQ(peek(), 1);
     CHECK_EQ(get(), 1);
@@ -398,7 +381,7 @@ TEST(a_rendezvous_put_meets_a_getter_that_waits_without_waiting)
     weald_greenlet g;
 
     queue = weald_queue_new(0, 0, NULL);
-    g = waiter(get_one, NULL);
+    g = parked(get_one, NULL);
     put(1);
     CHECK_EQ(weald_queue_put(queue, ITEM(2), WEALD_NOW), WEALD_EAGAIN);
     CHECK_EQ(outcome_of(g), 1);
@@ -434,7 +417,7 @@ TEST(an_item_whose_getter_was_killed_goes_back_to_the_front)
     weald_greenlet g;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
-    g = waiter(get_one, NULL);
+    g = parked(get_one, NULL);
     put(1); /* handed to g, which has not run yet */
     put(2);
     CHECK_EQ(weald_kill(g, 0, WEALD_NOW), 0);
@@ -450,8 +433,8 @@ TEST(an_item_whose_getter_was_killed_goes_to_the_next_getter)
     weald_greenlet a, b;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
-    a = waiter(get_one, NULL);
-    b = waiter(get_one, NULL);
+    a = parked(get_one, NULL);
+    b = parked(get_one, NULL);
     put(1);
     CHECK_EQ(weald_kill(a, 0, WEALD_NOW), 0);
     CHECK_EQ(outcome_of(a), WEALD_ECANCELED);
@@ -465,7 +448,7 @@ TEST(items_of_several_killed_getters_go_back_in_their_order)
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
     for (int i = 0; i < 3; i++)
-        g[i] = waiter(get_one, NULL);
+        g[i] = parked(get_one, NULL);
     for (int i = 1; i <= 4; i++)
         put(i);
     CHECK_EQ(weald_killall(g, 3, 0, WEALD_FOREVER), 0);
@@ -481,7 +464,7 @@ TEST(an_item_of_a_killed_getter_is_again_the_top_of_a_lifo)
     weald_greenlet g;
 
     queue = weald_queue_new(WEALD_LIFO, WEALD_UNBOUNDED, NULL);
-    g = waiter(get_one, NULL);
+    g = parked(get_one, NULL);
     put(1);
     CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
     CHECK_EQ(outcome_of(g), WEALD_ECANCELED);
@@ -505,7 +488,7 @@ TEST(an_item_of_a_killed_getter_stays_before_its_equals_in_a_priority_queue)
     weald_greenlet g;
 
     queue = weald_priority_queue_new(0, WEALD_UNBOUNDED, by_rank, NULL);
-    g = waiter(get_ranked, NULL);
+    g = parked(get_ranked, NULL);
     for (int i = 0; i < 3; i++)
         CHECK_EQ(weald_queue_put(queue, &all[i], WEALD_NOW), 0);
     CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
@@ -524,7 +507,7 @@ TEST(an_item_given_back_to_a_full_queue_is_not_lost)
     weald_greenlet getter;
 
     queue = weald_queue_new(0, 1, NULL);
-    getter = waiter(get_one, NULL);
+    getter = parked(get_one, NULL);
     put(4); /* handed over */
     put(5); /* full */
     CHECK_EQ(weald_kill(getter, 0, WEALD_FOREVER), 0);
@@ -545,7 +528,7 @@ TEST(items_of_waiting_putters_take_the_places_of_items_that_came_back)
 
     queue = weald_queue_new(0, CAPACITY, NULL);
     for (int i = 0; i < BACK; i++)
-        getters[i] = waiter(get_one, NULL);
+        getters[i] = parked(get_one, NULL);
     for (int i = 0; i < BACK; i++)
         put(++last);
     CHECK_EQ(weald_killall(getters, BACK, 0, WEALD_FOREVER), 0);
@@ -567,7 +550,7 @@ TEST(an_item_given_back_to_a_rendezvous_is_not_lost)
     weald_greenlet g;
 
     queue = weald_queue_new(0, 0, NULL);
-    g = waiter(get_one, NULL);
+    g = parked(get_one, NULL);
     put(1);
     CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
     CHECK_EQ(weald_close(g), 0);
@@ -582,7 +565,7 @@ TEST(an_item_whose_getter_was_killed_after_the_queue_closed_is_destroyed_once)
     weald_greenlet g;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, destroy);
-    g = waiter(get_one, NULL);
+    g = parked(get_one, NULL);
     put(1);
     CHECK_EQ(weald_close(queue), 0);
     CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
@@ -595,7 +578,7 @@ TEST(an_item_handed_over_before_the_queue_closed_is_the_getters)
     weald_greenlet g;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, destroy);
-    g = waiter(get_one, NULL);
+    g = parked(get_one, NULL);
     put(1);
     CHECK_EQ(weald_close(queue), 0);
     CHECK_EQ(outcome_of(g), 1);
@@ -607,7 +590,7 @@ TEST(a_putter_killed_after_its_item_was_taken_has_put_it)
     weald_greenlet g;
 
     queue = weald_queue_new(0, 0, NULL);
-    g = waiter(put_one, ITEM(1));
+    g = parked(put_one, ITEM(1));
     CHECK_EQ(get(), 1);
     CHECK_EQ(weald_kill(g, 0, WEALD_NOW), 0);
     CHECK_EQ(outcome_of(g), 0);
@@ -619,7 +602,7 @@ TEST(a_putter_killed_while_it_waits_has_put_nothing)
     weald_greenlet g;
 
     queue = weald_queue_new(0, 0, destroy);
-    g = waiter(put_one, ITEM(1));
+    g = parked(put_one, ITEM(1));
     CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
     CHECK_EQ(outcome_of(g), WEALD_ECANCELED);
     CHECK_EQ(get(), WEALD_EAGAIN);
@@ -633,7 +616,7 @@ TEST(a_putter_killed_and_still_in_the_list_keeps_or_loses_its_item_whole)
     int outcome, got;
 
     queue = weald_queue_new(0, 0, NULL);
-    g = waiter(put_one, ITEM(1));
+    g = parked(put_one, ITEM(1));
     CHECK_EQ(weald_kill(g, 0, WEALD_NOW), 0); /* marked; it has not run yet */
     got = get();
     outcome = outcome_of(g);
@@ -646,7 +629,7 @@ TEST(a_getter_killed_and_still_in_the_list_loses_no_item)
     weald_greenlet g;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
-    g = waiter(get_one, NULL);
+    g = parked(get_one, NULL);
     CHECK_EQ(weald_kill(g, 0, WEALD_NOW), 0); /* marked; it has not run yet */
     put(1);
     CHECK_EQ(outcome_of(g), WEALD_ECANCELED);
@@ -660,7 +643,7 @@ TEST(a_put_after_the_getters_deadline_and_before_its_timer_reaches_it)
     weald_greenlet g;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
-    g = waiter(get_one, &deadline);
+    g = parked(get_one, &deadline);
     pass(deadline);
     put(1); /* the loop has not looked at the clock since */
     CHECK_EQ(outcome_of(g), 1);
@@ -682,8 +665,8 @@ TEST(a_put_between_the_timer_and_the_getter_leaves_item_or_timeout_never_neither
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
     first_deadline = deadline - 1;
-    putter = waiter(put_at_deadline, ITEM(1));
-    getter = waiter(get_one, &deadline);
+    putter = parked(put_at_deadline, ITEM(1));
+    getter = parked(get_one, &deadline);
     pass(deadline);
     /* Both timers fire in one turn, the putter's first: it runs while the getter is ready with a timeout. */
     CHECK_EQ(outcome_of(putter), 0);
@@ -699,7 +682,7 @@ TEST(a_get_between_the_timer_and_the_putter_leaves_item_or_timeout_never_both)
     int outcome, got;
 
     queue = weald_queue_new(0, 0, NULL);
-    g = waiter(put_one, ITEM(1));
+    g = parked(put_one, ITEM(1));
     CHECK_EQ(weald_interrupt(g, WEALD_ETIMEDOUT), 0); /* woken with it, and still in the list */
     got = get();
     outcome = outcome_of(g);
@@ -725,7 +708,7 @@ TEST(an_interrupt_before_a_hand_over_is_not_lost)
     int first = 1;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
-    g = waiter(get_then_sleep, &first);
+    g = parked(get_then_sleep, &first);
     CHECK_EQ(weald_interrupt(g, WEALD_EINTR), 0);
     put(1);
     CHECK_EQ(outcome_of(g), 0);
@@ -739,7 +722,7 @@ TEST(an_interrupt_after_a_hand_over_is_the_next_calls)
     int first = 1;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
-    g = waiter(get_then_sleep, &first);
+    g = parked(get_then_sleep, &first);
     put(1);
     CHECK_EQ(weald_interrupt(g, WEALD_EINTR), 0);
     CHECK_EQ(outcome_of(g), 0);
@@ -752,12 +735,12 @@ TEST(a_peek_that_was_told_in_vain_still_hears_of_a_kill_or_interrupt)
     weald_greenlet g;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
-    g = waiter(peek_one, NULL);
+    g = parked(peek_one, NULL);
     put(1); /* it is told to look */
     CHECK_EQ(get(), 1);
     CHECK_EQ(weald_interrupt(g, WEALD_EINTR), 0);
     CHECK_EQ(outcome_of(g), WEALD_EINTR);
-    g = waiter(peek_one, NULL);
+    g = parked(peek_one, NULL);
     put(1);
     CHECK_EQ(get(), 1);
     CHECK_EQ(weald_kill(g, 0, WEALD_NOW), 0);
@@ -782,7 +765,7 @@ TEST(a_shielded_getter_keeps_the_item_it_was_killed_with)
     weald_greenlet g;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
-    g = waiter(get_behind_a_shield, NULL);
+    g = parked(get_behind_a_shield, NULL);
     CHECK_EQ(weald_kill(g, 0, WEALD_NOW), 0);
     put(1);
     CHECK_EQ(weald_kill(g, 0, WEALD_NOW), 0);
@@ -815,15 +798,15 @@ TEST(shutting_wakes_getters_putters_and_lookers_with_epipe)
     weald_greenlet getter, looker, putter;
 
     queue = weald_queue_new(0, 0, destroy);
-    getter = waiter(get_one, NULL);
-    looker = waiter(peek_one, NULL);
+    getter = parked(get_one, NULL);
+    looker = parked(peek_one, NULL);
     CHECK_EQ(weald_queue_shut(queue), 0);
     CHECK_EQ(outcome_of(getter), WEALD_EPIPE);
     CHECK_EQ(outcome_of(looker), WEALD_EPIPE);
     CHECK_EQ(weald_close(queue), 0);
 
     queue = weald_queue_new(0, 0, destroy);
-    putter = waiter(put_one, ITEM(1));
+    putter = parked(put_one, ITEM(1));
     CHECK_EQ(weald_queue_shut(queue), 0);
     CHECK_EQ(outcome_of(putter), WEALD_EPIPE);
     CHECK_EQ(get(), WEALD_EPIPE); /* what was not taken was never in it */
@@ -836,7 +819,7 @@ TEST(an_item_given_back_to_a_shut_queue_can_still_be_got)
     weald_greenlet g;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
-    g = waiter(get_one, NULL);
+    g = parked(get_one, NULL);
     put(1);
     CHECK_EQ(weald_queue_shut(queue), 0);
     CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
@@ -851,16 +834,16 @@ TEST(closing_wakes_everybody_with_ebadf)
     weald_greenlet getter, looker, putter, joiner;
 
     queue = weald_queue_new(0, 0, destroy);
-    getter = waiter(get_one, NULL);
-    looker = waiter(peek_one, NULL);
+    getter = parked(get_one, NULL);
+    looker = parked(peek_one, NULL);
     CHECK_EQ(weald_close(queue), 0);
     CHECK_EQ(outcome_of(getter), WEALD_EBADF);
     CHECK_EQ(outcome_of(looker), WEALD_EBADF);
 
     queue = weald_queue_new(0, 1, destroy);
     put(1);
-    putter = waiter(put_one, ITEM(2));
-    joiner = waiter(join_it, NULL);
+    putter = parked(put_one, ITEM(2));
+    joiner = parked(join_it, NULL);
     CHECK_EQ(weald_close(queue), 0);
     CHECK_EQ(outcome_of(putter), WEALD_EBADF);
     CHECK_EQ(outcome_of(joiner), WEALD_EBADF);
@@ -931,8 +914,8 @@ TEST(join_waits_until_every_item_is_done)
     CHECK_EQ(weald_queue_join(queue, WEALD_FOREVER), 0); /* nothing was put */
     put(1);
     put(2);
-    a = waiter(join_it, NULL);
-    b = waiter(join_it, NULL);
+    a = parked(join_it, NULL);
+    b = parked(join_it, NULL);
     CHECK_EQ(get(), 1);
     CHECK_EQ(get(), 2);
     CHECK_EQ(weald_queue_task_done(queue), 0);
@@ -951,11 +934,11 @@ TEST(an_item_handed_over_counts_as_put)
     weald_greenlet g;
 
     queue = weald_queue_new(0, 0, NULL);
-    g = waiter(get_one, NULL);
+    g = parked(get_one, NULL);
     put(1);
     CHECK_EQ(outcome_of(g), 1);
     CHECK_EQ(weald_queue_join(queue, WEALD_NOW), WEALD_EAGAIN);
-    g = waiter(put_one, ITEM(2)); /* counts from when it is taken */
+    g = parked(put_one, ITEM(2)); /* counts from when it is taken */
     CHECK_EQ(weald_queue_task_done(queue), 0);
     CHECK_EQ(weald_queue_join(queue, WEALD_NOW), 0);
     CHECK_EQ(get(), 2);
@@ -980,7 +963,7 @@ TEST(an_item_given_back_is_not_counted_twice)
     weald_greenlet g;
 
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
-    g = waiter(get_one, NULL);
+    g = parked(get_one, NULL);
     put(1);
     CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
     CHECK_EQ(weald_close(g), 0);
@@ -997,10 +980,10 @@ TEST(a_join_ends_by_deadline_kill_or_interrupt)
     queue = weald_queue_new(0, WEALD_UNBOUNDED, NULL);
     put(1);
     CHECK_EQ(weald_queue_join(queue, weald_after(WEALD_MS(1))), WEALD_ETIMEDOUT);
-    g = waiter(join_it, NULL);
+    g = parked(join_it, NULL);
     CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
     CHECK_EQ(outcome_of(g), WEALD_ECANCELED);
-    g = waiter(join_it, NULL);
+    g = parked(join_it, NULL);
     CHECK_EQ(weald_interrupt(g, WEALD_EINTR), 0);
     CHECK_EQ(outcome_of(g), WEALD_EINTR);
     CHECK_EQ(weald_close(queue), 0);
@@ -1136,7 +1119,7 @@ static void *use_when_killed(void *arg)
 
 TEST(a_killed_greenlet_can_put_and_get_only_now)
 {
-    weald_greenlet g = waiter(use_when_killed, NULL);
+    weald_greenlet g = parked(use_when_killed, NULL);
 
     queue = weald_queue_new(0, 1, NULL);
     put(1);
@@ -1146,18 +1129,12 @@ TEST(a_killed_greenlet_can_put_and_get_only_now)
     CHECK_EQ(weald_close(queue), 0);
 }
 
-static int never(void) { return 0; }
-
 TEST(a_binding_that_forbids_to_suspend_gets_eperm)
 {
-    weald_hooks hooks;
     void *item;
 
-    memset(&hooks, 0, sizeof hooks);
-    hooks.size = sizeof hooks;
-    hooks.may_park = never;
     queue = weald_queue_new(0, 1, NULL);
-    CHECK_EQ(weald_set_hooks(&hooks), 0);
+    forbid_waits();
     CHECK_EQ(weald_queue_get(queue, &item, WEALD_FOREVER), WEALD_EPERM);
     put(1);
     CHECK_EQ(weald_queue_put(queue, ITEM(2), WEALD_FOREVER), WEALD_EPERM);
@@ -1270,7 +1247,7 @@ TEST(a_comparator_may_close_its_own_queue)
     queue = weald_priority_queue_new(0, WEALD_UNBOUNDED, by_rank_and_close, count_item);
     comparisons = 1000;
     items_destroyed = 0;
-    g = waiter(get_ranked, NULL);
+    g = parked(get_ranked, NULL);
     CHECK_EQ(weald_queue_put(queue, &all[0], WEALD_NOW), 0); /* goes to the getter */
     CHECK_EQ(weald_queue_put(queue, &all[1], WEALD_NOW), 0);
     comparisons = 1;

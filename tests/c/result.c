@@ -1,5 +1,5 @@
 /* Results: a value or a failure, set once, waited for by many. Those that threads share are in shared.c. */
-#include "test.h"
+#include "greenlets.h"
 
 #include <pthread.h>
 
@@ -23,32 +23,8 @@ static void *get_it(void *name)
     return (void *)(intptr_t)code;
 }
 
-/* What the greenlet returned; it is closed. */
-static int code_of(weald_greenlet g)
-{
-    void *value = NULL;
-
-    CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (int)(intptr_t)value;
-}
-
 /* A greenlet that waits already. */
-static weald_greenlet waiter(const char *name)
-{
-    weald_greenlet g = weald_spawn(get_it, (void *)(intptr_t)name);
-
-    CHECK_GT(g, 0);
-    CHECK_EQ(weald_yield(), 0);
-    CHECK_EQ(weald_state(g), WEALD_STATE_PARKED);
-    return g;
-}
-
-static void keep_quiet(const char *text, void *user)
-{
-    CHECK_NE(text[0], 0);
-    ++*(int *)user;
-}
+static weald_greenlet waiter(const char *name) { return parked(get_it, (void *)(intptr_t)name); }
 
 TEST(a_new_result_is_not_ready)
 {

@@ -1,5 +1,5 @@
 /* Read-write locks: many readers or one writer, served in the order they came. */
-#include "test.h"
+#include "greenlets.h"
 
 #include <pthread.h>
 
@@ -46,27 +46,11 @@ static weald_greenlet start(weald_fn body, const char *name)
     return g;
 }
 
-/* What the greenlet returned; it is closed. */
-static int code_of(weald_greenlet g)
-{
-    void *value = NULL;
-
-    CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (int)(intptr_t)value;
-}
-
 /* Nobody has it and nobody waits for it. */
 static void check_free(void)
 {
     CHECK_EQ(weald_rwlock_write(rw, WEALD_NOW), 0);
     CHECK_EQ(weald_rwlock_release(rw), 0);
-}
-
-static void keep_quiet(const char *text, void *user)
-{
-    CHECK_NE(text[0], 0);
-    ++*(int *)user;
 }
 
 TEST(readers_share_it)

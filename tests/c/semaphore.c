@@ -1,5 +1,5 @@
 /* Semaphores: permits, handed to waiters in order. */
-#include "test.h"
+#include "greenlets.h"
 
 #include <pthread.h>
 
@@ -22,31 +22,7 @@ static void *acquire_until(void *deadline)
 }
 
 /* A greenlet that waits already. */
-static weald_greenlet waiter(const char *name)
-{
-    weald_greenlet g = weald_spawn(acquire, (void *)(intptr_t)name);
-
-    CHECK_GT(g, 0);
-    CHECK_EQ(weald_yield(), 0);
-    CHECK_EQ(weald_state(g), WEALD_STATE_PARKED);
-    return g;
-}
-
-/* What the greenlet returned; it is closed. */
-static int code_of(weald_greenlet g)
-{
-    void *value = NULL;
-
-    CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (int)(intptr_t)value;
-}
-
-static void keep_quiet(const char *text, void *user)
-{
-    CHECK_NE(text[0], 0);
-    ++*(int *)user;
-}
+static weald_greenlet waiter(const char *name) { return parked(acquire, (void *)(intptr_t)name); }
 
 TEST(permits_are_counted)
 {
@@ -355,17 +331,10 @@ TEST(a_wait_that_nobody_can_end_is_edeadlk)
     CHECK_EQ(weald_close(sem), 0);
 }
 
-static int never(void) { return 0; }
-
 TEST(a_binding_that_forbids_to_suspend_gets_eperm)
 {
-    weald_hooks hooks;
-
-    memset(&hooks, 0, sizeof hooks);
-    hooks.size = sizeof hooks;
-    hooks.may_park = never;
     sem = weald_semaphore_new(0);
-    CHECK_EQ(weald_set_hooks(&hooks), 0);
+    forbid_waits();
     CHECK_EQ(weald_semaphore_acquire(sem, WEALD_FOREVER), WEALD_EPERM);
     CHECK_EQ(weald_semaphore_release(sem), 0);
     CHECK_EQ(weald_semaphore_acquire(sem, WEALD_FOREVER), 0);

@@ -1,5 +1,5 @@
 /* Events, results and queues that threads share, each thread with a hub of its own. */
-#include "test.h"
+#include "greenlets.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -13,12 +13,6 @@ static weald_queue queue;
 static pthread_barrier_t together;
 static char order[64];
 static atomic_int counted, destroyed;
-
-static void keep_quiet(const char *text, void *user)
-{
-    CHECK_NE(text[0], 0);
-    ++*(int *)user;
-}
 
 static void destroy(void *value)
 {
@@ -41,26 +35,6 @@ static void finish(int n)
     for (int i = 0; i < n; i++)
         CHECK_EQ(pthread_join(threads[i], NULL), 0);
     CHECK_EQ(pthread_barrier_destroy(&together), 0);
-}
-
-/* What the greenlet returned; it is closed. */
-static int code_of(weald_greenlet g)
-{
-    void *value = NULL;
-
-    CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (int)(intptr_t)value;
-}
-
-static weald_greenlet parked(weald_fn body, void *arg)
-{
-    weald_greenlet g = weald_spawn(body, arg);
-
-    CHECK_GT(g, 0);
-    CHECK_EQ(weald_yield(), 0);
-    CHECK_EQ(weald_state(g), WEALD_STATE_PARKED);
-    return g;
 }
 
 /* ---- events ---- */

@@ -1,5 +1,5 @@
 /* weald_wait: greenlets, objects, watchers and descriptors in one call; it takes nothing. */
-#include "test.h"
+#include "greenlets.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -36,36 +36,12 @@ static void *wait_for_one(void *handle)
 }
 
 /* A greenlet that waits already. */
-static weald_greenlet waiter(weald_handle *handle)
-{
-    weald_greenlet g = weald_spawn(wait_for_one, handle);
-
-    CHECK_GT(g, 0);
-    CHECK_EQ(weald_yield(), 0);
-    CHECK_EQ(weald_state(g), WEALD_STATE_PARKED);
-    return g;
-}
-
-/* What the greenlet returned; it is closed. */
-static int code_of(weald_greenlet g)
-{
-    void *value = NULL;
-
-    CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (int)(intptr_t)value;
-}
+static weald_greenlet waiter(weald_handle *handle) { return parked(wait_for_one, handle); }
 
 static void *wait_for_stop(void *arg)
 {
     (void)weald_event_wait(stop, WEALD_FOREVER);
     return arg;
-}
-
-static void keep_quiet(const char *text, void *user)
-{
-    CHECK_NE(text[0], 0);
-    ++*(int *)user;
 }
 
 static void fired(weald_watcher w, int what, void *user)
@@ -698,17 +674,10 @@ TEST(a_wait_that_nobody_can_end_is_edeadlk)
     CHECK_EQ(weald_close(items[1].object), 0);
 }
 
-static int never(void) { return 0; }
-
 TEST(a_binding_that_forbids_to_suspend_gets_eperm)
 {
-    weald_hooks hooks;
-
-    memset(&hooks, 0, sizeof hooks);
-    hooks.size = sizeof hooks;
-    hooks.may_park = never;
     make_all();
-    CHECK_EQ(weald_set_hooks(&hooks), 0);
+    forbid_waits();
     CHECK_EQ(weald_wait(all, KINDS, 1, WEALD_FOREVER), WEALD_EPERM);
     CHECK_EQ(weald_wait(all, KINDS, 1, WEALD_NOW), WEALD_EAGAIN);
     CHECK_EQ(weald_set_hooks(NULL), 0);

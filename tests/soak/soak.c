@@ -12,34 +12,17 @@
  *     SOAK_SECONDS=600     for how long
  *     WEALD_TEST_SEED=n    draws from this; what the clock decides is not repeated
  */
-#include "../c/net.h"
+#include "sessions.h"
 
 #include <pthread.h>
 #include <stdarg.h>
 #include <sys/time.h>
 
-#define POINTER(n) ((void *)(intptr_t)(n))
-#define NUMBER(p) ((intptr_t)(p))
-
-/* ---- chance ---- */
-
-static uint64_t noise;
-
-static unsigned below(unsigned n)
-{
-    noise ^= noise << 13;
-    noise ^= noise >> 7;
-    noise ^= noise << 17;
-    return (unsigned)((noise >> 20) % n);
-}
-
-static int one_in(unsigned n) { return below(n) == 0; }
-
 /* ---- what is counted ---- */
 
 static struct {
-    long sessions, requests, bytes, connections, cut, killed, interrupted, late, reset, restarts, datagrams, lost, files,
-        programs, children, scarce;
+    long sessions, requests, bytes, connections, cut, killed, interrupted, late, reset, datagrams, lost, files,
+        programs, children;
 } count;
 
 /* ---- what every byte should be ---- */
@@ -63,11 +46,9 @@ static void fill_pattern(void)
 
 /* ---- the servers ---- */
 
-/* `stops` counts the times that they were stopped; `shut` while there are none. Who began before a stop or at such a
- * time may find his connection cut. */
+/* Who began before a stop, or while there are none, may find his connection cut. */
 static weald_server tcp, local, udp;
-static int port, udp_port, shut, the_file = -1;
-static long stops;
+static int port, udp_port, the_file = -1;
 static char unix_name[64], tcp_number[64], tcp_name[64];
 
 /* "E place len\n" and so many bytes: the same again. "F len\n": the beginning of a file. */
@@ -150,7 +131,6 @@ struct session {
 };
 
 static struct session sessions[SESSIONS];
-static int active, paused, over, few;
 
 static int no_descriptor(int code) { return code == WEALD_EMFILE; }
 
@@ -165,9 +145,9 @@ static int excused(const struct session *me, int code)
         count.late++;
     else if (code == WEALD_EADDRNOTAVAIL) /* every port waits for its minute to pass */
         weald_sleep(WEALD_MS(100));
-    else if (no_descriptor(code) && (few || me->scarce != count.scarce))
+    else if (no_descriptor(code) && (few || me->scarce != scarcities))
         ;
-    else if (cut && (me->stops != stops || me->stops < 0 || few || me->scarce != count.scarce))
+    else if (cut && (me->stops != stops || me->stops < 0 || few || me->scarce != scarcities))
         count.cut++;
     else
         return 0;
@@ -540,7 +520,7 @@ static void *session(void *arg)
     int code;
 
     me->stops = shut ? -1 : stops;
-    me->scarce = few ? -1 : count.scarce;
+    me->scarce = few ? -1 : scarcities;
     me->interrupts = 0;
     if (what < 360) {
         me->interrupts = 1;
@@ -565,31 +545,21 @@ static void *session(void *arg)
     return NULL;
 }
 
+static void tidy(struct session *me)
+{
+    if (me->timeout)
+        CHECK_EQ(weald_close(me->timeout), 0);
+    me->timeout = 0;
+}
+
 /* ---- what befalls them ---- */
 
-static void *keep_in_session(void *arg)
+static void stop_servers(void)
 {
-    struct session *me = (struct session *)arg;
-
-    while (!over) {
-        if (paused) {
-            CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
-            continue;
-        }
-        active++;
-        CHECK_GT(me->g = weald_spawn(session, me), 0);
-        CHECK_EQ(weald_join(me->g, WEALD_FOREVER), 0);
-        if (weald_successful(me->g) != 1)
-            CHECK_EQ(weald_error(me->g), WEALD_ECANCELED); /* killed before it began */
-        CHECK_EQ(weald_close(me->g), 0);
-        me->g = 0;
-        if (me->timeout)
-            CHECK_EQ(weald_close(me->timeout), 0);
-        me->timeout = 0;
-        active--;
-        CHECK_EQ(weald_yield(), 0);
-    }
-    return NULL;
+    CHECK_GE(weald_server_stop(tcp, one_in(2) ? WEALD_NOW : WEALD_MS(below(200))), 0);
+    CHECK_GE(weald_server_stop(local, WEALD_MS(below(20))), 0);
+    CHECK_EQ(weald_close(tcp), 0);
+    CHECK_EQ(weald_close(local), 0);
 }
 
 static void *torment(void *unused)
@@ -604,49 +574,6 @@ static void *torment(void *unused)
             CHECK_EQ(weald_kill(one->g, 0, WEALD_NOW), 0);
         else if (one->interrupts)
             weald_interrupt(one->g, WEALD_EINTR);
-    }
-    return unused;
-}
-
-static void *restart(void *unused)
-{
-    while (!over) {
-        CHECK_EQ(weald_sleep(WEALD_MS(500 + below(2000))), 0);
-        if (paused || over)
-            continue;
-        active++;
-        stops++;
-        shut = 1;
-        CHECK_GE(weald_server_stop(tcp, one_in(2) ? WEALD_NOW : WEALD_MS(below(200))), 0);
-        CHECK_GE(weald_server_stop(local, WEALD_MS(below(20))), 0);
-        CHECK_EQ(weald_close(tcp), 0);
-        CHECK_EQ(weald_close(local), 0);
-        weald_sleep(WEALD_MS(below(20)));
-        while (few)
-            weald_sleep(WEALD_MS(1));
-        open_servers();
-        count.restarts++;
-        active--;
-    }
-    return unused;
-}
-
-static void *run_out_of_descriptors(void *unused)
-{
-    while (!over) {
-        CHECK_EQ(weald_sleep(WEALD_MS(1000 + below(3000))), 0);
-        if (paused || over || shut)
-            continue;
-        active++;
-        count.scarce++;
-        few = 1;
-        net_no_more_fds();
-        weald_sleep(WEALD_MS(below(30)));
-        net_fds_again();
-        weald_sleep(WEALD_MS(20)); /* the server pauses for so long */
-        few = 0;
-        count.scarce++;
-        active--;
     }
     return unused;
 }
@@ -686,58 +613,28 @@ static int find(const char *host, const char *service, const struct addrinfo *hi
 
 /* ---- what is left when all sessions have ended ---- */
 
-struct state {
-    long rss, handles, alive;
-    int fds, threads, mappings; /* without the threads' stacks */
-};
-
 /* Those for files, and those for names. */
 enum { MOST_THREADS = 1 + 16 + 128 };
 
-static int count_threads(void)
+static int calm(void)
 {
-    struct stat status;
-    CHECK_EQ(stat("/proc/self/task", &status), 0);
-    return (int)status.st_nlink - 2;
+    return weald_server_count(tcp) == 0 && weald_server_count(local) == 0 && weald_server_count(udp) == 0;
 }
-
-static int calm(void) { return active == 0 && weald_server_count(tcp) == 0 && weald_server_count(local) == 0; }
 
 static struct state count_what_is_left(void)
 {
-    weald_stats stats = {.size = sizeof stats};
     struct state now;
-    int64_t patience = weald_after(test_slack(WEALD_SEC(30)));
 
-    paused = 1;
-    while (!calm() || weald_server_count(udp) != 0) {
-        if (weald_now() > patience) {
-            fprintf(stderr, "%d sessions do not end; %d connections at TCP, %d at Unix\n", active,
-                    (int)weald_server_count(tcp), (int)weald_server_count(local));
-            weald_dump(STDERR_FILENO);
-            test_leave(TEST_FAILED);
-        }
-        CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
-    }
+    calm_down();
     /* One that was short of descriptors may have lost its spare one; a new one has it. */
     CHECK_EQ(weald_close(tcp), 0);
     CHECK_EQ(weald_close(local), 0);
     open_servers();
     tick(0);
     CHECK_EQ(weald_sleep(WEALD_MS(100)), 0); /* threads end what nobody waits for any more; children are reaped */
-    CHECK_EQ(weald_stats_get(&stats), 0);
-    now = (struct state){test_rss(), (long)stats.handles, (long)stats.alive, test_fds(), count_threads(), 0};
-    now.mappings = test_mappings() - 2 * now.threads; /* a stack and its guard */
+    now = state_now();
     tick(3);
     return now;
-}
-
-static struct state larger(struct state a, struct state b)
-{
-#define LARGER(field) .field = a.field > b.field ? a.field : b.field
-    return (struct state){LARGER(rss), LARGER(handles), LARGER(alive), LARGER(fds), LARGER(threads),
-                          LARGER(mappings)};
-#undef LARGER
 }
 
 static void tell(int64_t began, const struct state *now)
@@ -747,34 +644,15 @@ static void tell(int64_t began, const struct state *now)
            "%ld times no descriptors; RSS %ld KiB, %d fds, %d mappings and %d threads, %ld handles\n",
            (int)((weald_now() - began) / WEALD_SEC(1)), count.requests, count.bytes / 1000000, count.connections,
            count.sessions, count.killed, count.interrupted, count.late, count.cut, count.reset, count.datagrams,
-           count.lost, count.files, count.programs, count.children, count.restarts, count.scarce / 2, now->rss >> 10,
+           count.lost, count.files, count.programs, count.children, stops, scarcities / 2, now->rss >> 10,
            now->fds, now->mappings, now->threads, now->handles);
     fflush(stdout);
 }
 
-static void name_descriptors(void)
+static void check_own(const struct state *warm, const struct state *now)
 {
-    char path[64], what[128];
-    ssize_t len;
-
-    for (int fd = 0; fd < 1024; fd++) {
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-        if ((len = readlink(path, what, sizeof what)) >= 0)
-            fprintf(stderr, "%d: %.*s\n", fd, (int)len, what);
-    }
-}
-
-static void check_flat(const struct state *warm, const struct state *now)
-{
-    if (now->fds > warm->fds)
-        name_descriptors();
-    CHECK_LE(now->fds, warm->fds);
-    CHECK_LE(now->handles, warm->handles);
-    CHECK_LE(now->alive, warm->alive);
     CHECK_LE(now->threads, MOST_THREADS);
     CHECK_LE(now->mappings, warm->mappings + 24); /* the C library keeps some stacks of threads that have ended */
-    if (!*test_under())
-        CHECK_LE(now->rss, warm->rss + (4 << 20));
 }
 
 static void choose_ports(void)
@@ -794,20 +672,12 @@ static void choose_ports(void)
 
 TEST(nothing_is_lost_and_nothing_grows)
 {
-    const char *seconds = getenv("SOAK_SECONDS"), *seed = getenv("WEALD_TEST_SEED");
-    int64_t length = WEALD_SEC(seconds && *seconds ? atol(seconds) : 600);
-    int64_t step = length / 10 < WEALD_SEC(10) ? length / 10 : WEALD_SEC(10), began;
+    int64_t length = soak_length("");
     weald_resolver resolver = {.size = sizeof resolver, .getaddrinfo = find, .freeaddrinfo = freeaddrinfo};
     struct sigaction act = {.sa_handler = on_tick};
-    weald_greenlet keepers[SESSIONS], fates[3];
-    struct state warm = {0}, now;
     int fds = test_fds();
     char name[64];
 
-    CHECK_GT(length, 0);
-    noise = seed ? strtoull(seed, NULL, 0) : (uint64_t)test_clock();
-    printf("seed %llu, %d s\n", (unsigned long long)noise, (int)(length / WEALD_SEC(1)));
-    noise = noise * 0x9E3779B97F4A7C15u | 1;
     fill_pattern();
     CHECK_EQ(sigaction(SIGALRM, &act, NULL), 0);
     CHECK_EQ(weald_set_error_handler(on_error, NULL), 0);
@@ -824,26 +694,8 @@ TEST(nothing_is_lost_and_nothing_grows)
     CHECK_EQ(weald_server_start(udp), 0);
     udp_port = weald_server_port(udp);
 
-    began = weald_now();
-    for (int i = 0; i < SESSIONS; i++)
-        CHECK_GT(keepers[i] = weald_spawn(keep_in_session, &sessions[i]), 0);
-    CHECK_GT(fates[0] = weald_spawn(torment, NULL), 0);
-    CHECK_GT(fates[1] = weald_spawn(restart, NULL), 0);
-    CHECK_GT(fates[2] = weald_spawn(run_out_of_descriptors, NULL), 0);
     tick(3);
-    for (int64_t next = began + step; next <= began + length; next += step) {
-        CHECK_EQ(weald_sleep_until(next), 0);
-        now = count_what_is_left();
-        tell(began, &now);
-        if (next <= began + length / 10)
-            warm = larger(warm, now);
-        else
-            check_flat(&warm, &now);
-        paused = 0;
-    }
-    over = 1;
-    CHECK_EQ(weald_joinall(keepers, SESSIONS, 0, 0, WEALD_FOREVER), SESSIONS);
-    CHECK_EQ(weald_joinall(fates, 3, 0, 0, WEALD_FOREVER), 3);
+    soak(length, sessions, sizeof *sessions, SESSIONS, torment, 500);
     CHECK_GT(count.requests, 0);
     CHECK_EQ(weald_hub_shutdown(), 0);
     tick(0);

@@ -11,29 +11,13 @@
  *     SOAK_SECONDS=600     for how long
  *     WEALD_TEST_SEED=n    draws from this; what the clock decides is not repeated
  */
-#include "../c/net.h"
+#include "sessions.h"
 #include "../c/tls.h"
-
-#define NUMBER(p) ((intptr_t)(p))
-#define POINTER(n) ((void *)(intptr_t)(n))
 
 enum { SESSIONS = 24, LARGEST = 60000, PIECE = 5000 };
 
-static uint64_t noise;
-
-static unsigned below(unsigned n)
-{
-    noise ^= noise << 13;
-    noise ^= noise >> 7;
-    noise ^= noise << 17;
-    return (unsigned)((noise >> 20) % n);
-}
-
-static int one_in(unsigned n) { return below(n) == 0; }
-
 static struct {
-    long sessions, requests, uploads, polls, events, messages, parts, nonsense, bytes, left, killed, late, cut, restarts,
-        scarce;
+    long sessions, requests, uploads, polls, events, messages, parts, nonsense, bytes, left, killed, late, cut;
 } count;
 
 /* ---- what every byte should be ---- */
@@ -57,8 +41,7 @@ static size_t some_length(void) { return one_in(6) ? below(LARGEST + 1) : one_in
 /* ---- the servers ---- */
 
 static weald_server servers[2]; /* the second has TLS */
-static int ports[2], shut, the_file = -1;
-static long stops;
+static int ports[2], the_file = -1;
 static weald_tls_config server_config, client_config;
 
 static void answer_socket(weald_http_request r)
@@ -152,7 +135,6 @@ struct session {
 };
 
 static struct session sessions[SESSIONS];
-static int active, paused, over, few;
 static weald_http_client client;
 
 /* Whether there is a reason for `code`. */
@@ -167,9 +149,9 @@ static int excused(const struct session *me, int64_t code)
         count.late++;
     else if (code == WEALD_EADDRNOTAVAIL) /* every port waits for its minute to pass */
         weald_sleep(WEALD_MS(100));
-    else if (code == WEALD_EMFILE && (few || me->scarce != count.scarce))
+    else if (code == WEALD_EMFILE && (few || me->scarce != scarcities))
         ;
-    else if (cut && (me->stops != stops || shut || few || me->scarce != count.scarce))
+    else if (cut && (me->stops != stops || shut || few || me->scarce != scarcities))
         count.cut++;
     else
         return 0;
@@ -400,7 +382,7 @@ static void *session(void *arg)
     int64_t code;
 
     me->stops = shut ? -1 : stops;
-    me->scarce = count.scarce;
+    me->scarce = scarcities;
     me->is_late = 0;
     if ((code = kinds[below(sizeof kinds / sizeof *kinds)](me)) < 0)
         EXCUSED(me, code);
@@ -408,29 +390,9 @@ static void *session(void *arg)
     return NULL;
 }
 
+static void tidy(struct session *me) { (void)me; }
+
 /* ---- what befalls them ---- */
-
-static void *keep_in_session(void *arg)
-{
-    struct session *me = (struct session *)arg;
-
-    while (!over) {
-        if (paused) {
-            CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
-            continue;
-        }
-        active++;
-        CHECK_GT(me->g = weald_spawn(session, me), 0);
-        CHECK_EQ(weald_join(me->g, WEALD_FOREVER), 0);
-        if (weald_successful(me->g) != 1)
-            CHECK_EQ(weald_error(me->g), WEALD_ECANCELED); /* killed before it began */
-        CHECK_EQ(weald_close(me->g), 0);
-        me->g = 0;
-        active--;
-        CHECK_EQ(weald_yield(), 0);
-    }
-    return NULL;
-}
 
 static void *torment(void *unused)
 {
@@ -444,7 +406,7 @@ static void *torment(void *unused)
     return unused;
 }
 
-static void stop_servers(int64_t grace)
+static void stop_both(int64_t grace)
 {
     for (int i = 0; i < 2; i++) {
         CHECK_GE(weald_server_stop(servers[i], grace < 0 ? WEALD_NOW : weald_after(grace)), 0);
@@ -452,45 +414,7 @@ static void stop_servers(int64_t grace)
     }
 }
 
-static void *restart(void *unused)
-{
-    while (!over) {
-        CHECK_EQ(weald_sleep(WEALD_MS(1000 + below(2000))), 0);
-        if (paused || over)
-            continue;
-        active++;
-        stops++;
-        shut = 1;
-        stop_servers(one_in(2) ? -1 : WEALD_MS(below(100)));
-        weald_sleep(WEALD_MS(below(20)));
-        while (few)
-            weald_sleep(WEALD_MS(1));
-        open_servers();
-        count.restarts++;
-        active--;
-    }
-    return unused;
-}
-
-static void *run_out_of_descriptors(void *unused)
-{
-    while (!over) {
-        CHECK_EQ(weald_sleep(WEALD_MS(1000 + below(3000))), 0);
-        if (paused || over || shut)
-            continue;
-        active++;
-        count.scarce++;
-        few = 1;
-        net_no_more_fds();
-        weald_sleep(WEALD_MS(below(30)));
-        net_fds_again();
-        weald_sleep(WEALD_MS(20)); /* the server pauses for so long */
-        few = 0;
-        count.scarce++;
-        active--;
-    }
-    return unused;
-}
+static void stop_servers(void) { stop_both(one_in(2) ? -1 : WEALD_MS(below(100))); }
 
 /* Handlers fail where a body broke off, and a server without descriptors says so. */
 static void on_error(weald_greenlet g, int code, const char *message, void *user)
@@ -504,18 +428,6 @@ static void on_error(weald_greenlet g, int code, const char *message, void *user
 
 /* ---- what is left when all sessions have ended ---- */
 
-struct state {
-    long rss, handles, alive;
-    int fds, mappings;
-};
-
-static int count_threads(void)
-{
-    struct stat status;
-    CHECK_EQ(stat("/proc/self/task", &status), 0);
-    return (int)status.st_nlink - 2;
-}
-
 static void new_client(void)
 {
     weald_http_client_options how = {.size = sizeof how, .tls = client_config};
@@ -523,36 +435,17 @@ static void new_client(void)
     CHECK_GT(client = weald_http_client_new(&how), 0);
 }
 
+static int calm(void) { return 1; }
+
 static struct state count_what_is_left(void)
 {
-    weald_stats stats = {.size = sizeof stats};
-    int64_t patience = weald_after(test_slack(WEALD_SEC(30)));
-
-    paused = 1;
-    while (active > 0) {
-        if (weald_now() > patience) {
-            fprintf(stderr, "%d sessions do not end\n", active);
-            weald_dump(STDERR_FILENO);
-            test_leave(TEST_FAILED);
-        }
-        CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
-    }
+    calm_down();
     CHECK_EQ(weald_close(client), 0);
     new_client();
-    stop_servers(WEALD_SEC(1)); /* those that wait for a request, and for the rest of one */
+    stop_both(WEALD_SEC(1)); /* those that wait for a request, and for the rest of one */
     open_servers();
     CHECK_EQ(weald_sleep(WEALD_MS(100)), 0);
-    CHECK_EQ(weald_stats_get(&stats), 0);
-    /* Without a stack and its guard for each thread. */
-    return (struct state){test_rss(), (long)stats.handles, (long)stats.alive, test_fds(),
-                          test_mappings() - 2 * count_threads()};
-}
-
-static struct state larger(struct state a, struct state b)
-{
-#define LARGER(field) .field = a.field > b.field ? a.field : b.field
-    return (struct state){LARGER(rss), LARGER(handles), LARGER(alive), LARGER(fds), LARGER(mappings)};
-#undef LARGER
+    return state_now();
 }
 
 static void tell(int64_t began, const struct state *now)
@@ -562,34 +455,21 @@ static void tell(int64_t began, const struct state *now)
            "descriptors; RSS %ld KiB, %d fds, %d mappings, %ld handles\n",
            (int)((weald_now() - began) / WEALD_SEC(1)), count.sessions, count.requests, count.uploads, count.polls,
            count.events, count.messages, count.parts, count.nonsense, count.bytes / 1000000, count.left, count.killed,
-           count.late, count.cut, count.restarts, count.scarce / 2, now->rss >> 10, now->fds, now->mappings, now->handles);
+           count.late, count.cut, stops, scarcities / 2, now->rss >> 10, now->fds, now->mappings, now->handles);
     fflush(stdout);
 }
 
-static void check_flat(const struct state *warm, const struct state *now)
+static void check_own(const struct state *warm, const struct state *now)
 {
-    CHECK_LE(now->fds, warm->fds);
-    CHECK_LE(now->handles, warm->handles);
-    CHECK_LE(now->alive, warm->alive);
-    if (*test_under())
-        return; /* a checker's memory is its own affair */
-    CHECK_LE(now->mappings, warm->mappings + 24);
-    CHECK_LE(now->rss, warm->rss + (4 << 20));
+    if (!*test_under()) /* a checker's memory is its own affair */
+        CHECK_LE(now->mappings, warm->mappings + 24);
 }
 
 TEST(nothing_of_the_web_is_lost_and_nothing_grows)
 {
-    const char *seconds = getenv("SOAK_SECONDS"), *seed = getenv("WEALD_TEST_SEED");
-    int64_t length = WEALD_SEC(seconds && *seconds ? atol(seconds) : 600);
-    int64_t step = length / 10 < WEALD_SEC(10) ? length / 10 : WEALD_SEC(10), began;
+    int64_t length = soak_length("web: ");
     char name[] = "/tmp/weald-soak-web-XXXXXX";
-    weald_greenlet keepers[SESSIONS], fates[3];
-    struct state warm = {0}, now;
 
-    CHECK_GT(length, 0);
-    noise = seed ? strtoull(seed, NULL, 0) : (uint64_t)test_clock();
-    printf("web: seed %llu, %d s\n", (unsigned long long)noise, (int)(length / WEALD_SEC(1)));
-    noise = noise * 0x9E3779B97F4A7C15u | 1;
     fill_pattern();
     CHECK_EQ(weald_set_error_handler(on_error, NULL), 0);
     CHECK_GE(the_file = mkostemp(name, O_CLOEXEC), 0);
@@ -600,25 +480,7 @@ TEST(nothing_of_the_web_is_lost_and_nothing_grows)
     new_client();
     open_servers();
 
-    began = weald_now();
-    for (int i = 0; i < SESSIONS; i++)
-        CHECK_GT(keepers[i] = weald_spawn(keep_in_session, &sessions[i]), 0);
-    CHECK_GT(fates[0] = weald_spawn(torment, NULL), 0);
-    CHECK_GT(fates[1] = weald_spawn(restart, NULL), 0);
-    CHECK_GT(fates[2] = weald_spawn(run_out_of_descriptors, NULL), 0);
-    for (int64_t next = began + step; next <= began + length; next += step) {
-        CHECK_EQ(weald_sleep_until(next), 0);
-        now = count_what_is_left();
-        tell(began, &now);
-        if (next <= began + length / 10)
-            warm = larger(warm, now);
-        else
-            check_flat(&warm, &now);
-        paused = 0;
-    }
-    over = 1;
-    CHECK_EQ(weald_joinall(keepers, SESSIONS, 0, 0, WEALD_FOREVER), SESSIONS);
-    CHECK_EQ(weald_joinall(fates, 3, 0, 0, WEALD_FOREVER), 3);
+    soak(length, sessions, sizeof *sessions, SESSIONS, torment, 1000);
     CHECK(count.requests && count.uploads && count.polls && count.events && count.messages && count.parts);
     CHECK_EQ(weald_hub_shutdown(), 0);
     puts("web: no byte was lost or wrong, and memory, descriptors and mappings are flat");

@@ -1,7 +1,7 @@
 /* What the files of weald._core share.
  *
  *   state      the interpreter's fields that are swapped at a switch
- *   green      the raw greenlet, and how any of them waits
+ *   green      the raw greenlet, and how any of them waits; green.h lists its files
  *   hub        a thread's hub: callbacks, errors, sleep
  *   loop       gevent's loop interface: watchers
  *   timeout    Timeout
@@ -13,7 +13,7 @@
  *   io         waiting for descriptors, reading and writing them
  *   socket     what sockets do most
  *   websocket  connections of WebSocket
- *   wsgi       connections of the WSGI server
+ *   wsgi       connections of the WSGI server; see wsgi.h
  *
  * Every greenlet that is not suspended, and every one that somebody will resume without being
  * asked (it is ready, or waits in a wait of ours), has a reference of its own: `held`. One that
@@ -255,8 +255,22 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on);
 /* As green_park, linked into `list`. */
 int green_wait(thread *th, nodelist *list, int64_t deadline, const char *why, PyObject *on);
 
+int hub_call_from_outside(thread *th, PyObject *what);
+
 /* Ends the wait of a greenlet that is in green_park; from any thread. Never runs code. */
-void green_wake(green *g);
+static inline void green_wake(green *g)
+{
+    g->how = WOKEN;
+    if (likely(g->th == this_thread)) {
+        if (g->in_park) {
+            g->th->wakes++;
+            weald_wake(g->handle, NULL);
+        }
+        return;
+    }
+    if (hub_call_from_outside(g->th, (PyObject *)g) < 0)
+        PyErr_Clear();
+}
 
 /* Wakes the greenlet that waits longest, or all; the hub will call the callables with `source`, one
  * after the other, unless they are taken out meanwhile. */
@@ -321,8 +335,6 @@ PyObject *hub_call(thread *th, PyObject *f, PyObject *args_tuple);
 int hub_call_one(thread *th, PyObject *f, PyObject *arg);
 int hub_push(thread *th, PyObject *cb);
 void hub_wake(thread *th);
-/* As hub_call, from any thread. */
-int hub_call_from_outside(thread *th, PyObject *cb);
 void hub_on_wakeup(weald_watcher w, int events, void *user);
 void hub_wake_green(weald_watcher w, int events, void *user);
 int hub_run_callbacks_here(thread *th);
@@ -350,6 +362,9 @@ PyObject *get_hub_object(thread *th);
 void timeouts_bury(thread *th); /* drops those that have come too late */
 PyObject *timeout_raise_new(PyObject *seconds); /* raises Timeout(seconds); NULL */
 
+int init_thread(PyObject *m);
+int init_signals(PyObject *m);
+int init_links(PyObject *m);
 int init_green(PyObject *m);
 int init_hub(PyObject *m);
 int init_loop(PyObject *m);

@@ -1,0 +1,48 @@
+/* What the tests of primitives need of greenlets: one that waits already, what one has returned, nobody who may wait. */
+#ifndef WEALD_TEST_GREENLETS_H
+#define WEALD_TEST_GREENLETS_H
+
+#include "test.h"
+
+/* A greenlet that waits already. */
+static TEST_UNUSED weald_greenlet parked(weald_fn body, void *arg)
+{
+    weald_greenlet g = weald_spawn(body, arg);
+
+    CHECK_GT(g, 0);
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(weald_state(g), WEALD_STATE_PARKED);
+    return g;
+}
+
+/* What the greenlet returned; it is closed. */
+static TEST_UNUSED int code_of(weald_greenlet g)
+{
+    void *value = NULL;
+
+    CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_close(g), 0);
+    return (int)(intptr_t)value;
+}
+
+/* Counts the reports instead of printing them. */
+static TEST_UNUSED void keep_quiet(const char *text, void *user)
+{
+    CHECK_NE(text[0], 0);
+    ++*(int *)user;
+}
+
+static int greenlets_never(void) { return 0; }
+
+/* A binding forbids to wait, until weald_set_hooks(NULL). */
+static TEST_UNUSED void forbid_waits(void)
+{
+    weald_hooks hooks;
+
+    memset(&hooks, 0, sizeof hooks);
+    hooks.size = sizeof hooks;
+    hooks.may_park = greenlets_never;
+    CHECK_EQ(weald_set_hooks(&hooks), 0);
+}
+
+#endif
