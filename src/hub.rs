@@ -1,9 +1,9 @@
 //! The hub: one per thread, and its loop.
 //!
 //! The root stack runs the loop: when the thread's own (main) greenlet blocks, the
-//! loop runs right there until main may go on. The root begins and ends greenlets; one
-//! that blocks passes straight to the next that is ready, and to the root when there is
-//! none, or when its time for a look round has come.
+//! loop runs right there until main may go on. One that blocks or ends passes straight to
+//! the next that is ready, main as well, and to the root when there is none, or when its
+//! time for a look round has come.
 //!
 //! ```text
 //!         +--> ready greenlets, first in first out, for a bounded time
