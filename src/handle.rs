@@ -7,9 +7,9 @@
 //! +---+--------+--------+------------+----------+
 //! ```
 //!
-//! A table belongs to one hub; hub number 0 is the table of shared objects.
-//! A slot remembers the whole handle it gave out, so one comparison checks hub,
-//! kind, generation and index at once. When a slot's generation is used up the
+//! A table belongs to one hub; hub number 0 is the table of shared objects. It has
+//! slots for each kind by itself. A slot remembers the whole handle it gave out, so one
+//! comparison checks hub, kind, generation and index at once. When a slot's generation is used up the
 //! slot is retired, never wrapped: a stale handle can not come alive again.
 //!
 //! One handle per object, counted: `dup` adds a reference, `close` drops one, the
@@ -26,7 +26,6 @@ const HUB_BITS: u32 = 10;
 const GENERATION_SHIFT: u32 = INDEX_BITS;
 const HUB_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
 const KIND_SHIFT: u32 = HUB_SHIFT + HUB_BITS;
-#[cfg(test)]
 const INDEX_MASK: i64 = (1 << INDEX_BITS) - 1;
 const MAX_GENERATION: u32 = (1 << GENERATION_BITS) - 1;
 pub const MAX_HUBS: usize = 1 << HUB_BITS;
@@ -98,7 +97,7 @@ type CloseFn = unsafe fn(*const ());
 /// All zero as long as it has not been used, so that the memory of a table which has just
 /// doubled is not touched.
 struct Slot {
-    /// The handle given out last; negative when the slot is free or retired, 0 when there was none.
+    /// The handle given out last, or what `out_of_use` makes of it; 0 when there was none.
     handle: i64,
     object: *const (),
     close: Option<CloseFn>,
@@ -107,19 +106,49 @@ struct Slot {
     next_free: u32,
 }
 
-const FREE: i64 = i64::MIN;
+/// What the slot of `handle` holds while that is not in use: a number with another index.
+/// Whoever makes it up is not sent to this slot, so a match needs no second look.
+#[inline(always)]
+const fn out_of_use(handle: i64) -> i64 {
+    handle ^ 1
+}
 
-pub struct Table {
-    /// Always a power of two, so that looking up needs a mask and no bounds check.
-    slots: UnsafeCell<Vec<Slot>>,
-    /// The first slot, and the number of slots less one: `slots` for looking up.
+const KINDS: usize = 32;
+/// Slots that a kind begins with.
+const FIRST: usize = 4;
+
+/// The slots of the objects of one kind.
+struct Slots {
+    /// The first slot, and the number of slots less one: always a power of two, so that
+    /// looking up needs a mask and no bounds check.
     base: Cell<*mut Slot>,
     mask: Cell<usize>,
+    /// Where the slots are when they are more than the `FIRST`.
+    grown: UnsafeCell<Vec<Slot>>,
     /// The number of slots when none is free.
     first_free: Cell<u32>,
+}
+
+pub struct Table {
+    kinds: [Slots; KINDS],
+    /// The first slots of every kind, so that a first object of its kind needs no memory.
+    _first: Vec<Slot>,
     hub: usize,
     first_generation: u32,
     live: Cell<usize>,
+}
+
+/// So many slots that have not been used.
+fn unused(n: usize) -> Result<Vec<Slot>> {
+    sys::may_fail(sys::Call::Alloc)?;
+    let layout = Layout::array::<Slot>(n).map_err(|_| Error::NOMEM)?;
+    // SAFETY: it has a size.
+    let memory = unsafe { alloc_zeroed(layout) }.cast::<Slot>();
+    if memory.is_null() {
+        return Err(Error::NOMEM);
+    }
+    // SAFETY: memory for so many, which may be zero.
+    Ok(unsafe { Vec::from_raw_parts(memory, n, n) })
 }
 
 unsafe fn close_erased<T: Object>(object: *const ()) {
@@ -127,72 +156,95 @@ unsafe fn close_erased<T: Object>(object: *const ()) {
     unsafe { T::close(object.cast::<T>()) }
 }
 
-impl Table {
-    /// A table whose handles name `hub` and start at `first_generation`, which is
-    /// above every generation an earlier hub of the same number has used.
-    pub fn new(hub: usize, first_generation: u32) -> Result<Table> {
-        let table = Table {
-            slots: UnsafeCell::new(Vec::new()),
-            base: Cell::new(std::ptr::null_mut()),
-            mask: Cell::new(0),
-            first_free: Cell::new(0),
-            hub,
-            first_generation,
-            live: Cell::new(0),
-        };
-        table.grow()?; // never without slots: see `slot`
-        Ok(table)
-    }
-
+impl Slots {
     #[allow(clippy::mut_from_ref)]
     #[inline]
-    fn slots(&self) -> &mut Vec<Slot> {
-        // SAFETY: the table is used by one thread (or under one lock), and no
-        // reference made here outlives the method that made it.
-        unsafe { &mut *self.slots.get() }
+    fn all(&self) -> &mut [Slot] {
+        // SAFETY: `base` has so many. The table is used by one thread (or under one lock),
+        // and no reference made here outlives the method that made it.
+        unsafe { std::slice::from_raw_parts_mut(self.base.get(), self.mask.get() + 1) }
     }
 
     #[cold]
     fn grow(&self) -> Result<()> {
-        let slots = self.slots();
-        let old = slots.len();
-        let new = (old * 2).max(16);
+        let old = self.all();
+        let new = (old.len() * 2).max(16);
         if new > 1 << INDEX_BITS {
             return Err(Error::NOMEM);
         }
-        sys::may_fail(sys::Call::Alloc)?;
-        let layout = Layout::array::<Slot>(new).map_err(|_| Error::NOMEM)?;
-        // SAFETY: it has a size.
-        let memory = unsafe { alloc_zeroed(layout) }.cast::<Slot>();
-        if memory.is_null() {
-            return Err(Error::NOMEM);
-        }
-        // SAFETY: memory for so many slots, which may be zero; the old ones move there and are
-        // not dropped (there is nothing to drop).
-        unsafe {
-            std::ptr::copy_nonoverlapping(slots.as_ptr(), memory, old);
-            *slots = Vec::from_raw_parts(memory, new, new);
-        }
-        self.base.set(slots.as_mut_ptr());
+        let mut grown = unused(new)?;
+        // SAFETY: memory for more of them, where the old ones move.
+        unsafe { std::ptr::copy_nonoverlapping(old.as_ptr(), grown.as_mut_ptr(), old.len()) };
+        self.base.set(grown.as_mut_ptr());
         self.mask.set(new - 1);
+        // SAFETY: nothing points to those that are freed here.
+        unsafe { *self.grown.get() = grown };
         Ok(())
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
+    fn slot(&self, handle: i64) -> Result<&mut Slot> {
+        // There are at most as many slots as an index has values.
+        let index = handle as usize & self.mask.get();
+        // SAFETY: the number of slots is a power of two, so the mask keeps the index below
+        // it; no other reference into the slots is alive.
+        let slot = unsafe { &mut *self.base.get().add(index) };
+        if slot.handle == handle { Ok(slot) } else { Err(Error::BADF) }
+    }
+
+    /// The handles in use.
+    fn handles(&self) -> impl Iterator<Item = i64> {
+        let is_in_use = |(index, slot): &(usize, &mut Slot)| slot.handle & INDEX_MASK == *index as i64;
+        self.all().iter_mut().enumerate().filter(is_in_use).map(|(_, slot)| slot.handle)
+    }
+}
+
+impl Table {
+    /// A table whose handles name `hub` and start at `first_generation`, which is
+    /// above every generation an earlier hub of the same number has used.
+    pub fn new(hub: usize, first_generation: u32) -> Result<Table> {
+        let mut first = unused(KINDS * FIRST)?;
+        let kinds = std::array::from_fn(|kind| {
+            let slots = &mut first[kind * FIRST..(kind + 1) * FIRST];
+            slots[0].handle = out_of_use(0); // the others hold a number with another index as it is
+            Slots {
+                base: Cell::new(slots.as_mut_ptr()),
+                mask: Cell::new(FIRST - 1),
+                grown: UnsafeCell::new(Vec::new()),
+                first_free: Cell::new(0),
+            }
+        });
+        Ok(Table { kinds, _first: first, hub, first_generation, live: Cell::new(0) })
+    }
+
+    #[inline(always)]
+    fn of(&self, kind: Kind) -> &Slots {
+        &self.kinds[kind as usize]
+    }
+
+    /// The slots where `handle` would be, whatever it is.
+    #[inline(always)]
+    fn place_of(&self, handle: i64) -> &Slots {
+        &self.kinds[kind_of(handle) as usize % KINDS]
     }
 
     /// Gives `object` a handle with one reference.
     #[inline]
     pub fn insert<T: Object>(&self, object: *const T) -> Result<i64> {
-        let index = self.first_free.get();
-        if index as usize > self.mask.get() {
-            self.grow()?;
+        let slots = self.of(T::KIND);
+        if slots.first_free.get() as usize > slots.mask.get() {
+            slots.grow()?;
         }
-        let slot = &mut self.slots()[index as usize];
+        let index = slots.first_free.get();
+        let slot = &mut slots.all()[index as usize];
         let generation = (generation_of(slot.handle) + 1).max(self.first_generation);
         let handle = ((T::KIND as i64) << KIND_SHIFT)
             | ((self.hub as i64) << HUB_SHIFT)
             | ((generation as i64) << GENERATION_SHIFT)
             | index as i64;
         // Lowest index first, so that handles are dense and deterministic.
-        self.first_free.set((index + 1).wrapping_add(slot.next_free));
+        slots.first_free.set((index + 1).wrapping_add(slot.next_free));
         slot.handle = handle;
         slot.object = object.cast();
         slot.close = Some(close_erased::<T>);
@@ -202,40 +254,29 @@ impl Table {
     }
 
     #[allow(clippy::mut_from_ref)]
-    #[inline(always)]
-    fn slot(&self, handle: i64) -> Result<&mut Slot> {
-        // A table has at most as many slots as an index has values.
-        let index = handle as usize & self.mask.get();
-        // SAFETY: the number of slots is a power of two of at least sixteen, so the mask
-        // keeps the index below it; no other reference into the slots is alive.
-        let slot = unsafe { &mut *self.base.get().add(index) };
-        if slot.handle == handle { Ok(slot) } else { Err(Error::BADF) }
-    }
-
-    /// As `slot`, for what does not look at the kind: a slot that is free, or rests, holds
-    /// a number as well, which somebody may make up.
     #[inline]
-    fn slot_in_use(&self, handle: i64) -> Result<&mut Slot> {
-        if handle > 0 { self.slot(handle) } else { Err(Error::BADF) }
+    fn slot(&self, handle: i64) -> Result<&mut Slot> {
+        self.place_of(handle).slot(handle)
     }
 
     /// Takes a handle out of use and leaves its object in the slot, for `renew`.
     #[inline(always)]
     pub fn rest(&self, handle: i64) {
         if let Ok(slot) = self.slot(handle) {
-            slot.handle = handle | FREE;
+            slot.handle = out_of_use(handle);
             self.live.set(self.live.get() - 1);
         }
     }
 
     /// Gives the object of a handle that rests the next one, with one reference. The
-    /// handle `may_be_renewed`.
+    /// handle, one of T's, `may_be_renewed`.
     #[inline(always)]
-    pub fn renew(&self, resting: i64) -> i64 {
+    pub fn renew<T: Object>(&self, resting: i64) -> i64 {
+        let slots = self.of(T::KIND);
         let handle = resting + (1 << GENERATION_SHIFT);
-        // SAFETY: as in `slot`.
-        let slot = unsafe { &mut *self.base.get().add(handle as usize & self.mask.get()) };
-        debug_assert!(slot.handle == resting | FREE && may_be_renewed(resting));
+        // SAFETY: as in `Slots::slot`; what rests has a slot.
+        let slot = unsafe { &mut *slots.base.get().add(handle as usize & slots.mask.get()) };
+        debug_assert!(slot.handle == out_of_use(resting) && may_be_renewed(resting));
         slot.handle = handle;
         slot.refs = 1;
         self.live.set(self.live.get() + 1);
@@ -244,22 +285,20 @@ impl Table {
 
     /// Frees the slot of a handle that rests.
     pub fn free(&self, resting: i64) {
-        let index = resting as usize & self.mask.get();
-        let slot = &mut self.slots()[index];
+        let slots = self.place_of(resting);
+        let index = resting as usize & slots.mask.get();
+        let slot = &mut slots.all()[index];
         slot.object = std::ptr::null();
         if may_be_renewed(resting) {
-            slot.next_free = self.first_free.get().wrapping_sub(index as u32 + 1);
-            self.first_free.set(index as u32);
+            slot.next_free = slots.first_free.get().wrapping_sub(index as u32 + 1);
+            slots.first_free.set(index as u32);
         }
     }
 
     /// As `get`, and drops one reference; says how many are left.
     pub fn unref_object<T: Object>(&self, handle: i64) -> Result<(*const T, u32)> {
-        let slot = self.slot(handle)?;
-        if kind_of(handle) != T::KIND as u8 || slot.refs == 0 {
-            return Err(Error::BADF);
-        }
-        slot.refs -= 1;
+        let slot = self.of(T::KIND).slot(handle)?;
+        slot.refs = slot.refs.checked_sub(1).ok_or(Error::BADF)?;
         Ok((slot.object.cast(), slot.refs))
     }
 
@@ -267,12 +306,12 @@ impl Table {
     /// nothing done, if not, or if there are more.
     #[inline(always)]
     pub fn rest_if<T: Object>(&self, handle: i64, may_go: impl Fn(*const T) -> bool) -> Option<*const T> {
-        let slot = self.slot(handle).ok()?;
+        let slot = self.of(T::KIND).slot(handle).ok()?;
         let object = slot.object.cast();
-        if kind_of(handle) != T::KIND as u8 || slot.refs != 1 || !may_go(object) {
+        if slot.refs != 1 || !may_go(object) {
             return None;
         }
-        slot.handle = handle | FREE;
+        slot.handle = out_of_use(handle);
         self.live.set(self.live.get() - 1);
         Some(object)
     }
@@ -280,20 +319,16 @@ impl Table {
     /// The object behind a handle of kind `T::KIND`.
     #[inline(always)]
     pub fn get<T: Object>(&self, handle: i64) -> Result<*const T> {
-        let slot = self.slot(handle)?;
-        if kind_of(handle) != T::KIND as u8 {
-            return Err(Error::BADF);
-        }
-        Ok(slot.object.cast())
+        Ok(self.of(T::KIND).slot(handle)?.object.cast())
     }
 
     pub fn contains(&self, handle: i64) -> bool {
-        self.slot_in_use(handle).is_ok()
+        self.slot(handle).is_ok()
     }
 
     /// One more reference.
     pub fn dup(&self, handle: i64) -> Result<()> {
-        let slot = self.slot_in_use(handle)?;
+        let slot = self.slot(handle)?;
         slot.refs = slot.refs.checked_add(1).ok_or(Error::OVERFLOW)?;
         Ok(())
     }
@@ -314,12 +349,12 @@ impl Table {
 
     /// References held, 0 for a greenlet that runs on after its handle was closed.
     pub fn refs(&self, handle: i64) -> Result<u32> {
-        Ok(self.slot_in_use(handle)?.refs)
+        Ok(self.slot(handle)?.refs)
     }
 
     /// Drops one reference without closing; says how many are left.
     pub fn unref(&self, handle: i64) -> Result<u32> {
-        let slot = self.slot_in_use(handle)?;
+        let slot = self.slot(handle)?;
         slot.refs = slot.refs.checked_sub(1).ok_or(Error::BADF)?;
         Ok(slot.refs)
     }
@@ -327,7 +362,7 @@ impl Table {
     /// Takes the handle out of use and returns what closes its object.
     #[inline]
     pub fn remove(&self, handle: i64) -> Result<Closer> {
-        let slot = self.slot_in_use(handle)?;
+        let slot = self.slot(handle)?;
         let closer = Closer { object: slot.object, close: slot.close };
         self.rest(handle);
         self.free(handle);
@@ -336,7 +371,14 @@ impl Table {
 
     /// Every live handle, in order of index.
     pub fn handles(&self) -> Vec<i64> {
-        self.slots().iter().map(|s| s.handle).filter(|&h| h > 0).collect()
+        let mut all: Vec<i64> = self.kinds.iter().flat_map(Slots::handles).collect();
+        all.sort_by_key(|h| h & INDEX_MASK);
+        all
+    }
+
+    /// Those of one kind.
+    pub fn handles_of(&self, kind: Kind) -> Vec<i64> {
+        self.of(kind).handles().collect()
     }
 
     pub fn live(&self) -> usize {
@@ -346,7 +388,8 @@ impl Table {
     /// One above the highest generation given out: where the next hub of this
     /// number starts.
     pub fn next_generation(&self) -> u32 {
-        self.slots().iter().map(|s| generation_of(s.handle) + 1).fold(self.first_generation, u32::max)
+        let used = self.kinds.iter().flat_map(|slots| slots.all().iter().map(|s| generation_of(s.handle) + 1));
+        used.fold(self.first_generation, u32::max)
     }
 }
 
@@ -425,13 +468,18 @@ mod tests {
     #[test]
     fn the_number_that_a_free_slot_holds_is_no_handle() {
         let table = Table::new(1, 1).unwrap();
-        let h = table.insert(&Thing).unwrap();
-        table.remove(h).unwrap().close();
-        let made_up = h | FREE;
-        assert!(!table.contains(made_up));
-        assert_eq!(table.dup(made_up), Err(Error::BADF));
-        assert_eq!(table.unref(made_up), Err(Error::BADF));
-        assert!(table.remove(made_up).is_err() && table.get::<Thing>(made_up).is_err());
+        let is_a_handle = |made_up| {
+            let any = table.contains(made_up) || table.dup(made_up).is_ok() || table.unref(made_up).is_ok();
+            any || table.remove(made_up).is_ok() || table.get::<Thing>(made_up).is_ok()
+        };
+        let noise: Vec<i64> = (0..70).flat_map(|n| [n, (Kind::Event as i64) << KIND_SHIFT | n]).collect();
+        assert!(!noise.iter().any(|&n| is_a_handle(n)), "without objects");
+        let all: Vec<i64> = (0..20).map(|_| table.insert(&Thing).unwrap()).collect();
+        assert!(!noise.iter().any(|&n| is_a_handle(n)), "with slots that were never used");
+        all.iter().for_each(|&h| table.remove(h).unwrap().close());
+        let held: Vec<i64> = table.of(Kind::Event).all().iter().map(|slot| slot.handle).collect();
+        assert!(!held.iter().any(|&n| is_a_handle(n)), "with free ones");
+        assert!(!all.iter().any(|&h| is_a_handle(h) || is_a_handle(out_of_use(h)) || is_a_handle(h | i64::MIN)));
     }
 
     #[test]
@@ -449,7 +497,7 @@ mod tests {
         let first = table.insert(&Thing).unwrap();
         table.rest(first);
         assert_eq!((table.get::<Thing>(first), table.live()), (Err(Error::BADF), 0));
-        let second = table.renew(first);
+        let second = table.renew::<Thing>(first);
         assert_ne!(first, second);
         assert!(table.get::<Thing>(first).is_err() && table.get::<Thing>(second).is_ok());
         assert_eq!((table.refs(second), table.live()), (Ok(1), 1));
@@ -466,7 +514,7 @@ mod tests {
         let first = table.insert(&Thing).unwrap();
         assert!(may_be_renewed(first));
         table.rest(first);
-        assert!(!may_be_renewed(table.renew(first)));
+        assert!(!may_be_renewed(table.renew::<Thing>(first)));
     }
 
     #[test]

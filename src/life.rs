@@ -106,7 +106,7 @@ impl Hub {
         let g: *const Greenlet = record.into_raw();
         // SAFETY: nobody else has it.
         let g = unsafe { &*g };
-        g.handle.set(self.table.renew(g.handle.get()));
+        g.handle.set(self.table.renew::<Greenlet>(g.handle.get()));
         g
     }
 
@@ -682,10 +682,8 @@ impl Hub {
     /// Every greenlet but main, by handle.
     pub fn greenlets(&self) -> Vec<&Greenlet> {
         let main = self.main.handle.get();
-        let all = self.table.handles().into_iter();
-        all.filter(|&h| h != main && crate::handle::kind_of(h) == Kind::Greenlet as u8)
-            .filter_map(|h| self.greenlet(h).ok())
-            .collect()
+        let all = self.table.handles_of(Kind::Greenlet).into_iter();
+        all.filter(|&h| h != main).filter_map(|h| self.greenlet(h).ok()).collect()
     }
 
     /// Destroys the arguments of those that will never run; whether there were any.

@@ -628,7 +628,7 @@ impl Drop for Watchers {
 }
 
 fn handles(hub: &Hub) -> impl Iterator<Item = i64> {
-    hub.table.handles().into_iter().filter(|&h| kind_of(h) == Kind::Watcher as u8)
+    hub.table.handles_of(Kind::Watcher).into_iter()
 }
 
 /// In a forked child every watcher is stopped; it can be started there.

@@ -73,7 +73,7 @@ impl Exchange {
     /// Gives the request that begins its handle.
     pub fn enlist(self: &Rc<Exchange>, hub: &Hub) -> Result<i64> {
         let handle = if self.is_resting.take() {
-            hub.table.renew(self.handle.get())
+            hub.table.renew::<Exchange>(self.handle.get())
         } else {
             let raw = Rc::into_raw(self.clone());
             hub.table.insert(raw).inspect_err(|_| {
@@ -109,7 +109,7 @@ impl Exchange {
     /// The connection is over.
     pub fn leave(&self, hub: &Hub) {
         if self.is_resting.take() {
-            self.handle.set(hub.table.renew(self.handle.get())); // with the handle goes the table's share
+            self.handle.set(hub.table.renew::<Exchange>(self.handle.get())); // with the handle goes the table's share
         }
         if self.handle.get() != 0 {
             self.remove(hub, self.handle.get());
