@@ -1,4 +1,4 @@
-/* What the tests of primitives need of greenlets: one that waits already, what one has returned, nobody who may wait. */
+/* What the tests of primitives need of greenlets: one that waits already, what one has returned, a ban on waiting. */
 #ifndef WEALD_TEST_GREENLETS_H
 #define WEALD_TEST_GREENLETS_H
 
