@@ -4,6 +4,7 @@
  *   green      the raw greenlet, and how any of them waits; green.h lists its files
  *   hub        a thread's hub: callbacks, errors, sleep
  *   loop       gevent's loop interface: watchers
+ *   arguments  of quick calls
  *   timeout    Timeout
  *   task       Greenlet, joinall
  *   sync       Event, AsyncResult, Semaphore, RLock
@@ -320,6 +321,12 @@ void green_end(thread *th, green *g);
 bool green_is_gone(green *g);
 void green_set_wait(green *g, const char *why, PyObject *on);
 int throw_args(PyObject *type, PyObject *value, PyObject *tb);
+
+/* ---- arguments ---- */
+
+PyObject *tuple_of(PyObject *const *args, Py_ssize_t n);
+/* The arguments of a vectorcall as those of a usual one: a tuple, and a dict, NULL without `names`. */
+int usual_arguments(PyObject *const *args, Py_ssize_t n, PyObject *names, PyObject **tuple, PyObject **keywords);
 
 /* ---- the hub ---- */
 

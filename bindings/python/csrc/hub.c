@@ -1028,11 +1028,9 @@ static PyObject *py_run_callback(PyObject *self, PyObject *const *args, Py_ssize
         PyErr_SetString(PyExc_TypeError, "run_callback: what?");
         return NULL;
     }
-    PyObject *tuple = PyTuple_New(n - 1);
+    PyObject *tuple = tuple_of(args + 1, n - 1);
     if (!tuple)
         return NULL;
-    for (Py_ssize_t i = 1; i < n; i++)
-        PyTuple_SET_ITEM(tuple, i - 1, Py_NewRef(args[i]));
     PyObject *cb = hub_call(th, args[0], tuple);
     Py_DECREF(tuple);
     return cb;

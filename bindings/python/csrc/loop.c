@@ -856,14 +856,6 @@ static PyObject *loop_stat(PyObject *self, PyObject *args, PyObject *keywords)
     return (PyObject *)w;
 }
 
-static PyObject *tuple_of(PyObject *const *args, Py_ssize_t n)
-{
-    PyObject *tuple = PyTuple_New(n);
-    for (Py_ssize_t i = 0; tuple && i < n; i++)
-        PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
-    return tuple;
-}
-
 static PyObject *loop_run_callback(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     loop *l = (loop *)self;

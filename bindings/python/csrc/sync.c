@@ -63,96 +63,12 @@ static void linkable_dealloc(PyObject *self)
     Py_TYPE(self)->tp_free(self);
 }
 
-static int bad_keyword(const char *f, PyObject *name)
-{
-    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", f, name);
-    return -1;
-}
-
-int parse_block(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, const char *first, int *block,
-                PyObject **timeout)
-{
-    PyObject *b = NULL;
-    if (n > 2) {
-        PyErr_Format(PyExc_TypeError, "%s() takes at most 2 arguments (%zd given)", f, n);
-        return -1;
-    }
-    if (n > 0)
-        b = args[0];
-    if (n > 1)
-        *timeout = args[1];
-    for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(names); i++) {
-        PyObject *name = PyTuple_GET_ITEM(names, i);
-        if (PyUnicode_CompareWithASCIIString(name, first) == 0)
-            b = args[n + i];
-        else if (PyUnicode_CompareWithASCIIString(name, "timeout") == 0)
-            *timeout = args[n + i];
-        else
-            return bad_keyword(f, name);
-    }
-    if (b && (*block = PyObject_IsTrue(b)) < 0)
-        return -1;
-    return 0;
-}
-
-int parse_item_block(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, PyObject **item, int *block,
-                     PyObject **timeout)
-{
-    PyObject *b = NULL;
-    if (n > 3) {
-        PyErr_Format(PyExc_TypeError, "%s() takes at most 3 arguments (%zd given)", f, n);
-        return -1;
-    }
-    if (n > 0)
-        *item = args[0];
-    if (n > 1)
-        b = args[1];
-    if (n > 2)
-        *timeout = args[2];
-    for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(names); i++) {
-        PyObject *name = PyTuple_GET_ITEM(names, i);
-        if (PyUnicode_CompareWithASCIIString(name, "item") == 0)
-            *item = args[n + i];
-        else if (PyUnicode_CompareWithASCIIString(name, "block") == 0)
-            b = args[n + i];
-        else if (PyUnicode_CompareWithASCIIString(name, "timeout") == 0)
-            *timeout = args[n + i];
-        else
-            return bad_keyword(f, name);
-    }
-    if (!*item) {
-        PyErr_Format(PyExc_TypeError, "%s() needs an item", f);
-        return -1;
-    }
-    if (b && (*block = PyObject_IsTrue(b)) < 0)
-        return -1;
-    return 0;
-}
-
-static int parse_timeout(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, PyObject **timeout)
-{
-    if (n > 1) {
-        PyErr_Format(PyExc_TypeError, "%s() takes at most 1 argument (%zd given)", f, n);
-        return -1;
-    }
-    if (n == 1)
-        *timeout = args[0];
-    for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(names); i++) {
-        PyObject *name = PyTuple_GET_ITEM(names, i);
-        if (PyUnicode_CompareWithASCIIString(name, "timeout") != 0)
-            return bad_keyword(f, name);
-        *timeout = args[n + i];
-    }
-    return 0;
-}
-
 /* ---- the base ---- */
 
 nodelist *list_of(PyObject *source)
 {
     return PyObject_TypeCheck(source, &linkable_type) ? &((linkable *)source)->links : task_links(source);
 }
-
 
 static bool event_ready(PyObject *self);
 static bool result_ready(PyObject *self);

@@ -58,6 +58,8 @@ int parse_block(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *na
 /* As above behind one argument of its own. */
 int parse_item_block(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, PyObject **item, int *block,
                      PyObject **timeout);
+/* (timeout=None). */
+int parse_timeout(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, PyObject **timeout);
 
 #define WITH_KEYWORDS(f) ((PyCFunction)(void (*)(void))(f))
 
