@@ -7,7 +7,7 @@
  *   arguments  of quick calls
  *   timeout    Timeout
  *   task       Greenlet, joinall
- *   sync       Event, AsyncResult, Semaphore, RLock
+ *   linkable   the base of event, result (AsyncResult), semaphore, rlock and queue; see sync.h
  *   lock       the locks of threads
  *   queue      Queue and its kin
  *   local      attributes of a greenlet
