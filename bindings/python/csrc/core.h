@@ -3,6 +3,7 @@
  *   state      the interpreter's fields that are swapped at a switch
  *   green      the raw greenlet, and how any of them waits; green.h lists its files
  *   hub        a thread's hub: callbacks, errors, sleep
+ *   waiter     Waiter
  *   loop       gevent's loop interface: watchers
  *   arguments  of quick calls
  *   timeout    Timeout
@@ -374,6 +375,7 @@ int init_signals(PyObject *m);
 int init_links(PyObject *m);
 int init_green(PyObject *m);
 int init_hub(PyObject *m);
+int init_waiter(PyObject *m);
 int init_loop(PyObject *m);
 int init_timeout(PyObject *m);
 int init_task(PyObject *m);

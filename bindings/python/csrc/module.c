@@ -27,9 +27,9 @@ PyMODINIT_FUNC PyInit__core(void)
     if (!m)
         return NULL;
     if (init_thread(m) < 0 || init_signals(m) < 0 || init_links(m) < 0 || init_green(m) < 0 || init_hub(m) < 0 ||
-        init_loop(m) < 0 || init_timeout(m) < 0 || init_task(m) < 0 || init_sync(m) < 0 || init_lock(m) < 0 ||
-        init_queue(m) < 0 || init_io(m) < 0 || init_socket(m) < 0 || init_local(m) < 0 || init_websocket(m) < 0 ||
-        init_wsgi(m) < 0) {
+        init_waiter(m) < 0 || init_loop(m) < 0 || init_timeout(m) < 0 || init_task(m) < 0 || init_sync(m) < 0 ||
+        init_lock(m) < 0 || init_queue(m) < 0 || init_io(m) < 0 || init_socket(m) < 0 || init_local(m) < 0 ||
+        init_websocket(m) < 0 || init_wsgi(m) < 0) {
         Py_DECREF(m);
         return NULL;
     }
