@@ -4,7 +4,8 @@
  *   green      the raw greenlet, and how any of them waits; green.h lists its files
  *   hub        a thread's hub: callbacks, errors, sleep
  *   waiter     Waiter
- *   loop       gevent's loop interface: watchers
+ *   watcher    gevent's watchers
+ *   loop       gevent's loop interface
  *   arguments  of quick calls
  *   timeout    Timeout
  *   task       Greenlet, joinall
@@ -376,6 +377,7 @@ int init_links(PyObject *m);
 int init_green(PyObject *m);
 int init_hub(PyObject *m);
 int init_waiter(PyObject *m);
+int init_watcher(PyObject *m);
 int init_loop(PyObject *m);
 int init_timeout(PyObject *m);
 int init_task(PyObject *m);
