@@ -281,6 +281,8 @@ void list_wake_one(nodelist *l, PyObject *source);
 void list_wake_all(nodelist *l, PyObject *source);
 nodelist *list_of(PyObject *source); /* the list that `source` notifies */
 Py_ssize_t list_takers(PyObject *source); /* how many greenlets it may wake now */
+/* What the hub calls for them. */
+PyObject *py_notify(PyObject *self, PyObject *source);
 /* Only greenlets, and callables that are left to the hub. */
 int list_link(nodelist *l, PyObject *callable);
 void list_unlink(nodelist *l, PyObject *callable);
@@ -346,6 +348,8 @@ int hub_push(thread *th, PyObject *cb);
 void hub_wake(thread *th);
 void hub_on_wakeup(weald_watcher w, int events, void *user);
 void hub_wake_green(weald_watcher w, int events, void *user);
+/* Calls what a watcher that has fired is to call. */
+PyObject *watcher_run(PyObject *w);
 int hub_run_callbacks_here(thread *th);
 /* Tells the hub of the current exception. */
 void hub_handle_error(thread *th, PyObject *context);

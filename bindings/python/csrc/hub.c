@@ -268,9 +268,6 @@ void hub_handle_error(thread *th, PyObject *context)
     Py_XDECREF(tb);
 }
 
-PyObject *watcher_run(PyObject *w); /* loop.c */
-PyObject *py_notify(PyObject *self, PyObject *source); /* green.c */
-
 static void run_one(thread *th, PyObject *what)
 {
     PyObject *r;
