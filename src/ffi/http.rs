@@ -30,6 +30,7 @@ use crate::http::config::{Lenient, Limits};
 use crate::http::connection::{Connection, Service};
 use crate::http::events::Event;
 use crate::http::exchange::Exchange;
+use crate::http::head::Head;
 use crate::http::server::HttpServer;
 use crate::hub::Hub;
 use crate::object;
@@ -327,8 +328,23 @@ fn text_of(request: weald_http_request, f: impl FnOnce(&Exchange) -> Option<&[u8
     existing::<Exchange>(request).and_then(|(_, exchange)| f(exchange).map(terminated)).unwrap_or(std::ptr::null())
 }
 
-fn terminated(text: &[u8]) -> *const c_char {
+pub(super) fn terminated(text: &[u8]) -> *const c_char {
     if text.is_empty() { c"".as_ptr() } else { text.as_ptr().cast() }
+}
+
+/// A head's `i`-th header goes to `*name` and `*value`; whether there is one.
+///
+/// # Safety
+/// Each is NULL or writable.
+#[inline(always)]
+pub(super) unsafe fn put_field(head: &Head, i: usize, name: *mut *const c_char, value: *mut *const c_char) -> bool {
+    let Some((its_name, its_value)) = head.field(i) else { return false };
+    // SAFETY: by contract.
+    unsafe {
+        put(name, terminated(its_name));
+        put(value, terminated(its_value));
+    }
+    true
 }
 
 /// The method: "GET". NULL for a handle that is no request. Does not switch.
@@ -376,17 +392,8 @@ pub extern "C" fn weald_http_header_at(
     name: *mut *const c_char,
     value: *mut *const c_char,
 ) -> c_int {
-    fence(|_| {
-        with(request, |_, exchange| {
-            let Some((its_name, its_value)) = exchange.head().field(i) else { return Ok(false) };
-            // SAFETY: NULL or writable, by the caller.
-            unsafe {
-                put(name, terminated(its_name));
-                put(value, terminated(its_value));
-            }
-            Ok(true)
-        })
-    })
+    // SAFETY: NULL or writable, by the caller.
+    fence(|_| with(request, |_, exchange| Ok(unsafe { put_field(exchange.head(), i, name, value) })))
 }
 
 /// The version: 10 or 11. Does not switch. Fails with WEALD_EBADF, WEALD_EPERM.

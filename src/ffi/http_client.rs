@@ -10,7 +10,7 @@
 
 #![allow(non_camel_case_types)]
 
-use super::http::{c_bytes, headers};
+use super::http::{c_bytes, headers, put_field, terminated};
 use super::rw::bytes;
 use super::tls::{config_of, weald_tls_config};
 use super::{existing, fence, fence64, options, put, slice, wanted};
@@ -184,10 +184,6 @@ fn with<R>(response: weald_http_response, f: impl FnOnce(&'static Hub, &Response
     f(hub, object::get::<Response>(hub, response)?)
 }
 
-fn terminated(text: &[u8]) -> *const c_char {
-    if text.is_empty() { c"".as_ptr() } else { text.as_ptr().cast() }
-}
-
 /// A text of a response, which has a NUL behind it; NULL for a handle that is none.
 fn text_of(response: weald_http_response, f: impl FnOnce(&Response) -> Option<&[u8]>) -> *const c_char {
     existing::<Response>(response).and_then(|(_, r)| f(r).map(terminated)).unwrap_or(std::ptr::null())
@@ -229,17 +225,8 @@ pub extern "C" fn weald_http_response_header_at(
     name: *mut *const c_char,
     value: *mut *const c_char,
 ) -> c_int {
-    fence(|_| {
-        with(response, |_, r| {
-            let Some((its_name, its_value)) = r.head().field(i) else { return Ok(false) };
-            // SAFETY: NULL or writable, by the caller.
-            unsafe {
-                put(name, terminated(its_name));
-                put(value, terminated(its_value));
-            }
-            Ok(true)
-        })
-    })
+    // SAFETY: NULL or writable, by the caller.
+    fence(|_| with(response, |_, r| Ok(unsafe { put_field(r.head(), i, name, value) })))
 }
 
 /// How many bytes of the body are still to be read; -1 when nobody knows. Does not switch. Fails

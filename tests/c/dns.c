@@ -153,18 +153,6 @@ static void check_found(const char *name, const char *expected)
     weald_freeaddrinfo(found);
 }
 
-static int threads(void)
-{
-    DIR *dir = opendir("/proc/self/task");
-    int n = -2;
-
-    CHECK(dir);
-    while (readdir(dir))
-        n++;
-    closedir(dir);
-    return n;
-}
-
 /* ---- at once ---- */
 
 static int64_t find_number(void)
@@ -181,14 +169,14 @@ static int64_t find_number(void)
 
 TEST(numbers_are_answered_at_once_without_a_thread_even_in_a_callback)
 {
-    int before = threads();
+    int before = test_threads();
 
     use_ours();
     CHECK_EQ(in_a_callback(find_number), 0);
     CHECK_STR(shown(list), "127.0.0.1:0");
     weald_freeaddrinfo(list);
     CHECK_EQ(asked, 0);
-    CHECK_EQ(threads(), before);
+    CHECK_EQ(test_threads(), before);
     CHECK_EQ(weald_dns_cached(), 0);
 }
 

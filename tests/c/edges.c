@@ -1,5 +1,6 @@
 /* TCP connections are told edges: what has come is told once. A lost edge would be found by the verification a tenth of
  * a second later, so each claim is made some hundred times with one deadline for all, of which it needs a hundredth. */
+#include "greenlets.h"
 #include "transfers.h"
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -29,13 +30,6 @@ static void end(int ends[2])
 {
     CHECK_EQ(weald_close_fd(ends[0]), 0);
     CHECK_EQ(weald_close_fd(ends[1]), 0);
-}
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
-    CHECK_GT(g, 0);
-    return g;
 }
 
 static void ended(weald_greenlet g)

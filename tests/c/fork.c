@@ -1,5 +1,5 @@
 /* fork: the child keeps the current greenlet and goes on using weald; the parent notices nothing. */
-#include "test.h"
+#include "greenlets.h"
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -44,13 +44,6 @@ static pid_t forked(void)
     pid = fork();
     CHECK_GE(pid, 0);
     return pid;
-}
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
-    CHECK_GT(g, 0);
-    return g;
 }
 
 static void make_pipe(int ends[2]) { CHECK_EQ(pipe2(ends, O_NONBLOCK), 0); }

@@ -1,5 +1,5 @@
 /* Greenlets: made, started, ended, waited for, killed, linked, named. */
-#include "test.h"
+#include "greenlets.h"
 #include "waits.h"
 #include <dlfcn.h>
 #include <pthread.h>
@@ -181,13 +181,6 @@ static weald_greenlet destroyable(weald_fn fn)
 
     o.destroy = count_destroyed;
     g = weald_greenlet_new(fn, NULL, &o);
-    CHECK_GT(g, 0);
-    return g;
-}
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
     CHECK_GT(g, 0);
     return g;
 }

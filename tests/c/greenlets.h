@@ -1,15 +1,22 @@
-/* What the tests of primitives need of greenlets: one that waits already, what one has returned, nobody who may wait. */
+/* What the tests of primitives need of greenlets: one that waits already, what one has returned, a ban on waiting. */
 #ifndef WEALD_TEST_GREENLETS_H
 #define WEALD_TEST_GREENLETS_H
 
 #include "test.h"
 
-/* A greenlet that waits already. */
-static TEST_UNUSED weald_greenlet parked(weald_fn body, void *arg)
+static TEST_UNUSED weald_greenlet spawned(weald_fn body, void *arg)
 {
     weald_greenlet g = weald_spawn(body, arg);
 
     CHECK_GT(g, 0);
+    return g;
+}
+
+/* A greenlet that waits already. */
+static TEST_UNUSED weald_greenlet parked(weald_fn body, void *arg)
+{
+    weald_greenlet g = spawned(body, arg);
+
     CHECK_EQ(weald_yield(), 0);
     CHECK_EQ(weald_state(g), WEALD_STATE_PARKED);
     return g;
@@ -23,6 +30,16 @@ static TEST_UNUSED int code_of(weald_greenlet g)
     CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
     CHECK_EQ(weald_close(g), 0);
     return (int)(intptr_t)value;
+}
+
+/* The same, when it should not take long. */
+static TEST_UNUSED intptr_t outcome(weald_greenlet g)
+{
+    void *value = NULL;
+
+    CHECK_EQ(weald_get(g, &value, weald_after(WEALD_SEC(20))), 0);
+    CHECK_EQ(weald_close(g), 0);
+    return (intptr_t)value;
 }
 
 /* Counts the reports instead of printing them. */

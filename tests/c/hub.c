@@ -1,5 +1,5 @@
 /* The hub: run, step, stop, posts from other threads, callbacks, reports. */
-#include "test.h"
+#include "greenlets.h"
 #include "waits.h"
 #include <pthread.h>
 #include <sys/epoll.h>
@@ -14,13 +14,6 @@ static void *note(void *arg)
 }
 
 static void note_call(void *arg) { note(arg); }
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
-    CHECK_GT(g, 0);
-    return g;
-}
 
 static void join_and_close(weald_greenlet g)
 {

@@ -1,5 +1,5 @@
 /* Insight, and hooks for bindings. */
-#include "test.h"
+#include "greenlets.h"
 #include "waits.h"
 #include <pthread.h>
 #include <sys/time.h>
@@ -10,13 +10,6 @@ static weald_spawn_options options(void)
     memset(&o, 0, sizeof o);
     o.size = sizeof o;
     return o;
-}
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
-    CHECK_GT(g, 0);
-    return g;
 }
 
 static weald_greenlet named(const char *name, weald_fn fn, void *arg)

@@ -1,5 +1,5 @@
 /* Waiting for descriptors. */
-#include "test.h"
+#include "greenlets.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -14,22 +14,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
-    CHECK_GT(g, 0);
-    return g;
-}
-
-/* Waits for its end, at most ten seconds, and says what it returned. */
-static intptr_t outcome(weald_greenlet g)
-{
-    void *value = NULL;
-    CHECK_EQ(weald_get(g, &value, weald_after(WEALD_SEC(10))), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (intptr_t)value;
-}
 
 static void make_pipe(int ends[2]) { CHECK_EQ(pipe2(ends, O_NONBLOCK), 0); }
 static void make_pair(int ends[2]) { CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0); }

@@ -1,4 +1,5 @@
 /* Reading and writing descriptors of every kind. */
+#include "greenlets.h"
 #include "transfers.h"
 #include <pthread.h>
 #include <poll.h>
@@ -12,21 +13,6 @@
 
 #define FD(n) ((void *)(intptr_t)(n))
 #define NUMBER(p) ((int)(intptr_t)(p))
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
-    CHECK_GT(g, 0);
-    return g;
-}
-
-static intptr_t outcome(weald_greenlet g)
-{
-    void *value = NULL;
-    CHECK_EQ(weald_get(g, &value, weald_after(WEALD_SEC(20))), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (intptr_t)value;
-}
 
 static void *read_one(void *fd)
 {

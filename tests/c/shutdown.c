@@ -1,18 +1,11 @@
 /* The end of a hub. */
-#include "test.h"
+#include "greenlets.h"
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/select.h>
 
 static char order[128];
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
-    CHECK_GT(g, 0);
-    return g;
-}
 
 static weald_spawn_options options(void)
 {

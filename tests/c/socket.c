@@ -1,4 +1,5 @@
 /* Sockets. */
+#include "greenlets.h"
 #include "transfers.h"
 #include <netinet/tcp.h>
 #include <sys/stat.h>
@@ -6,21 +7,6 @@
 #define FD(n) ((void *)(intptr_t)(n))
 #define NUMBER(p) ((int)(intptr_t)(p))
 #define ADDRESS(at) ((struct sockaddr *)(at))
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
-    CHECK_GT(g, 0);
-    return g;
-}
-
-static intptr_t outcome(weald_greenlet g)
-{
-    void *value = NULL;
-    CHECK_EQ(weald_get(g, &value, weald_after(WEALD_SEC(20))), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (intptr_t)value;
-}
 
 /* ---- addresses ---- */
 

@@ -1,25 +1,11 @@
 /* Streams. */
 #include "errors.h"
+#include "greenlets.h"
 #include "starve.h"
 #include "transfers.h"
 
 #define FD(n) ((void *)(intptr_t)(n))
 #define NUMBER(p) ((int)(intptr_t)(p))
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
-    CHECK_GT(g, 0);
-    return g;
-}
-
-static intptr_t outcome(weald_greenlet g)
-{
-    void *value = NULL;
-    CHECK_EQ(weald_get(g, &value, weald_after(WEALD_SEC(20))), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (intptr_t)value;
-}
 
 /* A stream over one end of a pair; the other end is a plain descriptor. */
 static weald_stream stream_and(int *other)

@@ -193,10 +193,10 @@ static TEST_UNUSED int64_t test_clock(void)
 }
 
 /* How many descriptors this process has open. */
-static TEST_UNUSED int test_fds(void)
+static TEST_UNUSED int test_entries(const char *folder)
 {
-    DIR *dir = opendir("/proc/self/fd");
-    int n = -3; /* ".", ".." and the one of opendir */
+    DIR *dir = opendir(folder);
+    int n = -2; /* "." and ".." */
     if (!dir)
         return -1;
     while (readdir(dir))
@@ -204,6 +204,10 @@ static TEST_UNUSED int test_fds(void)
     closedir(dir);
     return n;
 }
+
+static TEST_UNUSED int test_fds(void) { return test_entries("/proc/self/fd") - 1; /* the one of opendir */ }
+
+static TEST_UNUSED int test_threads(void) { return test_entries("/proc/self/task"); }
 
 static TEST_UNUSED int test_lines(const char *path)
 {

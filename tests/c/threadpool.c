@@ -66,18 +66,6 @@ static void end_pool(weald_threadpool pool)
     CHECK_EQ(weald_close(pool), 0);
 }
 
-static int threads(void)
-{
-    DIR *dir = opendir("/proc/self/task");
-    int n = -2;
-
-    CHECK(dir);
-    while (readdir(dir))
-        n++;
-    closedir(dir);
-    return n;
-}
-
 static atomic_int runs;
 
 static void *count_run(void *arg)
@@ -625,7 +613,7 @@ TEST(shutdown_cancels_what_is_queued_and_waits_for_what_runs)
     CHECK_EQ(weald_threadpool_shutdown(pool, WEALD_FOREVER), 0);
     CHECK_EQ(gate.left, 1);
     CHECK_EQ(weald_threadpool_size(pool), 0);
-    CHECK_EQ(threads(), 1);
+    CHECK_EQ(test_threads(), 1);
     CHECK_EQ(weald_threadpool_shutdown(pool, WEALD_NOW), 0);
     CHECK_EQ(weald_offload(pool, count_run, NULL, NULL, WEALD_FOREVER), WEALD_EPIPE);
     CHECK_EQ(weald_close(opener), 0);
@@ -688,7 +676,7 @@ TEST(close_ends_the_wait_for_a_shutdown)
     CHECK_EQ(o.code, WEALD_EBADF);
     open_gate(&gate);
     CHECK_EQ(weald_close(g), 0);
-    while (threads() > 1)
+    while (test_threads() > 1)
         CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
 }
 
@@ -710,7 +698,7 @@ TEST(a_closed_pool_does_what_it_was_given_and_then_ends)
     CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
     CHECK_EQ(o.code, 0);
     CHECK_PTR(o.value, &gate);
-    while (threads() > 1)
+    while (test_threads() > 1)
         CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
     CHECK_EQ(weald_close(r), 0);
     CHECK_EQ(weald_close(g), 0);
@@ -731,7 +719,7 @@ TEST(a_hub_that_shuts_down_gives_up_its_jobs)
     CHECK_EQ(queued.code, WEALD_ECANCELED);
     open_gate(&gate);
     CHECK_EQ(weald_close(running.pool), 0);
-    while (threads() > 1)
+    while (test_threads() > 1)
         usleep(1000);
     CHECK_EQ(gate.left, 1);
     CHECK_EQ(runs, 0);
@@ -780,7 +768,7 @@ TEST(threads_start_when_jobs_need_them_and_no_more_than_the_pool_may_have)
         CHECK_EQ(weald_threadpool_size(pool), i < MOST ? i + 1 : MOST);
     }
     wait_entered(&gate, MOST);
-    CHECK_EQ(threads(), 1 + MOST);
+    CHECK_EQ(test_threads(), 1 + MOST);
     CHECK_EQ(gate.entered, MOST);
     open_gate(&gate);
     for (int i = 0; i < JOBS; i++) {
@@ -821,11 +809,11 @@ static void grow(weald_threadpool pool, int n)
 TEST(idle_threads_end)
 {
     weald_threadpool pool = weald_threadpool_new(4);
-    int before = threads();
+    int before = test_threads();
 
     CHECK_EQ(weald_threadpool_set_idle(pool, WEALD_MS(5)), 0);
     grow(pool, 4);
-    while (weald_threadpool_size(pool) > 0 || threads() > before)
+    while (weald_threadpool_size(pool) > 0 || test_threads() > before)
         CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
     CHECK_EQ(weald_offload(pool, count_run, NULL, NULL, WEALD_FOREVER), 0); /* and start again */
     CHECK_EQ(runs, 1);
@@ -1079,7 +1067,7 @@ TEST_WITH_LIMIT(a_storm_of_submits_and_cancels_from_many_threads_loses_nothing, 
     for (int i = 0; i < 4; i++)
         pthread_join(thread[i], NULL);
     CHECK_EQ(weald_close(storm_pool), 0); /* does all it was given */
-    while (threads() > 1)
+    while (test_threads() > 1)
         CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
     CHECK_EQ(runs + canceled, submitted);
     CHECK_EQ(destroyed, runs);

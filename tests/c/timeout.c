@@ -1,5 +1,5 @@
 /* Timeouts: scopes that bound everything their greenlet does. */
-#include "test.h"
+#include "greenlets.h"
 #include "waits.h"
 #include <poll.h>
 #include <pthread.h>
@@ -15,21 +15,6 @@ static void ended(weald_timeout t)
 {
     CHECK_EQ(weald_timeout_cancel(t), 0);
     CHECK_EQ(weald_close(t), 0);
-}
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
-    CHECK_GT(g, 0);
-    return g;
-}
-
-static intptr_t outcome(weald_greenlet g)
-{
-    void *value = NULL;
-    CHECK_EQ(weald_get(g, &value, weald_after(WEALD_SEC(10))), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (intptr_t)value;
 }
 
 /* ---- one ---- */

@@ -1,25 +1,11 @@
 /* TLS over streams. */
+#include "greenlets.h"
 #include "net.h"
 #include "starve.h"
 #include "tls.h"
 
 #define HANDLE(p) ((int64_t)(intptr_t)(p))
 #define POINTER(n) ((void *)(intptr_t)(n))
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
-    CHECK_GT(g, 0);
-    return g;
-}
-
-static intptr_t outcome(weald_greenlet g)
-{
-    void *value = NULL;
-    CHECK_EQ(weald_get(g, &value, weald_after(WEALD_SEC(20))), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (intptr_t)value;
-}
 
 /* ---- what is agreed ---- */
 

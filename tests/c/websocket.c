@@ -1,4 +1,5 @@
 /* WebSocket: frames by the byte, messages, closes, and HTTP before them. */
+#include "greenlets.h"
 #include "http.h"
 #include "starve.h"
 #include "tls.h"
@@ -6,21 +7,6 @@
 #define HANDLE(p) ((int64_t)(intptr_t)(p))
 #define POINTER(n) ((void *)(intptr_t)(n))
 enum { TEXT = WEALD_WEBSOCKET_TEXT, BINARY = WEALD_WEBSOCKET_BINARY };
-
-static weald_greenlet spawned(weald_fn fn, void *arg)
-{
-    weald_greenlet g = weald_spawn(fn, arg);
-    CHECK_GT(g, 0);
-    return g;
-}
-
-static intptr_t outcome(weald_greenlet g)
-{
-    void *value = NULL;
-    CHECK_EQ(weald_get(g, &value, weald_after(WEALD_SEC(20))), 0);
-    CHECK_EQ(weald_close(g), 0);
-    return (intptr_t)value;
-}
 
 static weald_websocket socket_of(int fd, int flags, size_t max_message, size_t max_unsent)
 {

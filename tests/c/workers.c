@@ -7,24 +7,12 @@
 
 enum { MOST = 1000 };
 
-static int threads(void)
-{
-    DIR *dir = opendir("/proc/self/task");
-    int n = -2;
-
-    CHECK(dir);
-    while (readdir(dir))
-        n++;
-    closedir(dir);
-    return n;
-}
-
 /* A thread that was joined is in /proc until the kernel has cleared it away. */
 static int threads_become(int n)
 {
-    for (int tries = 0; threads() != n && tries < 5000; tries++)
+    for (int tries = 0; test_threads() != n && tries < 5000; tries++)
         usleep(1000);
-    return threads();
+    return test_threads();
 }
 
 static int status_of(pid_t pid)
@@ -269,12 +257,12 @@ TEST(join_waits_for_every_greenlet_and_thread)
     CHECK_GT(weald_self(), 0); /* our own hub's descriptors are there */
     fds = test_fds();
     w = weald_workers_start(2);
-    CHECK_EQ(threads(), 3);
+    CHECK_EQ(test_threads(), 3);
     for (int i = 0; i < 10; i++)
         CHECK_EQ(weald_workers_spawn(w, SIZE_MAX, sleep_a_little, NULL), 0);
     CHECK_EQ(weald_workers_join(w, WEALD_FOREVER), 0);
     CHECK_EQ(runs, 10);
-    CHECK_EQ(threads(), 1);
+    CHECK_EQ(test_threads(), 1);
     CHECK_EQ(test_fds(), fds);
     CHECK_EQ(weald_workers_count(w), 0);
     CHECK_EQ(weald_workers_join(w, WEALD_NOW), 0);
@@ -355,7 +343,7 @@ TEST(close_ends_the_wait_for_a_join)
     CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
     CHECK_EQ(j.code, WEALD_EBADF);
     CHECK_EQ(weald_event_set(go), 0);
-    while (threads() > 1)
+    while (test_threads() > 1)
         CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
     CHECK_EQ(runs, 1);
     CHECK_EQ(weald_close(g), 0);
@@ -441,7 +429,7 @@ TEST(workers_that_are_closed_finish_and_end)
     for (int i = 0; i < 10; i++)
         CHECK_EQ(weald_workers_spawn(w, SIZE_MAX, sleep_a_little, NULL), 0);
     CHECK_EQ(weald_close(w), 0);
-    while (threads() > 1)
+    while (test_threads() > 1)
         CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
     CHECK_EQ(runs, 10);
 }
@@ -526,7 +514,7 @@ TEST(without_descriptors_all_or_no_workers_start)
 
     CHECK_GT(weald_self(), 0);
     fds = test_fds();
-    before = threads();
+    before = test_threads();
     CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
     for (rlim_t room = 0; room < 64 && !worked; room++) {
         limit.rlim_cur = (rlim_t)fds + room;
@@ -558,7 +546,7 @@ TEST(without_threads_all_or_no_workers_start)
         SKIP("limits on address space are not for checkers");
     CHECK_GT(weald_self(), 0);
     fds = test_fds();
-    before = threads();
+    before = test_threads();
     CHECK(f && fscanf(f, "%ld", &pages) == 1);
     fclose(f);
     CHECK_EQ(getrlimit(RLIMIT_AS, &limit), 0);

@@ -118,13 +118,6 @@ static void *run_out_of_descriptors(void *unused)
 
 /* ---- what is left when all sessions have ended ---- */
 
-static int count_threads(void)
-{
-    struct stat status;
-    CHECK_EQ(stat("/proc/self/task", &status), 0);
-    return (int)status.st_nlink - 2;
-}
-
 static void name_descriptors(void)
 {
     char path[64], what[128];
@@ -159,7 +152,7 @@ static struct state state_now(void)
     struct state now;
 
     CHECK_EQ(weald_stats_get(&stats), 0);
-    now = (struct state){test_rss(), (long)stats.handles, (long)stats.alive, test_fds(), count_threads(), 0};
+    now = (struct state){test_rss(), (long)stats.handles, (long)stats.alive, test_fds(), test_threads(), 0};
     now.mappings = test_mappings() - 2 * now.threads; /* a stack and its guard */
     return now;
 }

@@ -3,10 +3,13 @@
  *   state      the interpreter's fields that are swapped at a switch
  *   green      the raw greenlet, and how any of them waits; green.h lists its files
  *   hub        a thread's hub: callbacks, errors, sleep
- *   loop       gevent's loop interface: watchers
+ *   waiter     Waiter
+ *   watcher    gevent's watchers
+ *   loop       gevent's loop interface
+ *   arguments  of quick calls
  *   timeout    Timeout
  *   task       Greenlet, joinall
- *   sync       Event, AsyncResult, Semaphore, RLock
+ *   linkable   the base of event, result (AsyncResult), semaphore, rlock and queue; see sync.h
  *   lock       the locks of threads
  *   queue      Queue and its kin
  *   local      attributes of a greenlet
@@ -278,6 +281,8 @@ void list_wake_one(nodelist *l, PyObject *source);
 void list_wake_all(nodelist *l, PyObject *source);
 nodelist *list_of(PyObject *source); /* the list that `source` notifies */
 Py_ssize_t list_takers(PyObject *source); /* how many greenlets it may wake now */
+/* What the hub calls for them. */
+PyObject *py_notify(PyObject *self, PyObject *source);
 /* Only greenlets, and callables that are left to the hub. */
 int list_link(nodelist *l, PyObject *callable);
 void list_unlink(nodelist *l, PyObject *callable);
@@ -321,6 +326,12 @@ bool green_is_gone(green *g);
 void green_set_wait(green *g, const char *why, PyObject *on);
 int throw_args(PyObject *type, PyObject *value, PyObject *tb);
 
+/* ---- arguments ---- */
+
+PyObject *tuple_of(PyObject *const *args, Py_ssize_t n);
+/* The arguments of a vectorcall as those of a usual one: a tuple, and a dict, NULL without `names`. */
+int usual_arguments(PyObject *const *args, Py_ssize_t n, PyObject *names, PyObject **tuple, PyObject **keywords);
+
 /* ---- the hub ---- */
 
 typedef struct {
@@ -337,6 +348,8 @@ int hub_push(thread *th, PyObject *cb);
 void hub_wake(thread *th);
 void hub_on_wakeup(weald_watcher w, int events, void *user);
 void hub_wake_green(weald_watcher w, int events, void *user);
+/* Calls what a watcher that has fired is to call. */
+PyObject *watcher_run(PyObject *w);
 int hub_run_callbacks_here(thread *th);
 /* Tells the hub of the current exception. */
 void hub_handle_error(thread *th, PyObject *context);
@@ -367,6 +380,8 @@ int init_signals(PyObject *m);
 int init_links(PyObject *m);
 int init_green(PyObject *m);
 int init_hub(PyObject *m);
+int init_waiter(PyObject *m);
+int init_watcher(PyObject *m);
 int init_loop(PyObject *m);
 int init_timeout(PyObject *m);
 int init_task(PyObject *m);

@@ -26,10 +26,14 @@ PyMODINIT_FUNC PyInit__core(void)
     PyObject *m = PyModule_Create(&def);
     if (!m)
         return NULL;
-    if (init_thread(m) < 0 || init_signals(m) < 0 || init_links(m) < 0 || init_green(m) < 0 || init_hub(m) < 0 ||
-        init_loop(m) < 0 || init_timeout(m) < 0 || init_task(m) < 0 || init_sync(m) < 0 || init_lock(m) < 0 ||
-        init_queue(m) < 0 || init_io(m) < 0 || init_socket(m) < 0 || init_local(m) < 0 || init_websocket(m) < 0 ||
-        init_wsgi(m) < 0) {
+    int (*const parts[])(PyObject *) = {
+        init_thread,  init_signals, init_links, init_green, init_hub,   init_waiter,
+        init_watcher, init_loop,    init_timeout, init_task, init_sync, init_lock,
+        init_queue,   init_io,      init_socket, init_local, init_websocket, init_wsgi,
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i](m) >= 0)
+            continue;
         Py_DECREF(m);
         return NULL;
     }

@@ -355,6 +355,18 @@ static inline int switch_to(thread *th, green *to)
     return likely(code != WEALD_EBUSY) ? code : park(th, WEALD_FOREVER);
 }
 
+/* Goes on in `to`, which has its value, until somebody switches back. */
+static inline PyObject *leave_to(thread *th, green *me, green *to)
+{
+    green_hold(to);
+    me->in_switch = true;
+    me->how = NOT_WOKEN;
+    me->why = "switch";
+    if (me->kind != MAIN)
+        green_drop(th, me);
+    return received(th, me, switch_to(th, to));
+}
+
 PyObject *green_switch(thread *th, green *to, PyObject *args, PyObject *keywords)
 {
     green *me = th->current;
@@ -465,13 +477,7 @@ PyObject *green_switch(thread *th, green *to, PyObject *args, PyObject *keywords
         to->in_switch = false;
         th->threw = value == NULL;
     }
-    green_hold(to);
-    me->in_switch = true;
-    me->how = NOT_WOKEN;
-    me->why = "switch";
-    if (me->kind != MAIN)
-        green_drop(th, me);
-    return received(th, me, switch_to(th, to));
+    return leave_to(th, me, to);
 }
 
 PyObject *green_switch_value(thread *th, green *to, PyObject *value)
@@ -482,13 +488,7 @@ PyObject *green_switch_value(thread *th, green *to, PyObject *value)
         to->how = SWITCHED;
         Py_XSETREF(to->inbox, Py_NewRef(value));
         to->in_switch = false;
-        green_hold(to);
-        me->in_switch = true;
-        me->how = NOT_WOKEN;
-        me->why = "switch";
-        if (me->kind != MAIN)
-            green_drop(th, me);
-        return received(th, me, switch_to(th, to));
+        return leave_to(th, me, to);
     }
     PyObject *args = PyTuple_Pack(1, value);
     if (!args)
@@ -508,21 +508,9 @@ PyObject *green_m_switch(PyObject *self, PyObject *const *args, Py_ssize_t n, Py
         return green_switch_value(th, to, args[0]);
     if (likely(!names && n == 0) && likely(to->life == ACTIVE && to->in_switch && to->th == th))
         return green_switch_value(th, to, empty_tuple);
-    PyObject *tuple = PyTuple_New(n), *keywords = NULL;
-    if (!tuple)
+    PyObject *tuple, *keywords;
+    if (usual_arguments(args, n, names, &tuple, &keywords) < 0)
         return NULL;
-    for (Py_ssize_t i = 0; i < n; i++)
-        PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
-    if (names) {
-        keywords = PyDict_New();
-        for (Py_ssize_t i = 0; keywords && i < PyTuple_GET_SIZE(names); i++)
-            if (PyDict_SetItem(keywords, PyTuple_GET_ITEM(names, i), args[n + i]) < 0)
-                Py_CLEAR(keywords);
-        if (!keywords) {
-            Py_DECREF(tuple);
-            return NULL;
-        }
-    }
     PyObject *r = green_switch(th, to, tuple, keywords);
     Py_DECREF(tuple);
     Py_XDECREF(keywords);

@@ -1,4 +1,4 @@
-/* What can be waited for and linked to: the base of Event, AsyncResult, Semaphore and queues. */
+/* What can be waited for and linked to: linkable.c, the base of event.c, result.c, semaphore.c, rlock.c and queues. */
 
 #ifndef WEALD_PYTHON_SYNC_H
 #define WEALD_PYTHON_SYNC_H
@@ -52,12 +52,24 @@ int linkable_traverse(PyObject *self, visitproc visit, void *arg);
 int linkable_clear(PyObject *self);
 /* What every one's dealloc begins with; it ends with tp_free. */
 void linkable_dealloc_begin(PyObject *self);
+void linkable_dealloc(PyObject *self);
+PyObject *linkable_ready(PyObject *self, PyObject *unused);
+/* In a forked child. */
+PyObject *linkable_reinit(PyObject *self, PyObject *unused);
+PyObject *sem_reinit(PyObject *self, PyObject *unused);
+/* Whether a wait would return at once. */
+bool event_ready(PyObject *self);
+bool result_ready(PyObject *self);
+bool sem_ready(PyObject *self);
+int init_result(PyObject *m);
 /* Parses (block, timeout) as queues and locks have it. Zero: only try. */
 int parse_block(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, const char *first, int *block,
                 PyObject **timeout);
 /* As above behind one argument of its own. */
 int parse_item_block(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, PyObject **item, int *block,
                      PyObject **timeout);
+/* (timeout=None). */
+int parse_timeout(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, PyObject **timeout);
 
 #define WITH_KEYWORDS(f) ((PyCFunction)(void (*)(void))(f))
 

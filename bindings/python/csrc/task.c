@@ -437,16 +437,13 @@ static PyObject *task_vectorcall(PyObject *type, PyObject *const *args, size_t n
     if (likely(n > 0 && args[0] != Py_None && type == (PyObject *)&task_type))
         return (PyObject *)make_plain(th, args, n, names);
     /* The usual way. */
-    PyObject *tuple = PyTuple_New(n), *keywords = names ? PyDict_New() : NULL;
-    for (Py_ssize_t i = 0; tuple && i < n; i++)
-        PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
-    for (Py_ssize_t i = 0; keywords && i < PyTuple_GET_SIZE(names); i++)
-        if (PyDict_SetItem(keywords, PyTuple_GET_ITEM(names, i), args[n + i]) < 0)
-            Py_CLEAR(keywords);
-    task *t = tuple && (keywords || !names) ? task_make(th, (PyTypeObject *)type) : NULL;
+    PyObject *tuple, *keywords;
+    if (usual_arguments(args, n, names, &tuple, &keywords) < 0)
+        return NULL;
+    task *t = task_make(th, (PyTypeObject *)type);
     if (t && task_init((PyObject *)t, tuple, keywords) < 0)
         Py_CLEAR(t);
-    Py_XDECREF(tuple);
+    Py_DECREF(tuple);
     Py_XDECREF(keywords);
     return (PyObject *)t;
 }

@@ -162,18 +162,10 @@ static PyObject *timeout_vectorcall(PyObject *type, PyObject *const *args, size_
     Py_ssize_t n = PyVectorcall_NARGS(nf);
     if (names || n > 2 || (PyTypeObject *)type != &timeout_type) {
         /* The usual way. */
-        PyObject *tuple = PyTuple_New(n), *keywords = NULL;
-        if (!tuple)
+        PyObject *tuple, *keywords;
+        if (usual_arguments(args, n, names, &tuple, &keywords) < 0)
             return NULL;
-        for (Py_ssize_t i = 0; i < n; i++)
-            PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
-        if (names) {
-            keywords = PyDict_New();
-            for (Py_ssize_t i = 0; keywords && i < PyTuple_GET_SIZE(names); i++)
-                if (PyDict_SetItem(keywords, PyTuple_GET_ITEM(names, i), args[n + i]) < 0)
-                    Py_CLEAR(keywords);
-        }
-        PyObject *self = names && !keywords ? NULL : timeout_type.tp_new((PyTypeObject *)type, tuple, keywords);
+        PyObject *self = timeout_type.tp_new((PyTypeObject *)type, tuple, keywords);
         if (self && timeout_init(self, tuple, keywords) < 0)
             Py_CLEAR(self);
         Py_DECREF(tuple);

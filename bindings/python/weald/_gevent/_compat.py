@@ -46,13 +46,6 @@ def exc_clear():
 
 def get_this_psutil_process():
     """This process as psutil sees it, or None if there is no psutil, or it may not look."""
-    try:
-        from psutil import AccessDenied, Process
-    except ImportError:
-        return None
-    try:
-        process = Process()
-        process.memory_full_info()
-    except AccessDenied:
-        return None
-    return process
+    from weald._monitor import _this_process
+
+    return _this_process()
