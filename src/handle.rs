@@ -7,9 +7,10 @@
 //! +---+--------+--------+------------+----------+
 //! ```
 //!
-//! A table belongs to one hub; hub number 0 is the table of shared objects. It has
-//! slots for each kind by itself. A slot remembers the whole handle it gave out, so one
-//! comparison checks hub, kind, generation and index at once. When a slot's generation is used up the
+//! A table belongs to one hub; hub number 0 is the table of shared objects. A slot
+//! remembers the whole handle it gave out, so one comparison checks hub, generation and
+//! index at once; and the kind as well where that has slots of its own, as the most used
+//! kinds have. When a slot's generation is used up the
 //! slot is retired, never wrapped: a stale handle can not come alive again.
 //!
 //! One handle per object, counted: `dup` adds a reference, `close` drops one, the
@@ -113,11 +114,27 @@ const fn out_of_use(handle: i64) -> i64 {
     handle ^ 1
 }
 
-const KINDS: usize = 32;
-/// Slots that a kind begins with.
-const FIRST: usize = 4;
+/// How many sorts of slots there are: of each kind below, and of all others together, which
+/// come first.
+const SORTS: usize = 4;
+const GREENLETS: u8 = Kind::Greenlet as u8;
+const QUEUES: u8 = Kind::Queue as u8;
+const SEMAPHORES: u8 = Kind::Semaphore as u8;
 
-/// The slots of the objects of one kind.
+#[inline(always)]
+const fn sort_of(kind: u8) -> usize {
+    match kind {
+        GREENLETS => 1,
+        QUEUES => 2,
+        SEMAPHORES => 3,
+        _ => 0,
+    }
+}
+
+/// Slots that a sort begins with.
+const FIRST: usize = 16;
+
+/// The slots of objects of one sort.
 struct Slots {
     /// The first slot, and the number of slots less one: always a power of two, so that
     /// looking up needs a mask and no bounds check.
@@ -130,8 +147,8 @@ struct Slots {
 }
 
 pub struct Table {
-    kinds: [Slots; KINDS],
-    /// The first slots of every kind, so that a first object of its kind needs no memory.
+    sorts: [Slots; SORTS],
+    /// The first slots of every sort, so that a first object of its kind needs no memory.
     _first: Vec<Slot>,
     hub: usize,
     first_generation: u32,
@@ -168,7 +185,7 @@ impl Slots {
     #[cold]
     fn grow(&self) -> Result<()> {
         let old = self.all();
-        let new = (old.len() * 2).max(16);
+        let new = old.len() * 2;
         if new > 1 << INDEX_BITS {
             return Err(Error::NOMEM);
         }
@@ -204,9 +221,9 @@ impl Table {
     /// A table whose handles name `hub` and start at `first_generation`, which is
     /// above every generation an earlier hub of the same number has used.
     pub fn new(hub: usize, first_generation: u32) -> Result<Table> {
-        let mut first = unused(KINDS * FIRST)?;
-        let kinds = std::array::from_fn(|kind| {
-            let slots = &mut first[kind * FIRST..(kind + 1) * FIRST];
+        let mut first = unused(SORTS * FIRST)?;
+        let sorts = std::array::from_fn(|sort| {
+            let slots = &mut first[sort * FIRST..(sort + 1) * FIRST];
             slots[0].handle = out_of_use(0); // the others hold a number with another index as it is
             Slots {
                 base: Cell::new(slots.as_mut_ptr()),
@@ -215,18 +232,25 @@ impl Table {
                 first_free: Cell::new(0),
             }
         });
-        Ok(Table { kinds, _first: first, hub, first_generation, live: Cell::new(0) })
+        Ok(Table { sorts, _first: first, hub, first_generation, live: Cell::new(0) })
     }
 
     #[inline(always)]
     fn of(&self, kind: Kind) -> &Slots {
-        &self.kinds[kind as usize]
+        &self.sorts[sort_of(kind as u8)]
+    }
+
+    #[inline(always)]
+    fn slot_of<T: Object>(&self, handle: i64) -> Result<&mut Slot> {
+        let slot = self.of(T::KIND).slot(handle)?;
+        let is_alone = const { sort_of(T::KIND as u8) != 0 };
+        if is_alone || kind_of(handle) == T::KIND as u8 { Ok(slot) } else { Err(Error::BADF) }
     }
 
     /// The slots where `handle` would be, whatever it is.
     #[inline(always)]
     fn place_of(&self, handle: i64) -> &Slots {
-        &self.kinds[kind_of(handle) as usize % KINDS]
+        &self.sorts[sort_of(kind_of(handle))]
     }
 
     /// Gives `object` a handle with one reference.
@@ -297,7 +321,7 @@ impl Table {
 
     /// As `get`, and drops one reference; says how many are left.
     pub fn unref_object<T: Object>(&self, handle: i64) -> Result<(*const T, u32)> {
-        let slot = self.of(T::KIND).slot(handle)?;
+        let slot = self.slot_of::<T>(handle)?;
         slot.refs = slot.refs.checked_sub(1).ok_or(Error::BADF)?;
         Ok((slot.object.cast(), slot.refs))
     }
@@ -306,7 +330,7 @@ impl Table {
     /// nothing done, if not, or if there are more.
     #[inline(always)]
     pub fn rest_if<T: Object>(&self, handle: i64, may_go: impl Fn(*const T) -> bool) -> Option<*const T> {
-        let slot = self.of(T::KIND).slot(handle).ok()?;
+        let slot = self.slot_of::<T>(handle).ok()?;
         let object = slot.object.cast();
         if slot.refs != 1 || !may_go(object) {
             return None;
@@ -319,7 +343,7 @@ impl Table {
     /// The object behind a handle of kind `T::KIND`.
     #[inline(always)]
     pub fn get<T: Object>(&self, handle: i64) -> Result<*const T> {
-        Ok(self.of(T::KIND).slot(handle)?.object.cast())
+        Ok(self.slot_of::<T>(handle)?.object.cast())
     }
 
     pub fn contains(&self, handle: i64) -> bool {
@@ -371,14 +395,14 @@ impl Table {
 
     /// Every live handle, in order of index.
     pub fn handles(&self) -> Vec<i64> {
-        let mut all: Vec<i64> = self.kinds.iter().flat_map(Slots::handles).collect();
+        let mut all: Vec<i64> = self.sorts.iter().flat_map(Slots::handles).collect();
         all.sort_by_key(|h| h & INDEX_MASK);
         all
     }
 
     /// Those of one kind.
     pub fn handles_of(&self, kind: Kind) -> Vec<i64> {
-        self.of(kind).handles().collect()
+        self.of(kind).handles().filter(|&h| kind_of(h) == kind as u8).collect()
     }
 
     pub fn live(&self) -> usize {
@@ -388,7 +412,7 @@ impl Table {
     /// One above the highest generation given out: where the next hub of this
     /// number starts.
     pub fn next_generation(&self) -> u32 {
-        let used = self.kinds.iter().flat_map(|slots| slots.all().iter().map(|s| generation_of(s.handle) + 1));
+        let used = self.sorts.iter().flat_map(|slots| slots.all().iter().map(|s| generation_of(s.handle) + 1));
         used.fold(self.first_generation, u32::max)
     }
 }

@@ -7,8 +7,8 @@
 #include "test.h"
 #include <sys/resource.h>
 
-/* Each is kept in an array whose length is a power of two. */
-enum { STARVE_TIMERS = 1 << 15, STARVE_HANDLES = 1 << 16, STARVE_SHARED = 1 << 15 };
+/* Each is kept in an array whose length is a power of two; the most used kinds of handles in arrays of their own. */
+enum { STARVE_TIMERS = 1 << 15, STARVE_HANDLES = 1 << 16, STARVE_SHARED = 1 << 15, STARVE_OWN = 256 };
 
 /* What is left, in small pieces that do not touch. */
 enum { STARVE_PIECE = 2048, STARVE_LEFT = 16 };
@@ -29,22 +29,38 @@ static weald_stats starve_stats(void)
     return stats;
 }
 
+static weald_handle starve_event(void) { return weald_event_new(0); }
+static weald_handle starve_shared_event(void) { return weald_event_new(WEALD_SHARED); }
+static weald_handle starve_queue(void) { return weald_queue_new(WEALD_FIFO, 1, NULL); }
+static weald_handle starve_shared_queue(void) { return weald_queue_new(WEALD_SHARED, 1, NULL); }
+static weald_handle starve_semaphore(void) { return weald_semaphore_new(0); }
+static void *starve_unused(void *arg) { return arg; }
+static weald_handle starve_greenlet(void) { return weald_greenlet_new(starve_unused, NULL, NULL); }
+
+static void starve_last(weald_handle (*make)(void), int length)
+{
+    weald_handle last;
+    do
+        CHECK_GT(last = make(), 0);
+    while ((last & 0x3fffff) != length - 1);
+}
+
 /* The next timer, or the next handle of this thread or of all threads, needs a larger array. */
 static void starve_fill(void)
 {
-    weald_handle last = 0;
-
     while (starve_stats().timers < STARVE_TIMERS) {
         weald_watcher w = weald_timer_watcher(WEALD_SEC(3600), 0, starve_never, NULL);
         CHECK_GT(w, 0);
         CHECK_EQ(weald_watcher_unref(w), 0);
         CHECK_EQ(weald_watcher_start(w), 0);
     }
-    while (starve_stats().handles < STARVE_HANDLES)
-        CHECK_GT(weald_event_new(0), 0);
-    /* The place of a handle in its table is in its lowest 22 bits. */
-    while ((last & 0x3fffff) != STARVE_SHARED - 1)
-        CHECK_GT(last = weald_event_new(WEALD_SHARED), 0);
+    /* The place of a handle among those of its sort is in its lowest 22 bits. */
+    starve_last(starve_event, STARVE_HANDLES);
+    starve_last(starve_shared_event, STARVE_SHARED);
+    starve_last(starve_greenlet, STARVE_OWN);
+    starve_last(starve_queue, STARVE_OWN);
+    starve_last(starve_shared_queue, STARVE_OWN);
+    starve_last(starve_semaphore, STARVE_OWN);
 }
 
 /* Takes all that malloc still has in pieces of `size`, and keeps them in a list. */
