@@ -3498,6 +3498,12 @@ int weald_stack_bounds(weald_greenlet g, void **low, void **high);
  * has no stack now: not begun, or ended). */
 int64_t weald_stack_used(weald_greenlet g);
 
+/* Gets the memory above the frames of the running greenlet's stack, which nobody uses: the frames
+ * of each begin at another place of the stack's last page. What is above them is the caller's until
+ * the greenlet ends. `*at` (NULL if there is none) is a multiple of 16. Does not switch. Returns
+ * how many bytes there are, up to 1920; main has none. Fails with WEALD_EINVAL (NULL). */
+int64_t weald_stack_spare(void **at);
+
 /* Sets this thread's hooks; copied. NULL takes them away. Does not switch. Returns 0. Fails with
  * WEALD_EINVAL (a size that can not be). */
 int weald_set_hooks(const weald_hooks *hooks);

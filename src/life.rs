@@ -434,6 +434,16 @@ impl Hub {
         Some(bounds)
     }
 
+    /// What lies above the frames of its stack, unused: see `Stacks::span`.
+    #[inline]
+    pub fn stack_spare(&self, g: &Greenlet) -> Option<(usize, usize)> {
+        let stack = g.stack.take()?;
+        let (_, from) = self.stacks.span(g.class.get(), &stack);
+        let to = stack.top();
+        g.stack.set(Some(stack));
+        Some((from, to))
+    }
+
     // ---- references ------------------------------------------------------------
 
     pub fn retain(&self, g: &Greenlet) {

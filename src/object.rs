@@ -14,6 +14,15 @@ pub fn insert<T: Object>(hub: &Hub, object: T) -> Result<i64> {
     })
 }
 
+/// `Rc::new` of something large: it is written where it is to be, and not on the stack before.
+#[inline(always)]
+pub fn in_place<T>(make: impl FnOnce() -> T) -> Rc<T> {
+    let mut room = Rc::<T>::new_uninit();
+    Rc::get_mut(&mut room).expect("nobody else has it").write(make());
+    // SAFETY: it has just been written.
+    unsafe { room.assume_init() }
+}
+
 /// The object behind `handle`. EBADF; EPERM when it is another thread's.
 ///
 /// The reference is good until something can close the handle: a call that suspends

@@ -3,7 +3,7 @@
 #![allow(non_camel_case_types)]
 
 use super::greenlet::weald_greenlet;
-use super::{fence, fence64, options, put, slice_mut, wanted};
+use super::{fence, fence64, options, put, quick64, slice_mut, wanted};
 use crate::error::Error;
 use crate::hooks::Hooks;
 use crate::hub::Hub;
@@ -125,6 +125,21 @@ pub extern "C" fn weald_stack_used(g: weald_greenlet) -> i64 {
     fence64(|hub| {
         let (low, high) = hub.stack_bounds(hub.greenlet(g)?).ok_or(Error::NOENT)?;
         Ok(sys::resident_top(low, high, hub.stacks.page()))
+    })
+}
+
+/// Gets the memory above the frames of the running greenlet's stack, which nobody uses: the frames of
+/// each begin at another place of the stack's last page. What is above them is the caller's until the
+/// greenlet ends. `*at` (NULL if there is none) is a multiple of 16. Does not switch. Returns how many
+/// bytes there are, up to 1920; main has none. Fails with WEALD_EINVAL (NULL).
+#[unsafe(no_mangle)]
+pub extern "C" fn weald_stack_spare(at: *mut *mut c_void) -> i64 {
+    quick64(|hub| {
+        wanted(at)?;
+        let (from, to) = hub.stack_spare(hub.current()).filter(|(from, to)| from < to).unwrap_or_default();
+        // SAFETY: not NULL, writable by the caller.
+        unsafe { put(at, from as *mut c_void) };
+        Ok(to - from)
     })
 }
 

@@ -81,7 +81,7 @@ impl Service {
         let read_max = (self.0.limits.head + 4).max(crate::stream::READ_MAX);
         let stream = Stream::of(hub, fd, false, read_max, 0)?;
         let shared = keep(object::get::<Stream>(hub, stream)?);
-        let exchange = Rc::new(Exchange::new(self.0.clone(), shared, stream, fd, *peer));
+        let exchange = object::in_place(|| Exchange::new(self.0.clone(), shared, stream, fd, *peer));
         // SAFETY: its record takes it out again.
         unsafe { self.0.seat(&exchange.seat) };
         let record = Box::new(Record(exchange));
@@ -328,8 +328,8 @@ impl Connection {
     /// Serves `stream`, whose handle is the connection's from now on. ENOMEM.
     pub fn create(hub: &Hub, server: Rc<HttpServer>, stream: &Stream, handle: i64) -> Result<i64> {
         let fd = stream.fd();
-        let peer = peer_of(fd);
-        let exchange = Rc::new(Exchange::new(server, keep(stream), handle, fd, peer));
+        // A greenlet that serves may have no page to spare: see docs/python.md.
+        let exchange = object::in_place(|| Exchange::new(server, keep(stream), handle, fd, peer_of(fd)));
         let (current, begun, is_over, turn) = Default::default();
         object::insert(hub, Connection { exchange, current, begun, is_over, turn })
     }

@@ -46,6 +46,7 @@ pub struct Exchange {
 crate::hub_object!(Exchange, Kind::HttpRequest);
 
 impl Exchange {
+    #[inline(always)]
     pub fn new(server: Rc<HttpServer>, stream: Rc<Stream>, stream_handle: i64, fd: RawFd, peer: Address) -> Exchange {
         Exchange {
             server,

@@ -364,6 +364,7 @@ static void call_all(void)
     IS(weald_list(&g, 1));
     IS(weald_stack_bounds(0, &value, &value));
     IS(weald_stack_used(0));
+    IS(weald_stack_spare(&value));
     IS(weald_set_hooks(NULL));
     IS(weald_set_user(0, NULL));
 

@@ -396,6 +396,53 @@ TEST(the_high_water_mark_of_a_stack_grows_with_its_use)
     CHECK_EQ(weald_close(gate), 0);
 }
 
+/* What is above the frames can be written, and is still there when others have run. */
+static void *use_spare(void *arg)
+{
+    char here;
+    void *at, *low, *high;
+    int64_t n = weald_stack_spare(&at);
+
+    CHECK_GE(n, 0);
+    CHECK_LE(n, 1920);
+    if (n == 0) {
+        CHECK_PTR(at, NULL);
+        return NULL;
+    }
+    CHECK_EQ((uintptr_t)at % 16, 0);
+    CHECK_EQ(weald_stack_bounds(weald_self(), &low, &high), 0);
+    CHECK((char *)at > &here);
+    CHECK_PTR((char *)at + n, high);
+    memset(at, (int)(intptr_t)arg, (size_t)n);
+    CHECK_EQ(weald_yield(), 0);
+    touch(2);
+    CHECK_EQ(weald_yield(), 0);
+    for (int64_t i = 0; i < n; i++)
+        CHECK_EQ(((char *)at)[i], (char)(intptr_t)arg);
+    return (void *)(intptr_t)n;
+}
+
+TEST(what_lies_above_the_frames_is_the_greenlets)
+{
+    weald_greenlet gs[32];
+    int64_t sum = 0;
+    void *at = &gate, *n;
+
+    CHECK_EQ(weald_stack_spare(&at), 0);
+    CHECK_PTR(at, NULL);
+    CHECK_EQ(weald_stack_spare(NULL), WEALD_EINVAL);
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 32; i++)
+            gs[i] = spawned(use_spare, (void *)(intptr_t)(i + 1));
+        for (int i = 0; i < 32; i++) {
+            CHECK_EQ(weald_get(gs[i], &n, WEALD_FOREVER), 0);
+            CHECK_EQ(weald_close(gs[i]), 0);
+            sum += (intptr_t)n;
+        }
+    }
+    CHECK_GT(sum, 0);
+}
+
 TEST(one_without_a_stack_has_no_bounds)
 {
     void *low = &gate, *high = &gate;

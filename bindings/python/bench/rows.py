@@ -372,13 +372,12 @@ def in_python(code):
 
 @primitive("installed size", 0.5, "bytes")
 def size(g):
-    total = 0
-    for name in {"weald": ["weald"], "gevent": ["gevent", "greenlet"]}[g.__name__]:
-        where = os.path.dirname(__import__(name).__file__)
-        for directory, _, files in os.walk(where):
-            if "__pycache__" not in directory:
-                total += sum(os.path.getsize(os.path.join(directory, file)) for file in files)
-    return total
+    """What pip brings: a distribution and those that it can not do without; not what the interpreter compiles."""
+    from importlib.metadata import files
+
+    needs = {"weald": [], "gevent": ["greenlet", "zope.event", "zope.interface"]}
+    brought = [file for name in (g.__name__, *needs[g.__name__]) for file in files(name)]
+    return sum(file.locate().stat().st_size for file in brought if "__pycache__" not in file.parts)
 
 
 @primitive("getaddrinfo of a number", 0.25)

@@ -333,10 +333,10 @@ int hub_run_callbacks_here(thread *th)
 
 static void *hub_body(void *arg)
 {
-    char chunk[CHUNK_SIZE] __attribute__((aligned(16)));
     green *hub = arg;
     thread *th = hub->th;
-    state_init(th->ts, &hub->ps, chunk, th->c_depth);
+    SET_ASIDE(chunk, size);
+    state_init(th->ts, &hub->ps, chunk, (size_t)size, th->c_depth);
     hub->loaded = true;
     th->hub_awake = true;
     for (;;) {

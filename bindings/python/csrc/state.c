@@ -70,7 +70,7 @@ int state_c_depth(size_t stack)
 #endif
 }
 
-void state_init(PyThreadState *ts, pystate *s, void *chunk, int c_depth)
+void state_init(PyThreadState *ts, pystate *s, void *chunk, size_t size, int c_depth)
 {
     memset(&s->exc_state, 0, sizeof s->exc_state);
     s->depth = 0;
@@ -95,14 +95,15 @@ void state_init(PyThreadState *ts, pystate *s, void *chunk, int c_depth)
 #if HAS_DATASTACK
     _PyStackChunk *root = chunk;
     root->previous = NULL;
-    root->size = CHUNK_SIZE;
+    root->size = size;
     root->top = 0;
     s->chunk = root;
     s->top = &root->data[1]; /* a first slot in use: the interpreter never frees this chunk */
-    s->limit = (PyObject **)((char *)chunk + CHUNK_SIZE);
+    s->limit = (PyObject **)((char *)chunk + size);
     s->what = -1;
 #else
     (void)chunk;
+    (void)size;
 #endif
 #if HAS_C_RECURSION
     s->c_remaining = c_depth;

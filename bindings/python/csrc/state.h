@@ -79,10 +79,9 @@ typedef struct {
 } pystate;
 
 /* How much of a greenlet's stack its entry function sets aside for Python's frames: enough for a
- * handful, so that those and the C frames around them fit into one page, even where the library has
- * moved the stack's top down by most of 2 KiB, against tops that share cache lines. (With 1024 one
- * greenlet in 16 touched a second page; with 992 each handler of pywsgi wanted a second chunk.) Deeper calls get chunks from the interpreter, 16 KiB each,
- * which we keep for the next one; see state.c. */
+ * handful, so that those and the C frames around them fit into one page. With 992 each handler of pywsgi
+ * wanted a second chunk. Deeper calls get chunks from the interpreter, 16 KiB each, which we keep for the
+ * next one; see state.c. */
 #if HAS_DATASTACK
 #define CHUNK_SIZE 1008
 #else
@@ -192,9 +191,9 @@ static inline void state_load(PyThreadState *ts, const pystate *s)
 /* How deep C may recurse on a stack of so many bytes. */
 int state_c_depth(size_t stack);
 
-/* The state of a greenlet that begins now, with its own `context` and the `chunk` of CHUNK_SIZE
+/* The state of a greenlet that begins now, with its own `context` and the `chunk` of so many
  * bytes that its entry function has set aside, loaded into `ts`. */
-void state_init(PyThreadState *ts, pystate *s, void *chunk, int c_depth);
+void state_init(PyThreadState *ts, pystate *s, void *chunk, size_t size, int c_depth);
 
 /* Takes a greenlet that has run to its end out of `ts`, which is in no frame then. Its exceptions
  * are dropped: this may run code. */

@@ -147,10 +147,10 @@ void hold_ended_thread(bool *inside)
 
 static void *raw_body(void *arg)
 {
-    char chunk[CHUNK_SIZE] __attribute__((aligned(16)));
     green *g = arg;
     thread *th = g->th;
-    state_init(th->ts, &g->ps, chunk, th->c_depth);
+    SET_ASIDE(chunk, size);
+    state_init(th->ts, &g->ps, chunk, (size_t)size, th->c_depth);
     g->loaded = true;
     PyObject *result = exit_value(call_run(th, g));
     tell_parent(th, g, result);

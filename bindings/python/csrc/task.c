@@ -323,10 +323,10 @@ static PyObject *base_run;
 
 static void *task_body(void *arg)
 {
-    char chunk[CHUNK_SIZE] __attribute__((aligned(16)));
     task *t = arg;
     thread *th = t->g.th;
-    state_init(th->ts, &t->g.ps, chunk, th->c_depth);
+    SET_ASIDE(chunk, size);
+    state_init(th->ts, &t->g.ps, chunk, (size_t)size, th->c_depth);
     t->g.loaded = true;
     t->g.start = BEGUN;
     if (after_switch(th) < 0) {

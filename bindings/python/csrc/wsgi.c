@@ -221,12 +221,17 @@ static PyObject *serve(PyObject *self, PyObject *unused)
 
 /* ---- the same, by steps ---- */
 
-static PyObject *py_open(PyObject *self, PyObject *args)
+/* (fd, source, tls). Without PyArg_ParseTuple, which goes deep: many handlers wait on the page that they are on here. */
+static PyObject *py_open(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     exchange *x = (exchange *)self;
-    int fd;
-    PyObject *source, *tls = Py_None;
-    if (!PyArg_ParseTuple(args, "iO|O:_open", &fd, &source, &tls))
+    if (n != 3) {
+        PyErr_SetString(PyExc_TypeError, "_open takes 3 arguments");
+        return NULL;
+    }
+    int fd = (int)PyLong_AsLong(args[0]);
+    PyObject *source = args[1], *tls = args[2];
+    if (fd == -1 && PyErr_Occurred())
         return NULL;
     if (x->connection) {
         PyErr_SetString(PyExc_RuntimeError, "it is open");
@@ -309,8 +314,8 @@ static PyMethodDef exchange_methods[] = {
      "The environ of the request: the server's, and what the request adds."},
     {"format_request", exchange_format_request, METH_NOARGS, "The line of the request for the log."},
     {"_serve", serve, METH_NOARGS, "Answers requests until the connection is over."},
-    {"_open", py_open, METH_VARARGS,
-     "_open(fd, source, tls=None): begins; whether the class wants to be driven by steps. None: no handshake."},
+    {"_open", WITH_KEYWORDS(py_open), METH_FASTCALL,
+     "_open(fd, source, tls): begins; whether the class wants to be driven by steps. None: no handshake."},
     {"_hang_up", py_hang_up, METH_NOARGS, "Ends the connection, but for the socket."},
     {"_next", py_next, METH_NOARGS, "Reads the head of the next request; whether there is one."},
     {"_new_response", py_new_response, METH_NOARGS, "Forgets the response before."},

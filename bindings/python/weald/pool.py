@@ -161,11 +161,14 @@ class Calls:
         return Greenlet.spawn(self._map, func, iterable, callback)
 
     def _map(self, func, iterable, callback):
-        calls = [self.spawn(func, item) for item in iterable]
+        calls = self._spawn_each(func, iterable)
         values = [call.get() for call in calls]
         if callback is not None:
             callback(values)
         return values
+
+    def _spawn_each(self, func, iterable):
+        return [self.spawn(func, item) for item in iterable]
 
     def imap(self, func, *iterables, maxsize=None):
         """An iterator over the results, in order; at most maxsize unread."""
@@ -249,6 +252,23 @@ class Group(Calls):
         self.greenlets.add(new)
         new.start()
         return new
+
+    def _spawn_each(self, func, iterable):
+        kind = type(self)
+        if (kind.spawn, kind.start, kind.add) != (Group.spawn, Group.start, Group.add):
+            return super()._spawn_each(func, iterable)
+        # As spawn, with what is the same for all looked up once, and one link for all.
+        make, leave, calls = self.greenlet_class, self._leave, []
+        for item in iterable:
+            new = make(func, item)
+            link = getattr(new, "rawlink", None)
+            if link is not None:
+                link(leave)
+            self._empty.clear()
+            self.greenlets.add(new)
+            new.start()
+            calls.append(new)
+        return calls
 
     def full(self):
         return False
