@@ -63,37 +63,40 @@ static void starve_fill(void)
     starve_last(starve_semaphore, STARVE_OWN);
 }
 
+static void starve_keep(void *piece)
+{
+    *(void **)piece = starve_pieces;
+    starve_pieces = piece;
+}
+
 /* Takes all that malloc still has in pieces of `size`, and keeps them in a list. */
 static void starve_eat(size_t size)
 {
-    void **piece;
-    while ((piece = malloc(size))) {
-        *piece = starve_pieces;
-        starve_pieces = piece;
-    }
+    void *piece;
+    while ((piece = malloc(size)))
+        starve_keep(piece);
 }
 
 /* Skips where a checker has memory of its own. */
 static TEST_UNUSED void starve(void)
 {
     struct rlimit none;
+    void *pieces[2 * STARVE_LEFT + 1];
 
     LEAKS("what fills the tables is not closed");
     if (*test_under())
         SKIP("the checker needs memory of its own");
     starve_fill();
+    for (int i = 0; i <= 2 * STARVE_LEFT; i++)
+        CHECK(pieces[i] = malloc(STARVE_PIECE));
     CHECK_EQ(getrlimit(RLIMIT_AS, &starve_before), 0);
     none = starve_before;
     none.rlim_cur = 1 << 20; /* less than there is already: nothing can be added */
     CHECK_EQ(setrlimit(RLIMIT_AS, &none), 0);
     for (size_t size = 1 << 20; size >= STARVE_PIECE; size /= 2)
         starve_eat(size);
-    void **kept = (void **)starve_pieces;
-    for (int i = 0; i < STARVE_LEFT && kept && *kept; i++, kept = (void **)*kept) {
-        void *gone = *kept;
-        *kept = *(void **)gone;
-        free(gone);
-    }
+    for (int i = 0; i <= 2 * STARVE_LEFT; i++)
+        i % 2 ? free(pieces[i]) : starve_keep(pieces[i]);
 }
 
 static TEST_UNUSED void feed(void)
