@@ -565,6 +565,31 @@ TEST(main_does_not_go_on_in_the_child_after_its_turn)
     main_goes_on();
 }
 
+static void *fork_and_call_main(void *arg)
+{
+    child = forked();
+    if (child == 0) {
+        CHECK_EQ(weald_switch(weald_main(), NULL, NULL), WEALD_EBUSY);
+        CHECK_EQ(weald_wake(weald_main(), NULL), WEALD_EBUSY);
+        CHECK_EQ(weald_throw(weald_main(), WEALD_EPIPE, NULL), WEALD_EBUSY);
+        CHECK_EQ(weald_interrupt(weald_main(), WEALD_EINTR), 0);
+        CHECK_EQ(weald_sleep(WEALD_MS(2)), 0);
+        shared->body_ended++;
+    }
+    return arg;
+}
+
+TEST(main_does_not_go_on_in_the_child_because_somebody_switches_to_it)
+{
+    weald_greenlet g;
+
+    share();
+    g = spawned(fork_and_call_main, NULL);
+    CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
+    main_goes_on();
+    CHECK_EQ(weald_close(g), 0);
+}
+
 static void ignore_report(const char *text, void *user) { (void)text, (void)user; }
 
 static void *fork_and_wait_for_ever(void *arg)
