@@ -766,6 +766,8 @@ impl Hub {
         g.state.set(State::Done);
         g.error.set(Error::CANCELED.code());
         self.ready.unreserve_one();
+        // Main may join it, in a child that a callback forked: not the next one in this record.
+        while g.joiners.pop().is_some() {}
         g.peek_extra(|x| (x.links.clear(), x.on_end.clear()));
         if g.is_let_go.get() {
             self.drop_handle(g);

@@ -169,7 +169,7 @@ impl Hub {
             return;
         }
         let parent = self.greenlet(g.parent.get()).ok().filter(|p| p.state.get() == State::Switched);
-        let main = Some(&*self.main).filter(|m| m.state.get() == State::Switched && !self.main_is_gone.get());
+        let main = Some(&*self.main).filter(|m| m.state.get() == State::Switched);
         let Some(parent) = parent.or(main) else { return };
         parent.value.set(g.value.get());
         parent.wake_code.set(g.error.get());

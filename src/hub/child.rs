@@ -55,9 +55,10 @@ impl Hub {
             kept.node.unlink();
             self.ready.retain(|_| false);
             self.main_is_gone.set(true);
-            // Main is the parent's; its wait here is forgotten for good.
+            // Main is the parent's; its wait here is forgotten for good. Who is ready is neither
+            // woken nor switched to, and in the ring it is not.
             self.main.node.unlink();
-            self.main.state.set(State::Switched);
+            self.main.state.set(State::Ready);
             self.on_end(kept, 0, |_| fork::exit_child());
         }
         self.reset_clock();

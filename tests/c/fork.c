@@ -558,6 +558,31 @@ TEST(main_does_not_go_on_in_the_child_after_its_turn)
     main_goes_on();
 }
 
+static void *fork_and_call_main(void *arg)
+{
+    child = forked();
+    if (child == 0) {
+        CHECK_EQ(weald_switch(weald_main(), NULL, NULL), WEALD_EBUSY);
+        CHECK_EQ(weald_wake(weald_main(), NULL), WEALD_EBUSY);
+        CHECK_EQ(weald_throw(weald_main(), WEALD_EPIPE, NULL), WEALD_EBUSY);
+        CHECK_EQ(weald_interrupt(weald_main(), WEALD_EINTR), 0);
+        CHECK_EQ(weald_sleep(WEALD_MS(2)), 0);
+        shared->body_ended++;
+    }
+    return arg;
+}
+
+TEST(main_does_not_go_on_in_the_child_because_somebody_switches_to_it)
+{
+    weald_greenlet g;
+
+    share();
+    g = spawned(fork_and_call_main, NULL);
+    CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
+    main_goes_on();
+    CHECK_EQ(weald_close(g), 0);
+}
+
 static void ignore_report(const char *text, void *user) { (void)text, (void)user; }
 
 static void *fork_and_wait_for_ever(void *arg)
@@ -987,6 +1012,42 @@ TEST(mains_wait_ends_in_the_child_when_the_wake_up_was_under_way)
 {
     set_before_fork = 1;
     fork_while_main_waits();
+}
+
+static weald_greenlet joined;
+
+static void *sleep_briefly(void *arg)
+{
+    CHECK_EQ(weald_sleep(WEALD_MS(2)), 0);
+    return arg;
+}
+
+static void fork_and_begin_others(void *unused)
+{
+    (void)unused;
+    child = forked();
+    if (child == 0) {
+        CHECK_EQ(weald_set_report_handler(ignore_report, NULL), 0);
+        CHECK_EQ(weald_close(joined), 0);
+        joined = spawned(return_it, NULL); /* has its record */
+    }
+}
+
+TEST(mains_join_of_one_that_is_gone_in_the_child_does_not_end_with_another)
+{
+    weald_handle hub = weald_hub();
+    int code;
+
+    joined = spawned(sleep_briefly, NULL);
+    CHECK_EQ(weald_post(hub, fork_and_begin_others, NULL), 0);
+    CHECK_EQ(weald_close(hub), 0);
+    code = weald_join(joined, WEALD_FOREVER);
+    CHECK_EQ(code, child == 0 ? WEALD_EDEADLK : 0);
+    CHECK_EQ(weald_join(joined, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_close(joined), 0);
+    if (child == 0)
+        _exit(0);
+    CHECK_EQ(status_of(child), 0);
 }
 
 static weald_handle other_hub;
