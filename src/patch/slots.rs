@@ -58,9 +58,10 @@ pub unsafe fn write(image: &Image, mappings: &[Mapping], changes: &[Change]) -> 
         }
     }
     for &page in &pages[..opened] {
-        // It stays open if that fails, which makes nothing wrong.
+        // A page that stays open would be taken for one that the loader is at work on.
         // SAFETY: as above.
-        let _ = unsafe { loader::open_pages(page, PAGE, false) };
+        let close = || unsafe { loader::open_pages(page, PAGE, false) };
+        let _ = close().or_else(|_| close());
     }
     all_open.map_err(|e| if e == Error::NOMEM { e } else { Error::ACCES })
 }
