@@ -1,8 +1,8 @@
 /* 48_patch: blocking code that knows nothing of weald, made cooperative.
  *
  * serve and ask are plain POSIX: sockets that block, and a sleep in the middle. With one call at the start of main the
- * same code serves and asks in one thread, for it parks the greenlet that runs it. A library is patched by its name,
- * weald_patch_library("libpq.so.5", 0); here it is the program itself. Linux on x86-64 with glibc.
+ * same code serves and asks in one thread, for it parks the greenlet that runs it. A library is patched by its name, as
+ * "libpq.so.5"; here it is the program itself. Linux on x86-64 with glibc.
  *
  * Build:  cc -std=c11 48_patch.c $(pkg-config --cflags --libs weald) -o 48_patch
  * Prints:
@@ -23,11 +23,10 @@ static struct sockaddr_in address = {.sin_family = AF_INET};
 
 static long must(long code, const char *what)
 {
-    if (code < 0) {
-        fprintf(stderr, "%s failed\n", what);
-        exit(1);
-    }
-    return code;
+    if (code >= 0)
+        return code;
+    fprintf(stderr, "%s failed\n", what);
+    exit(1);
 }
 
 /* ---- somebody else's code: it blocks ---- */
@@ -80,7 +79,7 @@ int main(void)
     weald_greenlet clients[3], server;
     int listener;
 
-    must(weald_patch_library(NULL, 0), "weald_patch_library");
+    must(weald_patch_library(NULL, 0), "weald_patch_library"); /* this is all */
     listener = (int)must(socket(AF_INET, SOCK_STREAM, 0), "socket");
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     must(bind(listener, (struct sockaddr *)&address, sizeof address), "bind");

@@ -357,7 +357,8 @@ fn blocking_library() -> Option<i64> {
     let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/blocking_faults.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/plugins/blocking.c");
     let cc = std::env::var("CC").unwrap_or("cc".into());
-    let words = ["-shared", "-fPIC", "-O1", "-Wl,-z,relro,-z,now", "-Wl,-soname,blocking_faults.so", source, "-o", path];
+    let words =
+        ["-shared", "-fPIC", "-O1", "-Wl,-z,relro,-z,now", "-Wl,-soname,blocking_faults.so", source, "-o", path];
     let made = std::process::Command::new(cc).args(words).status();
     if !made.is_ok_and(|status| status.success()) {
         return None;
