@@ -65,10 +65,12 @@ static void calls_are_plain(void)
 
     CHECK_EQ(read(-1, &c, 1), -1);
     CHECK_EQ(errno, EBADF);
-    CHECK_EQ(poll((struct pollfd *)nowhere, 1, 0), -1);
-    CHECK_EQ(errno, EFAULT);
-    CHECK_EQ(write(ends[1], (char *)nowhere, 1), -1);
-    CHECK_EQ(errno, EFAULT);
+    if (!*test_under()) { /* checkers say that this is wrong */
+        CHECK_EQ(poll((struct pollfd *)nowhere, 1, 0), -1);
+        CHECK_EQ(errno, EFAULT);
+        CHECK_EQ(write(ends[1], (char *)nowhere, 1), -1);
+        CHECK_EQ(errno, EFAULT);
+    }
     thread = writer();
     CHECK_EQ(read(ends[0], &c, 1), 1);
     CHECK_EQ(pthread_join(thread, NULL), 0);

@@ -200,7 +200,8 @@ fn write_other(fd: RawFd, iov: &[iovec], how: How) -> Result<usize> {
     }
     // SAFETY: as above. With SIGPIPE, as the C library's.
     let nowait = || unsafe {
-        libc::syscall(libc::SYS_pwritev2, fd, iov.as_ptr(), iov.len(), -1isize, -1isize, libc::RWF_NOWAIT) as isize
+        libc::syscall(libc::SYS_pwritev2, fd, iov.as_ptr(), iov.len(), -1isize, -1isize, libc::RWF_NOWAIT as isize)
+            as isize
     };
     match result(nowait()) {
         Err(e) if is_refusal(e) => match crate::io::look(fd, WRITE) {
