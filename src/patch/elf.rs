@@ -157,6 +157,11 @@ impl Image {
         }
     }
 
+    /// What stands in a slot.
+    pub fn value(&self, slot: usize) -> Option<usize> {
+        self.word(slot).map(|word| word as usize)
+    }
+
     /// The name of a symbol that this object does not define.
     fn undefined(&self, index: usize) -> Option<&[u8]> {
         let at = self.symbols.checked_add(index.checked_mul(SYMBOL)?)?;

@@ -52,9 +52,15 @@ struct Patched {
 struct State {
     rules: Vec<Rule>,
     patched: Vec<Patched>,
+    /// What was loaded when a library was last found that is still being loaded, and how often
+    /// that was found in a row.
+    unfinished: (u64, u32),
     /// The counts of every library that there was, by path: they are never given back.
     counts: Vec<(String, &'static count::Counts)>,
 }
+
+/// Scans before a library that is being loaded is given up, until another one is loaded.
+const PATIENCE: u32 = 20;
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
 
@@ -173,9 +179,17 @@ impl State {
             now.retain(|p| !p.slots.is_empty() || p.refused.is_some());
             self.patched = now;
             count::publish(self.patched.iter().map(|p| (&p.library.range, p.counts)));
-            SEEN.store(if is_whole { fingerprint(changes) } else { 0 }, SeqCst);
+            let is_settled = is_whole || self.has_waited_long_enough(fingerprint(changes));
+            SEEN.store(if is_settled { fingerprint(changes) } else { 0 }, SeqCst);
             Ok(())
         })
+    }
+
+    /// A library that looks unfinished for ever (its pages were opened by somebody else) must
+    /// not make every lookup a scan.
+    fn has_waited_long_enough(&mut self, now: u64) -> bool {
+        self.unfinished = if self.unfinished.0 == now { (now, self.unfinished.1 + 1) } else { (now, 0) };
+        self.unfinished.1 >= PATIENCE
     }
 
     /// Patches what the rules want of a library. Only want of memory is an error; what has
@@ -262,8 +276,13 @@ fn put_back(objects: &[Object], mappings: &[Mapping], done: &[(usize, Change)]) 
 fn write_all(objects: &[Object], mappings: &[Mapping], changes: &[(usize, Change)]) -> Result<()> {
     let mut first_failure = Ok(());
     for object in objects {
-        let here: Vec<Change> = changes.iter().filter(|(base, _)| *base == object.base).map(|(_, c)| *c).collect();
-        let Some(image) = (!here.is_empty()).then(|| Image::read(object, mappings)).flatten() else { continue };
+        if changes.iter().all(|(base, _)| *base != object.base) {
+            continue;
+        }
+        let Some(image) = Image::read(object, mappings) else { continue };
+        // Perhaps it has been loaded anew since, or is being loaded: those slots are not ours.
+        let is_ours = |base: usize, c: &Change| base == object.base && image.value(c.at) == Some(c.expected);
+        let here: Vec<Change> = changes.iter().filter(|(base, c)| is_ours(*base, c)).map(|(_, c)| *c).collect();
         // SAFETY: slots that a scan has found in this library, which is loaded.
         first_failure = first_failure.and(unsafe { slots::write(&image, mappings, &here) });
     }
