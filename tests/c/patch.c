@@ -868,3 +868,222 @@ TEST(names_are_looked_up_while_others_run)
     CHECK_STR(host, "127.0.0.1");
     CHECK_EQ(getnameinfo((struct sockaddr *)&local, sizeof local, host, 2, NULL, 0, NI_NUMERICHOST), EAI_OVERFLOW);
 }
+
+static int resolve_name(const struct sockaddr *from, uint32_t len, char *host, uint32_t host_len, char *service,
+                        uint32_t service_len, int flags)
+{
+    (void)from, (void)len, (void)flags;
+    slow_get();
+    if (host)
+        snprintf(host, host_len, "oak.test");
+    if (service)
+        snprintf(service, service_len, "tree");
+    return 0;
+}
+
+static void *looks_up_addresses(void *unused)
+{
+    struct sockaddr_in of = {.sin_family = AF_INET, .sin_port = htons(7), .sin_addr.s_addr = htonl(0xc0000207)};
+    struct hostent *host, room_for, *found;
+    char name[64], service[16], buffer[500];
+    int code;
+
+    CHECK_EQ(getnameinfo((struct sockaddr *)&of, sizeof of, name, sizeof name, service, sizeof service, 0), 0);
+    CHECK_STR(name, "oak.test");
+    CHECK_STR(service, "tree");
+    CHECK_EQ(getnameinfo((struct sockaddr *)&of, sizeof of, name, 4, NULL, 0, 0), EAI_OVERFLOW);
+    CHECK((host = gethostbyaddr(&of.sin_addr, 4, AF_INET)) != NULL);
+    CHECK_STR(host->h_name, "oak.test");
+    CHECK_EQ(gethostbyaddr_r(&of.sin_addr, 4, AF_INET, &room_for, buffer, sizeof buffer, &found, &code), 0);
+    CHECK_STR(found->h_name, "oak.test");
+    CHECK_EQ(((unsigned char *)found->h_addr_list[0])[3], 7);
+    CHECK_PTR(found->h_addr_list[1], NULL);
+    note('a');
+    return unused;
+}
+
+TEST(addresses_are_looked_up_while_others_run)
+{
+    weald_resolver resolver = {sizeof resolver, NULL, NULL, resolve_name};
+    weald_greenlet g, ticker;
+
+    patch_program();
+    CHECK_EQ(weald_set_resolver(&resolver), 0);
+    g = spawn(looks_up_addresses, NULL);
+    ticker = spawn(ticks, NULL);
+    join(g);
+    join(ticker);
+    CHECK_GT(error_seen, 2);
+}
+
+static int64_t by_name(void)
+{
+    struct addrinfo *list;
+
+    return getaddrinfo("slow.test", NULL, NULL, &list);
+}
+
+TEST(a_lookup_can_be_killed)
+{
+    weald_resolver resolver = {sizeof resolver, resolve, freeaddrinfo, NULL};
+    weald_greenlet g;
+
+    patch_program();
+    CHECK_EQ(weald_set_resolver(&resolver), 0);
+    g = spawn(makes, (void *)(intptr_t)by_name);
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
+    CHECK_EQ(result, EAI_SYSTEM);
+    CHECK_EQ(error_seen, ECANCELED);
+    CHECK_EQ(weald_close(g), 0);
+    CHECK_EQ(usleep(20000), 0); /* the thread has its answer for itself */
+}
+
+/* ---- the rest of sockets ---- */
+
+TEST(an_interrupted_call_fails_with_the_code_or_with_eintr)
+{
+    static const int codes[] = {WEALD_EINTR, -ENETDOWN, -100000}, errors[] = {EINTR, ENETDOWN, EINTR};
+
+    patch_program();
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    for (int i = 0; i < 3; i++) {
+        weald_greenlet g = spawn(makes, (void *)(intptr_t)by_read);
+
+        CHECK_EQ(weald_yield(), 0);
+        CHECK_EQ(weald_interrupt(g, codes[i]), 0);
+        join(g);
+        CHECK_EQ(result, -1);
+        CHECK_EQ(error_seen, errors[i]);
+    }
+}
+
+static int caller;
+
+static int64_t by_connect(void) { return connect(caller, (struct sockaddr *)&address, sizeof address); }
+
+/* An address that nobody answers from: packets to it are dropped, or it can not be reached at all. */
+TEST(a_connection_in_the_making_can_be_killed)
+{
+    weald_greenlet g;
+
+    patch_program();
+    CHECK_GE(caller = socket(AF_INET, SOCK_STREAM, 0), 0);
+    listen_here();
+    CHECK_EQ(close(listener), 0);
+    CHECK_GE(listener = socket(AF_INET, SOCK_STREAM, 0), 0);
+    CHECK_EQ(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+    CHECK_EQ(listen(listener, 0), 0);
+    /* Its backlog is full: who comes now waits. */
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(fcntl(caller, F_SETFL, O_NONBLOCK) | (by_connect() + 1), 0), caller = socket(AF_INET, SOCK_STREAM, 0);
+    g = spawn(makes, (void *)(intptr_t)by_connect);
+    CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+    result = 77;
+    CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
+    CHECK_EQ(result, -1);
+    CHECK_EQ(error_seen, ECANCELED);
+    CHECK_EQ(fcntl(caller, F_GETFL) & O_NONBLOCK, 0);
+    CHECK_EQ(weald_close(g), 0);
+}
+
+static void *sends_datagrams(void *unused)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+    note('s');
+    CHECK_EQ(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    CHECK_EQ(send(fd, "one", 3, 0), 3);
+    CHECK_EQ(sendto(fd, "three", 5, 0, (struct sockaddr *)&address, sizeof address), 5);
+    CHECK_EQ(close(fd), 0);
+    return unused;
+}
+
+TEST(datagrams_come_whole_with_their_sender)
+{
+    socklen_t len = sizeof address;
+    struct sockaddr_in from;
+    weald_greenlet g;
+    int fd;
+
+    patch_program();
+    CHECK_GE(fd = socket(AF_INET, SOCK_DGRAM, 0), 0);
+    address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    CHECK_EQ(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    CHECK_EQ(getsockname(fd, (struct sockaddr *)&address, &len), 0);
+    g = spawn(sends_datagrams, NULL);
+    CHECK_EQ(recv(fd, room, sizeof room, MSG_PEEK), 3);
+    CHECK_EQ(logged, 1);
+    len = sizeof from;
+    CHECK_EQ(recvfrom(fd, room, sizeof room, MSG_WAITALL, (struct sockaddr *)&from, &len), 3);
+    CHECK_EQ(from.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    CHECK_EQ(recvfrom(fd, room, 2, MSG_TRUNC, NULL, NULL), 5);
+    join(g);
+}
+
+static void *passes_descriptor(void *fd)
+{
+    union {
+        char room[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr header;
+    } control;
+    struct iovec one = {room, 1};
+    struct msghdr message = {.msg_iov = &one, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    int number = (int)(intptr_t)fd;
+
+    memset(&control, 0, sizeof control);
+    control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof number), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(&control.header), &number, sizeof number);
+    CHECK_EQ(sendmsg(ends[1], &message, 0), 1);
+    return NULL;
+}
+
+TEST(descriptors_come_with_messages)
+{
+    union {
+        char room[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr header;
+    } control;
+    struct iovec one = {room, 1};
+    struct msghdr message = {.msg_iov = &one, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    int pipe_of[2], fd;
+    weald_greenlet g;
+
+    patch_program();
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    CHECK_EQ(pipe(pipe_of), 0);
+    g = spawn(passes_descriptor, (void *)(intptr_t)pipe_of[1]);
+    CHECK_EQ(recvmsg(ends[0], &message, 0), 1);
+    CHECK_EQ(message.msg_controllen, CMSG_SPACE(sizeof fd));
+    memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+    CHECK_EQ(write(fd, "x", 1), 1);
+    CHECK_EQ(read(pipe_of[0], room, 1), 1);
+    join(g);
+}
+
+/* ---- several threads, each with a hub ---- */
+
+static void *has_a_hub(void *unused)
+{
+    int mine[2];
+    weald_greenlet g;
+
+    CHECK_EQ(pipe(mine), 0);
+    g = spawn(reads_one, (void *)(intptr_t)mine[0]);
+    for (int i = 0; i < 100; i++)
+        CHECK_EQ(usleep(10), 0);
+    CHECK_EQ(write(mine[1], "h", 1), 1);
+    join(g);
+    return unused;
+}
+
+TEST(every_thread_s_greenlets_wait_in_their_own_hub)
+{
+    pthread_t threads[4];
+
+    patch_program();
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, has_a_hub, NULL), 0);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+}
