@@ -3453,6 +3453,9 @@ weald_process weald_process_fork(weald_child_fn f, void *arg, weald_channel *cha
 /* getaddrinfo, getnameinfo, gethostbyname, gethostbyaddr and their like. */
 #define WEALD_PATCH_NAMES 16
 
+/* waitpid and wait4 for one child that ends. */
+#define WEALD_PATCH_PROCESS 32
+
 /* Patches the functions of `set` (WEALD_PATCH_..., or'd; 0: all of them) in the program and in
  * every library that is loaded, and in those that are loaded later: before dlsym gives out anything
  * of theirs, or when weald_patch_update is called. Sets of several calls add up. Returns how many

@@ -30,6 +30,8 @@ pub const WEALD_PATCH_SOCKET: c_int = 4;
 pub const WEALD_PATCH_SLEEP: c_int = 8;
 /// getaddrinfo, getnameinfo, gethostbyname, gethostbyaddr and their like.
 pub const WEALD_PATCH_NAMES: c_int = 16;
+/// waitpid and wait4 for one child that ends.
+pub const WEALD_PATCH_PROCESS: c_int = 32;
 
 /// Patches the functions of `set` (WEALD_PATCH_..., or'd; 0: all of them) in the program and in
 /// every library that is loaded, and in those that are loaded later: before dlsym gives out

@@ -53,4 +53,5 @@ pub const TRANSFER: u32 = 2;
 pub const SOCKET: u32 = 4;
 pub const SLEEP: u32 = 8;
 pub const NAMES: u32 = 16;
-pub const EVERYTHING: u32 = POLL | TRANSFER | SOCKET | SLEEP | NAMES;
+pub const PROCESS: u32 = 32;
+pub const EVERYTHING: u32 = POLL | TRANSFER | SOCKET | SLEEP | NAMES | PROCESS;

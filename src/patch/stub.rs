@@ -98,6 +98,8 @@ stubs! {
     accept: "accept", libc::accept;
     accept4: "accept4", libc::accept4;
     close: "close", libc::close;
+    waitpid: "waitpid", libc::waitpid;
+    wait4: "wait4", libc::wait4;
     sleep: "sleep", libc::sleep;
     usleep: "usleep", libc::usleep;
     nanosleep: "nanosleep", libc::nanosleep;

@@ -2,7 +2,7 @@
 //! stands for them.
 
 use super::stub;
-use super::{NAMES, POLL, SLEEP, SOCKET, TRANSFER};
+use super::{NAMES, POLL, PROCESS, SLEEP, SOCKET, TRANSFER};
 
 /// In no set of the user's: the loader's functions, by which we hear of new libraries.
 pub const LOADER: u32 = 1 << 30;
@@ -42,6 +42,7 @@ symbols! {
         "gethostbyname" => gethostbyname, "gethostbyname2" => gethostbyname2, "gethostbyaddr" => gethostbyaddr,
         "gethostbyname_r" => gethostbyname_r, "gethostbyname2_r" => gethostbyname2_r,
         "gethostbyaddr_r" => gethostbyaddr_r;
+    PROCESS: "waitpid" => waitpid, "__waitpid" => waitpid, "wait4" => wait4;
     LOADER: "dlopen" => dlopen, "dlmopen" => dlmopen, "dlclose" => dlclose, "dlsym" => dlsym, "dlvsym" => dlvsym;
 }
 

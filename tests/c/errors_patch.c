@@ -31,7 +31,7 @@ static void *slots_of(void *library)
 
 TEST(what_is_no_set_and_no_name_is_einval)
 {
-    CHECK_EQ(weald_patch_all(64), WEALD_EINVAL);
+    CHECK_EQ(weald_patch_all(64 | 1), WEALD_EINVAL);
     CHECK_EQ(weald_patch_all(-1), WEALD_EINVAL);
     CHECK_EQ(weald_patch_library(NULL, 1 << 30), WEALD_EINVAL);
     CHECK_EQ(weald_patch_library("", 0), WEALD_EINVAL);

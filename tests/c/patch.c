@@ -939,6 +939,88 @@ TEST(a_lookup_can_be_killed)
     CHECK_EQ(usleep(20000), 0); /* the thread has its answer for itself */
 }
 
+/* ---- children ---- */
+
+static int64_t exit_status;
+static pid_t child_of;
+
+static int64_t by_waitpid(void)
+{
+    int status = -1;
+    int64_t pid = waitpid(child_of, &status, 0);
+
+    exit_status = status;
+    return pid;
+}
+
+static pid_t ends_after(int ms)
+{
+    pid_t child = fork();
+
+    CHECK_GE(child, 0);
+    if (child == 0) {
+        struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+
+        nanosleep(&time, NULL);
+        _exit(3);
+    }
+    return child;
+}
+
+TEST(a_child_is_waited_for_while_others_run)
+{
+    weald_greenlet g;
+    int status;
+
+    patch_program();
+    CHECK_GT(weald_self(), 0);
+    child_of = ends_after(20);
+    g = spawn(naps, (void *)(intptr_t)1000);
+    CHECK_EQ(by_waitpid(), child_of);
+    CHECK_EQ(WEXITSTATUS(exit_status), 3);
+    CHECK_EQ(logged, 1);
+    join(g);
+    CHECK_EQ(waitpid(child_of, &status, 0), -1);
+    CHECK_EQ(errno, ECHILD);
+    child_of = ends_after(0);
+    CHECK_EQ(waitpid(-1, &status, 0), child_of); /* any: the C library's */
+}
+
+TEST(a_wait_for_a_child_can_be_killed_and_made_again)
+{
+    weald_greenlet g;
+    int status;
+
+    patch_program();
+    child_of = ends_after(10000);
+    g = spawn(makes, (void *)(intptr_t)by_waitpid);
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
+    CHECK_EQ(result, -1);
+    CHECK_EQ(error_seen, ECANCELED);
+    CHECK_EQ(weald_close(g), 0);
+    kill(child_of, SIGKILL);
+    CHECK_EQ(waitpid(child_of, &status, 0), child_of);
+    CHECK_EQ(WTERMSIG(status), SIGKILL);
+}
+
+TEST(a_wait_for_a_child_that_a_shutdown_ends_leaves_no_descriptor)
+{
+    int before = dup(0), after;
+
+    patch_program();
+    CHECK_GT(weald_self(), 0);
+    close(before);
+    child_of = ends_after(10000);
+    CHECK_GT(spawn(makes, (void *)(intptr_t)by_waitpid), 0);
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_GE(weald_hub_shutdown(), 0);
+    after = dup(0);
+    CHECK_LE(after, before);
+    kill(child_of, SIGKILL);
+    CHECK_EQ(waitpid(child_of, NULL, 0), child_of);
+}
+
 /* ---- the rest of sockets ---- */
 
 TEST(an_interrupted_call_fails_with_the_code_or_with_eintr)

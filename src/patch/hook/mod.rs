@@ -6,6 +6,7 @@
 
 mod names;
 mod poll;
+mod process;
 mod sleep;
 mod socket;
 mod transfer;
@@ -15,6 +16,7 @@ pub use names::{
     getnameinfo,
 };
 pub use poll::{epoll_pwait, epoll_wait, poll, poll_chk, ppoll, ppoll_chk, pselect, select};
+pub use process::{wait4, waitpid};
 pub use sleep::{clock_nanosleep, nanosleep, sleep, usleep};
 pub use socket::{accept, accept4, close, connect};
 pub use transfer::{
