@@ -1044,7 +1044,6 @@ static int caller;
 
 static int64_t by_connect(void) { return connect(caller, (struct sockaddr *)&address, sizeof address); }
 
-/* An address that nobody answers from: packets to it are dropped, or it can not be reached at all. */
 TEST(a_connection_in_the_making_can_be_killed)
 {
     weald_greenlet g;

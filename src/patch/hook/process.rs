@@ -1,16 +1,18 @@
 //! waitpid and wait4 for one child: its pidfd is waited for, and then it is reaped by the
 //! C library. Waits for any child, and for one that stops, are left to it altogether.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::patch::call::Call;
 use crate::poller::READ;
 use crate::sys;
 use crate::time::Deadline;
 use libc::{c_int, pid_t, rusage};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// In whose name the greenlet's record holds the pidfd: no handle.
 const HOLDER: i64 = -2;
+/// How long until the next look without a pidfd, at first and at most.
+const LOOK_EVERY_NS: (i64, i64) = (1_000_000, 32_000_000);
 
 /// # Safety
 /// As for waitpid(2).
@@ -28,6 +30,7 @@ pub unsafe extern "C" fn wait4(pid: pid_t, status: *mut c_int, options: c_int, u
     if let Err(e) = call.begin(|| true) {
         return call.finish_int(Err(e));
     }
+    let mut pause = LOOK_EVERY_NS.0;
     loop {
         let reaped = plain(libc::WNOHANG);
         if reaped != 0 {
@@ -36,17 +39,25 @@ pub unsafe extern "C" fn wait4(pid: pid_t, status: *mut c_int, options: c_int, u
         if !call.may_wait() {
             return plain(options);
         }
-        match wait_for_end(&call, pid) {
-            Ok(()) => {}
-            Err(Error::NOSYS) => return plain(options),
-            Err(e) => return call.finish_int(Err(e)),
+        let waited = match sys::pidfd_open(pid) {
+            Ok(fd) => wait_for_end(&call, fd),
+            Err(_) => look_later(&call, &mut pause),
+        };
+        if let Err(e) = waited {
+            return call.finish_int(Err(e));
         }
     }
 }
 
-/// ENOSYS where there are no pidfds, or none is to be had.
-fn wait_for_end(call: &Call, pid: pid_t) -> Result<()> {
-    let fd = sys::pidfd_open(pid).map_err(|_| Error::NOSYS)?;
+/// Where there are no pidfds, or no descriptor is to be had.
+fn look_later(call: &Call, pause: &mut i64) -> Result<()> {
+    call.parks();
+    let until = Deadline::after(*pause);
+    *pause = (2 * *pause).min(LOOK_EVERY_NS.1);
+    call.hub.sleep_until(until)
+}
+
+fn wait_for_end(call: &Call, fd: RawFd) -> Result<()> {
     // SAFETY: the kernel has just given it to us.
     let held = unsafe { OwnedFd::from_raw_fd(fd) };
     // A stack may be abandoned, its descriptors must not be.
