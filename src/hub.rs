@@ -343,6 +343,11 @@ impl Hub {
         std::ptr::eq(g, &*self.main)
     }
 
+    /// A foreign loop drives it: main is that loop.
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.get()
+    }
+
     #[inline(always)]
     pub fn in_callback(&self) -> bool {
         std::ptr::eq(self.current.get(), &*self.looper)

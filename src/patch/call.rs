@@ -30,7 +30,7 @@ pub extern "C" fn admit(symbol: usize, caller: usize) -> bool {
     let Some(hub) = Hub::existing() else { return false };
     // A loop that is asleep, on main's stack or on its own: this is a signal handler. With a
     // foreign loop main is that loop.
-    let is_loop = hub.is_main(hub.current()) && (hub.in_loop.get() || hub.embedded.get());
+    let is_loop = hub.is_main(hub.current()) && (hub.in_loop.get() || hub.is_embedded());
     if hub.in_callback() || is_loop || hub.current().state.get() != State::Running {
         return false;
     }
