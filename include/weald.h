@@ -111,6 +111,7 @@ extern "C" {
 #define WEALD_EDEADLK (-35)
 
 /* The other side has broken off in the middle of a message. */
+#define WEALD_ENOSYS (-38)
 #define WEALD_EPROTO (-71)
 
 /* Too much: released more often than acquired. */
@@ -3417,6 +3418,75 @@ int weald_channel_fd(weald_channel channel, int which);
  * callback, whose stack is no place to go on), WEALD_ECANCELED, WEALD_ETIMEDOUT (a surrounding
  * weald_timeout has passed), WEALD_EAGAIN (no more processes), WEALD_EMFILE, WEALD_ENOMEM. */
 weald_process weald_process_fork(weald_child_fn f, void *arg, weald_channel *channel, size_t limit);
+
+/* ----------------------------------------------------------------------------------------------
+ * Patching.
+ *
+ * Makes C libraries cooperative that know nothing of greenlets: what they call in the C library
+ * (poll, read, connect, sleep, getaddrinfo...) then parks the calling greenlet alone. The addresses
+ * are exchanged in memory, in the libraries that are named or in all; no file is changed. A call
+ * that is not made by a greenlet stays the C library's: on threads without a hub, in callbacks of
+ * the loop, in signal handlers, in constructors, and where a binding forbids to park.
+ *
+ * Patched calls return what the C library's return, -1 and errno; a killed greenlet's fail with
+ * ECANCELED, and those whose weald_timeout has passed with ETIMEDOUT. O_NONBLOCK, MSG_DONTWAIT,
+ * SO_RCVTIMEO and SO_SNDTIMEO keep their meaning. What stays blocking: direct system calls, stdio,
+ * files, locks of pthreads, calls with a signal mask, and functions whose address somebody took
+ * before. The program itself and the libraries that it is linked with are patched alike; the C
+ * library, its parts, the loader, sanitizers and this library never are.
+ *
+ * For Linux on x86-64 with glibc; elsewhere all of it fails with WEALD_ENOSYS.
+ * ---------------------------------------------------------------------------------------------- */
+
+/* poll, ppoll, select, pselect, epoll_wait, epoll_pwait. */
+#define WEALD_PATCH_POLL 1
+
+/* read, write, readv, writev, recv, recvfrom, recvmsg, send, sendto, sendmsg. */
+#define WEALD_PATCH_TRANSFER 2
+
+/* connect, accept, accept4, close. */
+#define WEALD_PATCH_SOCKET 4
+
+/* sleep, usleep, nanosleep, clock_nanosleep. */
+#define WEALD_PATCH_SLEEP 8
+
+/* getaddrinfo, getnameinfo, gethostbyname, gethostbyaddr and their like. */
+#define WEALD_PATCH_NAMES 16
+
+/* waitpid and wait4 for one child that ends. */
+#define WEALD_PATCH_PROCESS 32
+
+/* Patches the functions of `set` (WEALD_PATCH_..., or'd; 0: all of them) in the program and in
+ * every library that is loaded, and in those that are loaded later: before dlsym gives out anything
+ * of theirs, or when weald_patch_update is called. Sets of several calls add up. Returns how many
+ * slots lead to this library now. From any thread; does not switch. Fails with WEALD_EINVAL (other
+ * bits), WEALD_ENOENT (there is no /proc), WEALD_EMFILE, WEALD_ENOMEM, WEALD_ENOSYS. */
+int weald_patch_all(int set);
+
+/* As weald_patch_all, for one library: `name` is its path, its file's name or its soname, as
+ * "libpq.so.5"; NULL: the program. When it is unloaded and loaded again, call it once more. Returns
+ * how many of its slots lead to this library now. From any thread; does not switch. Fails with
+ * WEALD_EINVAL (other bits; an empty name, or no UTF-8), WEALD_ENOENT (no such library is loaded;
+ * there is no /proc), WEALD_EPERM (one that is never patched), WEALD_EACCES (its pages are sealed),
+ * WEALD_EAGAIN (another thread is loading it), WEALD_EMFILE, WEALD_ENOMEM, WEALD_ENOSYS. */
+int weald_patch_library(const char *name, int set);
+
+/* Patches what was loaded since. Returns how many slots lead to this library now. From any thread;
+ * does not switch. Fails with WEALD_ENOENT (there is no /proc), WEALD_EMFILE, WEALD_ENOMEM,
+ * WEALD_ENOSYS. */
+int weald_patch_update(void);
+
+/* Undoes all of it: every slot leads where it led before. Calls under way end as they would have.
+ * Returns how many slots there were. From any thread; does not switch. Fails with WEALD_ENOENT
+ * (there is no /proc), WEALD_EACCES (pages have been sealed since), WEALD_EMFILE, WEALD_ENOMEM,
+ * WEALD_ENOSYS. */
+int weald_unpatch(void);
+
+/* Writes to `fd`, for every library that is patched: how many slots each function has, how often it
+ * was called, and how many of those calls waited. Calls are counted by the address that they return
+ * to. From any thread; does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EAGAIN,
+ * WEALD_EPIPE, or whatever else write(2) fails with; WEALD_ENOSYS. */
+int weald_patch_report(int fd);
 
 /* ----------------------------------------------------------------------------------------------
  * Insight, and hooks for bindings.

@@ -140,6 +140,8 @@ pub struct Hub {
     pub spares: Spares,
     /// Records given back to malloc since it was last told to give memory back.
     pub records_freed: Cell<usize>,
+    /// The patched call that is being made: where it is counted; see `patch`.
+    pub hooked: Cell<*const c_void>,
     /// State of higher layers that lives as long as the hub, one value a type.
     extensions: UnsafeCell<HashMap<TypeId, Box<dyn Any>>>,
 }
@@ -289,6 +291,7 @@ impl Hub {
             next_link: Cell::new(1),
             spares: Spares::default(),
             records_freed: Cell::new(0),
+            hooked: Cell::new(std::ptr::null()),
             extensions: UnsafeCell::new(HashMap::new()),
         });
         hub.look_for_cxa();
@@ -343,6 +346,11 @@ impl Hub {
     #[inline(always)]
     pub fn is_main(&self, g: &Greenlet) -> bool {
         std::ptr::eq(g, &*self.main)
+    }
+
+    /// A foreign loop drives it: main is that loop.
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.get()
     }
 
     #[inline(always)]

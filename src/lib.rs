@@ -31,6 +31,7 @@ pub mod net;
 pub mod object;
 pub mod once;
 pub mod overflow;
+pub mod patch;
 pub mod poller;
 pub mod process;
 pub mod ready;

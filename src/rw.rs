@@ -53,7 +53,7 @@ impl Hub {
 
     #[cold]
     #[inline(never)]
-    fn let_others_run(&self, fd: RawFd) -> Result<()> {
+    pub fn let_others_run(&self, fd: RawFd) -> Result<()> {
         self.new_turn();
         if self.in_callback() {
             return Ok(());

@@ -5,6 +5,10 @@
 
 pub mod child;
 pub mod descriptor;
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+pub mod glibc;
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+pub mod loader;
 pub mod names;
 pub mod file;
 

@@ -33,6 +33,7 @@ use weald::ffi::http_client::*;
 use weald::ffi::hub::*;
 use weald::ffi::insight::*;
 use weald::ffi::io::*;
+use weald::ffi::patch::*;
 use weald::ffi::process::*;
 use weald::ffi::queue::*;
 use weald::ffi::result::*;
@@ -346,6 +347,59 @@ fn a_handle_to_the_hub() {
     })
     .join()
     .unwrap();
+}
+
+// ---- patching ---------------------------------------------------------------------
+
+/// A library that blocks, loaded for good, and the table in it that is patched; None where there is no C compiler.
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+fn blocking_library() -> Option<i64> {
+    let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/blocking_faults.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/plugins/blocking.c");
+    let cc = std::env::var("CC").unwrap_or("cc".into());
+    let words =
+        ["-shared", "-fPIC", "-O1", "-Wl,-z,relro,-z,now", "-Wl,-soname,blocking_faults.so", source, "-o", path];
+    let made = std::process::Command::new(cc).args(words).status();
+    if !made.is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let path = CString::new(path).unwrap();
+    // SAFETY: C strings; the table is there.
+    unsafe {
+        let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+        assert!(!library.is_null());
+        Some(libc::dlsym(library, c"blocking_operations".as_ptr()) as i64)
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+#[test]
+fn a_library_is_patched_whole_or_not_at_all() {
+    static TABLE: AtomicI64 = AtomicI64::new(0);
+    fn table(_: &World) -> World {
+        // SAFETY: two words of the library, which stays loaded.
+        unsafe { std::slice::from_raw_parts(TABLE.load(SeqCst) as *const i64, 2) }.to_vec()
+    }
+    fn patched(_: &World) -> i64 {
+        weald_patch_library(c"blocking_faults.so".as_ptr(), 0).into()
+    }
+    fn undone(_: &World, slots: i64) {
+        assert_eq!(i64::from(weald_unpatch()), slots);
+    }
+    let Some(at) = blocking_library() else { return };
+    TABLE.store(at, SeqCst);
+    torture(Operation { prepare: Some(a_hub), act: patched, state: table, undo: undone, faults: 4 });
+
+    fn ready() -> World {
+        assert!(patched(&World::new()) > 0);
+        World::new()
+    }
+    fn undo(_: &World) -> i64 {
+        weald_unpatch().into()
+    }
+    torture(Operation { prepare: Some(ready), act: undo, state: table, undo: leave, faults: 4 });
+    let all = |_: &World| weald_patch_all(0).into();
+    torture(Operation { prepare: Some(a_hub), act: all, state: table, undo: undone, faults: 4 });
 }
 
 // ---- greenlets --------------------------------------------------------------------

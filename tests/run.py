@@ -45,6 +45,7 @@ SUITES = {
     "soak": soak.run,
 }
 SLOW = ("gevent", "codes", "asan", "valgrind", "loom", "fuzz", "soak")
+LOAD_PLUGINS = ("c", "asan", "valgrind", "codes")
 SHAKE_HANDS = ("c", "interop", "asan", "valgrind", "codes", "soak")
 NEED_NO_STAGE = ("rust", "loom", "fuzz", "python", "gevent")
 
@@ -83,6 +84,12 @@ def main():
             say(indent(trouble))
             stop("the certificates for the tests of TLS can not be made")
         os.environ["WEALD_CERTIFICATES"] = str(build.CERTIFICATES)
+    if any(name in LOAD_PLUGINS for name, _ in chosen):
+        trouble = build.plugins()
+        if trouble:
+            say(indent(trouble))
+            stop("the libraries that tests load can not be made")
+        os.environ["WEALD_PLUGINS"] = str(build.PLUGINS)
     report = Report()
     for name, word in chosen:
         SUITES[name](report, Options(arguments.jobs, arguments.limit, word))

@@ -42,6 +42,7 @@ pub mod websocket;
 pub mod file;
 pub mod process;
 pub mod channel;
+pub mod patch;
 pub mod insight;
 
 use crate::error::{Error, Result};

@@ -9,6 +9,7 @@ TARGET = ROOT / "target"
 STAGE = TARGET / "stage"
 BUILT = TARGET / "tests"
 CERTIFICATES = BUILT / "certificates"
+PLUGINS = BUILT / "plugins"
 
 CARGO = os.environ.get("CARGO", "cargo")
 CC = os.environ.get("CC", "cc")
@@ -62,3 +63,26 @@ def certificates():
     made = process.run([CARGO, "test", "--test", "certificates"], BUILD_LIMIT,
                        {"CARGO_TARGET_DIR": TARGET, "WEALD_CERTIFICATES": CERTIFICATES}, ROOT)
     return "" if made.status == 0 else f"{made.story}\n{made.output}"
+
+
+# Libraries that tests load: their source in tests/c/plugins, and how they are linked.
+PLUGINS_OF = {
+    "blocking_lazy": ("blocking", ["-Wl,-z,lazy", "-Wl,-z,norelro"]),
+    "blocking_now": ("blocking", ["-Wl,-z,relro,-z,now"]),
+    "blocking_noplt": ("blocking", ["-fno-plt", "-Wl,-z,relro,-z,now"]),
+    "blocking_fortified": ("blocking", ["-O2", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]),
+    "blocking_sealed": ("blocking", ["-Wl,-z,relro,-z,now"]),
+    "constructing": ("constructing", ["-Wl,-z,lazy"]),
+}
+
+
+def plugins():
+    """Makes them; what went wrong, or ""."""
+    PLUGINS.mkdir(parents=True, exist_ok=True)
+    for name, (source, flags_of) in PLUGINS_OF.items():
+        made = process.run([CC, "-std=c11", "-g", "-O1", *WARNINGS, "-shared", "-fPIC", *flags_of,
+                            f"-Wl,-soname,{name}.so", ROOT / "tests" / "c" / "plugins" / f"{source}.c", "-ldl",
+                            "-o", PLUGINS / f"{name}.so"], 60)
+        if made.status != 0:
+            return f"{made.story}\n{made.output}"
+    return ""

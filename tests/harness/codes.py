@@ -28,6 +28,8 @@ EXCUSED = {
     ("weald_pwrite", "WEALD_ENOMEM"): "as for weald_pread",
     ("weald_switch", "WEALD_ENOMEM"): "it takes a kernel in which guards are made late, 6.13 or newer",
     ("weald_wake", "WEALD_ENOMEM"): "as for weald_switch",
+    **{(f"weald_{name}", "WEALD_ENOSYS"): "it takes another system than Linux on x86-64 with glibc"
+       for name in ("patch_all", "patch_library", "patch_update", "patch_report", "unpatch")},
 }
 # Functions whose value may be a negative number although they have not failed.
 TELL_NUMBERS = {"weald_kill_reason", "weald_error", "weald_value", "weald_hub_next_deadline"}

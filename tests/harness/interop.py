@@ -1,6 +1,6 @@
 """Suite `interop`: weald at one end of a connection, and somebody else's TLS at the other: OpenSSL's command, Python's
 ssl, curl; or somebody else's WebSocket: Python's websockets, and Autobahn's cases as kosoku runs them (these two from
-PyPI, in a virtual environment of the tests). The certificates are those of tests/certificates.rs.
+PyPI, in a virtual environment of the tests); and other people's libraries, patched (see patched.py). The certificates are those of tests/certificates.rs.
 
 `interop:websocket::autobahn_whole` runs all of Autobahn's cases, which takes minutes; without its name it is left out."""
 import socket
@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from . import build, process, tools, websocket
+from . import build, patched, process, tools, websocket
 
 SOURCES = build.ROOT / "tests" / "interop"
 SOURCE = SOURCES / "tls_peer.c"
@@ -21,6 +21,7 @@ LIMIT = 20
 
 def run(report, options):
     websocket.run(report, options)
+    patched.run(report, options)
     with report.group("interop:tls") as group:
         compiled = build.compile_program(SOURCE, PROGRAM)
         if compiled.status != 0:
