@@ -2475,3 +2475,27 @@ TEST(who_begins_where_another_ends_has_a_stack_of_its_own_size)
         CHECK_EQ(weald_close(g), 0);
     }
 }
+
+static uint64_t taken_for_stacks(void)
+{
+    weald_stats stats;
+
+    memset(&stats, 0, sizeof stats);
+    stats.size = sizeof stats;
+    CHECK_EQ(weald_stats_get(&stats), 0);
+    return stats.stack_bytes;
+}
+
+TEST(those_that_begin_on_one_stack_promise_themselves_no_others)
+{
+    uint64_t before = 0;
+
+    for (int i = 0; i < 100; i++) {
+        for (int j = 0; j < 50; j++)
+            CHECK_EQ(weald_go(end_here, NULL), 0);
+        CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+        if (i == 0)
+            before = taken_for_stacks();
+    }
+    CHECK_EQ(taken_for_stacks(), before);
+}
