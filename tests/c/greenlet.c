@@ -2423,3 +2423,72 @@ TEST(a_chain_that_never_ends_by_itself_does_not_starve_timers)
     ends_left = 0;
     CHECK_EQ(weald_run(WEALD_FOREVER), 0);
 }
+
+static void *join_itself(void *arg)
+{
+    (void)arg;
+    return (void *)(intptr_t)weald_join(weald_self(), WEALD_FOREVER);
+}
+
+TEST(a_greenlet_does_not_wait_for_its_own_end)
+{
+    weald_greenlet g = weald_spawn(join_itself, NULL);
+    void *code = NULL;
+
+    CHECK_GT(g, 0);
+    CHECK_EQ(weald_get(g, &code, WEALD_FOREVER), 0);
+    CHECK_EQ((int)(intptr_t)code, WEALD_EDEADLK);
+    CHECK_EQ(weald_close(g), 0);
+}
+
+static void *end_here(void *arg) { return arg; }
+
+static void *use_much_stack(void *arg)
+{
+    volatile char much[600 * 1024];
+
+    for (size_t i = sizeof much; i > 0; i -= 1024)
+        much[i - 1] = 1;
+    return much[1023] == 1 ? arg : NULL;
+}
+
+TEST(who_begins_where_another_ends_has_a_stack_of_its_own_size)
+{
+    weald_spawn_options large = {.size = sizeof large, .stack_size = 1024 * 1024};
+
+    for (int i = 0; i < 10; i++) {
+        weald_greenlet g;
+        void *value = NULL;
+
+        CHECK_EQ(weald_go(end_here, NULL), 0);
+        CHECK_GT(g = weald_spawn_with(use_much_stack, &large, &large), 0);
+        CHECK_EQ(weald_go(end_here, NULL), 0);
+        CHECK_EQ(weald_get(g, &value, WEALD_FOREVER), 0);
+        CHECK_PTR(value, &large);
+        CHECK_EQ(weald_close(g), 0);
+    }
+}
+
+static uint64_t taken_for_stacks(void)
+{
+    weald_stats stats;
+
+    memset(&stats, 0, sizeof stats);
+    stats.size = sizeof stats;
+    CHECK_EQ(weald_stats_get(&stats), 0);
+    return stats.stack_bytes;
+}
+
+TEST(those_that_begin_on_one_stack_promise_themselves_no_others)
+{
+    uint64_t before = 0;
+
+    for (int i = 0; i < 100; i++) {
+        for (int j = 0; j < 50; j++)
+            CHECK_EQ(weald_go(end_here, NULL), 0);
+        CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+        if (i == 0)
+            before = taken_for_stacks();
+    }
+    CHECK_EQ(taken_for_stacks(), before);
+}

@@ -1256,3 +1256,42 @@ TEST(a_comparator_may_close_its_own_queue)
     CHECK_EQ(items_destroyed, 2);
     CHECK_EQ(weald_close(g), 0);
 }
+
+TEST(a_put_that_would_wait_for_ever_finds_room_in_a_queue_without_a_bound)
+{
+    weald_queue many = weald_queue_new(WEALD_FIFO, WEALD_UNBOUNDED, NULL);
+    void *item;
+
+    CHECK_GT(many, 0);
+    for (intptr_t i = 0; i < 1000; i++)
+        CHECK_EQ(weald_queue_put(many, (void *)i, WEALD_FOREVER), 0);
+    for (intptr_t i = 0; i < 1000; i++) {
+        CHECK_EQ(weald_queue_get(many, &item, WEALD_FOREVER), 0);
+        CHECK_PTR(item, (void *)i);
+    }
+    CHECK_EQ(weald_close(many), 0);
+}
+
+static void *get_in_time_then_for_ever(void *queue)
+{
+    void *item;
+
+    CHECK_EQ(weald_queue_get(*(weald_queue *)queue, &item, weald_after(WEALD_MS(5))), 0);
+    return (void *)(intptr_t)weald_queue_get(*(weald_queue *)queue, &item, WEALD_FOREVER);
+}
+
+TEST(a_hand_over_takes_the_deadline_away)
+{
+    weald_queue handed = weald_queue_new(WEALD_FIFO, 0, NULL);
+    weald_greenlet g = weald_spawn(get_in_time_then_for_ever, &handed);
+    void *code = NULL;
+
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(weald_queue_put(handed, &handed, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(10)), 0);
+    CHECK_EQ(weald_queue_put(handed, &handed, WEALD_NOW), 0); /* it waits still */
+    CHECK_EQ(weald_get(g, &code, WEALD_FOREVER), 0);
+    CHECK_EQ((int)(intptr_t)code, 0);
+    CHECK_EQ(weald_close(g), 0);
+    CHECK_EQ(weald_close(handed), 0);
+}
