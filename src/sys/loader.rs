@@ -9,8 +9,6 @@ use std::os::fd::AsRawFd;
 
 /// /proc gives a page at a time.
 const PIECE: usize = 16384;
-/// What is wanted of a line comes first, and no path is looked at.
-const MOST_NUMBERS: usize = 40;
 
 /// A program or library that is loaded.
 #[derive(Clone, Copy)]
@@ -129,11 +127,12 @@ pub fn mappings() -> Result<Vec<Mapping>> {
 
 /// "7f00-7f10 r-xp ..."
 fn mapping(line: &[u8]) -> Option<Mapping> {
-    let line = std::str::from_utf8(&line[..line.len().min(MOST_NUMBERS)]).ok()?;
-    let (range, rest) = line.split_once(' ')?;
+    // The name at the end may be any bytes.
+    let mut words = line.split(|&b| b == b' ');
+    let (range, rights) = (std::str::from_utf8(words.next()?).ok()?, words.next()?);
     let (from, to) = range.split_once('-')?;
     let number = |text| usize::from_str_radix(text, 16).ok();
-    let (from, to, rights) = (number(from)?, number(to)?, rest.as_bytes());
+    let (from, to) = (number(from)?, number(to)?);
     Some(Mapping { range: from..to, can_read: rights.first() == Some(&b'r'), can_write: rights.get(1) == Some(&b'w') })
 }
 
