@@ -76,15 +76,17 @@ def free_port():
 
 
 @contextmanager
-def server(command, port, **how):
-    """A program that listens, for as long as the block lasts."""
+def server(command, port, says=b"", **how):
+    """A program that listens and has said so, for as long as the block lasts."""
     with tempfile.TemporaryFile() as output:
         running = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=output,
                                    stderr=subprocess.STDOUT, **how)
         try:
             for _ in range(1000):
                 with socket.socket() as probe:
-                    if probe.connect_ex((LOCALHOST, port)) == 0:
+                    # Read where it is: the program's own writes go on behind what it wrote.
+                    has_said = says in os.pread(output.fileno(), 1 << 16, 0)
+                    if has_said and probe.connect_ex((LOCALHOST, port)) == 0:
                         break
                 if running.poll() is not None:
                     output.seek(0)
@@ -135,7 +137,8 @@ def thirty_greenlets_of_libpq_wait_for_postgresql_together():
         if made.returncode:
             raise Missing(f"initdb: {made.stderr[-300:]}")
         with server([*drop, postgres, "-D", data, "-p", port, "-k", folder, "-c", "fsync=off", "-c",
-                     f"listen_addresses={LOCALHOST}"], port, cwd="/"):
+                     f"listen_addresses={LOCALHOST}", "-c", "lc_messages=C"], port,
+                    says=b"ready to accept connections", cwd="/"):
             for host in (LOCALHOST, folder):
                 output = ran(client, f"host={host} port={port} user=weald dbname=postgres")
                 assert parked(output, "libpq", "poll") >= GREENLETS, output
