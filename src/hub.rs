@@ -21,6 +21,7 @@
 //! borrowed while a greenlet is suspended.
 
 mod child;
+mod thread;
 
 use crate::error::{Error, Result};
 use crate::fence;
@@ -36,7 +37,7 @@ use crate::stack::Stacks;
 use crate::stats::Stats;
 use crate::timer::{TimerNode, Timers};
 use crate::waitlist::WaitList;
-use crate::{fork, overflow, remote, sys, thread};
+use crate::{fork, overflow, remote, sys};
 use std::any::{Any, TypeId};
 use std::cell::{Cell, UnsafeCell};
 use std::collections::{HashMap, VecDeque};
@@ -80,26 +81,30 @@ pub enum Phase {
 
 type PhaseFn = dyn Fn(&Hub, Phase);
 
+/// Laid out as it stands here: what every switch touches lies together.
+#[repr(C)]
 pub struct Hub {
-    // What every switch touches.
     pub current: Cell<*const Greenlet>,
-    pub ready: Ring<Greenlet>,
     /// Resumes until the loop looks round: below 0 when that is overdue.
     pub budget: Cell<i32>,
-    pub root: Root,
-    errno: *mut c_int,
-    cxa: Cell<*mut [usize; 2]>,
-    no_cxa: UnsafeCell<[usize; 2]>,
-    pub hooks: Cell<Option<&'static Hooks>>,
     /// A switch is more than a switch: there are hooks, or a foreign loop runs us.
     is_attended: Cell<bool>,
+    pub hooks: Cell<Option<&'static Hooks>>,
+    errno: *mut c_int,
+    cxa: Cell<*mut [usize; 2]>,
+    pub root: Root,
+    /// Taken once a turn: the time that reports use.
+    pub now: Cell<i64>,
+    pub ready: Ring<Greenlet>,
+    pub table: Table,
+
+    no_cxa: UnsafeCell<[usize; 2]>,
     all_hooks: UnsafeCell<Vec<*const Hooks>>,
     /// Whom to resume next, past the ready queue (raw switch).
     pub next: Cell<*const Greenlet>,
     pub main: Record,
     /// Stands for the loop while callbacks run.
     pub looper: Record,
-    pub table: Table,
     pub stacks: Stacks,
     pub timers: Timers,
     pub stats: Stats,
@@ -107,8 +112,6 @@ pub struct Hub {
     poller: UnsafeCell<Poller>,
     pub remote: Arc<Remote>,
     callbacks: UnsafeCell<VecDeque<Callback>>,
-    /// Taken once a turn: the time that reports use.
-    pub now: Cell<i64>,
     round_at: Cell<i64>,
     pub slices: Cell<i32>,
     /// Calls in a row that a greenlet may make without waiting, see `rw`.
@@ -147,9 +150,6 @@ pub struct Hub {
     extensions: UnsafeCell<HashMap<TypeId, Box<dyn Any>>>,
 }
 
-/// The thread-local holds this after shutdown.
-const SHUT_DOWN: *mut c_void = std::ptr::without_provenance_mut(1);
-
 thread_local! {
     /// Ends the hub of a thread that ends.
     static AT_THREAD_EXIT: AtThreadExit = const { AtThreadExit };
@@ -168,7 +168,7 @@ extern "C" fn end_with_thread() {
         if !hub.is_main(hub.current()) {
             // exit() called in a greenlet or a callback: we stand on a stack of the
             // hub, or in its loop. The process ends; the hub is left as it is.
-            return thread::set(SHUT_DOWN);
+            return thread::end();
         }
         // Running greenlets from a thread's destructors would call code whose
         // own thread-locals are gone: they are abandoned instead.
@@ -204,14 +204,18 @@ impl Hub {
     /// This thread's hub, if it has one.
     #[inline(always)]
     pub fn existing() -> Option<&'static Hub> {
+        let (hub, table) = Hub::here();
+        // SAFETY: set by `create`, reset by `free`; 'static as far as this thread
+        // can tell, because only `free` ends it, at shutdown or thread exit.
+        (!table.is_nowhere()).then(|| unsafe { &*hub })
+    }
+
+    /// This thread's table, and the hub, if it has one: it has, if anything is in the table.
+    #[inline(always)]
+    pub fn here() -> (*const Hub, &'static Table) {
         let hub = thread::get();
-        if hub as usize > SHUT_DOWN as usize {
-            // SAFETY: set by `create`, reset by `free`; 'static as far as this thread
-            // can tell, because only `free` ends it, at shutdown or thread exit.
-            Some(unsafe { &*hub.cast::<Hub>() })
-        } else {
-            None
-        }
+        // SAFETY: as above; and what is in place of a hub has a table, too.
+        (hub, unsafe { &(*hub).table })
     }
 
     /// This thread's hub, made on first use. ENOMEM, EMFILE, ESHUTDOWN.
@@ -235,7 +239,7 @@ impl Hub {
     }
 
     fn create() -> Result<()> {
-        if thread::get() == SHUT_DOWN {
+        if thread::has_ended() {
             return Err(Error::SHUTDOWN);
         }
         let poller = Poller::new()?;
@@ -311,7 +315,7 @@ impl Hub {
         number.keep();
         Hub::watch_forks();
         overflow::install(Hub::explain_overflow);
-        thread::set(Box::into_raw(hub).cast());
+        thread::set(Box::into_raw(hub));
         AT_THREAD_EXIT.with(|_| ());
         // The end of thread-locals may be over: when a destructor of pthread_key_create's
         // makes the first call.
@@ -325,14 +329,14 @@ impl Hub {
     /// Nothing on any stack uses the hub any more, but for the caller's frames that
     /// return without touching it.
     pub unsafe fn free() {
-        let hub: *mut Hub = thread::get().cast();
+        let hub = thread::get().cast_mut();
         // SAFETY: made by `create` from a Box; by contract the last use.
         let hub = unsafe { Box::from_raw(hub) };
         drop(hub.remote.mailbox.close());
         // Extensions may still look for the hub while they are dropped.
         // SAFETY: no other reference into the map.
         drop(std::mem::take(unsafe { &mut *hub.extensions.get() }));
-        thread::set(SHUT_DOWN);
+        thread::end();
         registry::give_number(hub.remote.number, hub.table.next_generation());
         drop(hub);
     }
