@@ -168,6 +168,8 @@ pub struct Table {
     _first: Vec<Slot>,
     hub: usize,
     first_generation: u32,
+    /// Handles from here on are of the last generation: see `may_be_renewed`.
+    last_generation: i64,
     live: Cell<usize>,
 }
 
@@ -219,6 +221,7 @@ impl Nowhere {
             _first: Vec::new(),
             hub: NOWHERE,
             first_generation: MAX_GENERATION,
+            last_generation: 0,
             live: Cell::new(0),
         })
     }
@@ -299,7 +302,8 @@ impl Table {
                 first_free: Cell::new(0),
             }
         });
-        Ok(Table { sorts, _first: first, hub, first_generation, live: Cell::new(0) })
+        let last_generation = first_of(hub, MAX_GENERATION);
+        Ok(Table { sorts, _first: first, hub, first_generation, last_generation, live: Cell::new(0) })
     }
 
     #[inline(always)]
@@ -335,10 +339,7 @@ impl Table {
         let index = slots.first_free.get();
         let slot = &mut slots.all()[index as usize];
         let generation = (generation_of(slot.handle) + 1).max(self.first_generation);
-        let handle = ((self.hub as i64) << HUB_SHIFT)
-            | ((generation as i64) << GENERATION_SHIFT)
-            | ((index as i64) << INDEX_SHIFT)
-            | T::KIND as i64;
+        let handle = first_of(self.hub, generation) | ((index as i64) << INDEX_SHIFT) | T::KIND as i64;
         // Lowest index first, so that handles are dense and deterministic.
         slots.first_free.set((index + 1).wrapping_add(slot.next_free));
         slot.handle = handle;
@@ -398,13 +399,13 @@ impl Table {
         Ok((slot.object.cast(), slot.refs))
     }
 
-    /// Drops the one reference to a handle, and it rests, if its object `may_go`. None, with
-    /// nothing done, if not, or if there are more.
+    /// Drops the one reference to a handle, and it rests, if its object `may_go` and it may be
+    /// renewed. None, with nothing done, if not, or if there are more.
     #[inline(always)]
     pub fn rest_if<T: Object>(&self, handle: i64, may_go: impl Fn(*const T) -> bool) -> Option<*const T> {
         let slot = self.slot_of::<T>(handle).ok()?;
         let object = slot.object.cast();
-        if slot.refs != 1 || !may_go(object) {
+        if slot.refs != 1 || handle >= self.last_generation || !may_go(object) {
             return None;
         }
         slot.handle = out_of_use(handle);
@@ -487,6 +488,12 @@ impl Table {
         let used = self.sorts.iter().flat_map(|slots| slots.all().iter().map(|s| generation_of(s.handle) + 1));
         used.fold(self.first_generation, u32::max)
     }
+}
+
+/// The first handle of a hub's generation, if there were one.
+#[inline]
+fn first_of(hub: usize, generation: u32) -> i64 {
+    ((hub as i64) << HUB_SHIFT) | ((generation as i64) << GENERATION_SHIFT)
 }
 
 #[inline]
@@ -624,7 +631,11 @@ mod tests {
         let first = table.insert(&Thing).unwrap();
         assert!(may_be_renewed(first));
         table.rest(first);
-        assert!(!may_be_renewed(table.renew::<Thing>(first)));
+        let last = table.renew::<Thing>(first);
+        assert!(!may_be_renewed(last));
+        assert_eq!(table.rest_if::<Thing>(last, |_| true), None);
+        let table = Table::new(1, MAX_GENERATION - 1).unwrap();
+        assert!(table.rest_if::<Thing>(table.insert(&Thing).unwrap(), |_| true).is_some());
     }
 
     #[test]

@@ -977,8 +977,12 @@ impl Hub {
         if self.is_attended.get() {
             self.attend(g);
         }
-        // SAFETY: this thread's.
-        unsafe { *self.errno = errno };
+        // As a rule it is as it was, and a store would have the next switch wait for it: that
+        // cost a raw switch a tenth.
+        if self.errno() != errno {
+            // SAFETY: this thread's.
+            unsafe { *self.errno = errno };
+        }
     }
 
     /// Whether C++ code on this stack is handling an exception, or unwinding for one. Few
@@ -1098,7 +1102,7 @@ impl Hub {
     /// that takes more than a switch: the usual yield has a short way of its own.
     #[inline(always)]
     pub fn take_turns<'a>(&'a self, g: &'a Greenlet) -> Option<(&'a Hub, &'a Greenlet)> {
-        if self.ready.is_empty() || self.hooks.get().is_some() || self.has_exceptions() || !self.spends_budget() {
+        if self.ready.is_empty() || !self.switches_plainly() || !self.spends_budget() {
             return None;
         }
         // SAFETY: who is in the ready ring is alive.
@@ -1109,13 +1113,7 @@ impl Hub {
         g.state.set(State::Ready);
         self.ready.exchange(g);
         self.prefetch();
-        self.current.set(next);
-        next.state.set(State::Running);
-        let errno = self.errno();
-        // SAFETY: as in `pass`.
-        let (hub, g) = Hub::who_goes_on(unsafe { g.fiber.pass(&next.fiber, &self.root) });
-        hub.go_on(g, errno);
-        Some((hub, g))
+        Some(self.pass_to_suspended(g, next))
     }
 
     /// As `suspend`, and `to` goes on, past those who are ready.
@@ -1129,12 +1127,27 @@ impl Hub {
 
     /// As `suspend_for`, where there are no hooks.
     #[inline(always)]
-    pub fn pass_plainly<'a>(&'a self, g: &'a Greenlet, to: &Greenlet) -> (&'a Hub, &'a Greenlet) {
+    fn pass_plainly<'a>(&'a self, g: &'a Greenlet, to: &Greenlet) -> (&'a Hub, &'a Greenlet) {
         if self.has_exceptions() {
             return self.suspend_in_flight(g, Some(to));
         }
         let errno = self.errno();
         let (hub, g) = self.pass(g, to);
+        hub.go_on(g, errno);
+        (hub, g)
+    }
+
+    /// Whether a switch is a switch and nothing else: see `pass_to_suspended`.
+    #[inline(always)]
+    pub fn switches_plainly(&self) -> bool {
+        Fiber::HANDS_ON && self.hooks.get().is_none() && !self.has_exceptions()
+    }
+
+    /// As `suspend_for`, where `switches_plainly`, to one that has begun.
+    #[inline(always)]
+    pub fn pass_to_suspended<'a>(&'a self, g: &'a Greenlet, to: &Greenlet) -> (&'a Hub, &'a Greenlet) {
+        let errno = self.errno();
+        let (hub, g) = self.go_on_with(g, to);
         hub.go_on(g, errno);
         (hub, g)
     }
@@ -1149,6 +1162,13 @@ impl Hub {
             // SAFETY: what is in the ready ring is alive.
             return self.pass(g, unsafe { &*next });
         }
+        self.give_way_to_root(g)
+    }
+
+    /// Out of the way, so that those who find somebody go straight on.
+    #[cold]
+    #[inline(never)]
+    fn give_way_to_root<'a>(&'a self, g: &'a Greenlet) -> (&'a Hub, &'a Greenlet) {
         self.suspend_to_root(g)
     }
 
@@ -1164,16 +1184,28 @@ impl Hub {
     /// Goes on with `next`, whose turn it is.
     #[inline(always)]
     fn pass<'a>(&'a self, g: &'a Greenlet, next: &Greenlet) -> (&'a Hub, &'a Greenlet) {
-        if next.fiber.is_suspended() || self.begins_at_hand(next) {
-            self.current.set(next);
-            next.state.set(State::Running);
-            // SAFETY: g is current, so this is its stack; who is ready is suspended, or
-            // is g itself.
-            return Hub::who_goes_on(unsafe { g.fiber.pass(&next.fiber, &self.root) });
+        if next.fiber.is_suspended() { self.go_on_with(g, next) } else { self.pass_to_fresh(g, next) }
+    }
+
+    /// As `pass`, to one that has not begun; as `give_way_to_root`, out of the way.
+    #[cold]
+    #[inline(never)]
+    fn pass_to_fresh<'a>(&'a self, g: &'a Greenlet, next: &Greenlet) -> (&'a Hub, &'a Greenlet) {
+        if self.begins_at_hand(next) {
+            return self.go_on_with(g, next);
         }
         // It is over before it has begun, or fibers go by way of the root.
         self.next.set(next);
         self.suspend_to_root(g)
+    }
+
+    /// As `pass`, to one that is suspended, or is `g` itself.
+    #[inline(always)]
+    fn go_on_with<'a>(&'a self, g: &'a Greenlet, next: &Greenlet) -> (&'a Hub, &'a Greenlet) {
+        self.current.set(next);
+        next.state.set(State::Running);
+        // SAFETY: g is current, so this is its stack; the other is suspended.
+        Hub::who_goes_on(unsafe { g.fiber.pass(&next.fiber, &self.root) })
     }
 
     #[inline(always)]

@@ -308,7 +308,7 @@ impl Hub {
 
     /// Ends `g`, which runs, and goes on with who is next, or with the root. The stack under
     /// us goes back to its pool, which only keeps it, and nobody takes it before we leave.
-    #[inline(never)]
+    #[inline(always)]
     fn end_and_leave(&self, g: &Greenlet) -> ! {
         let class = g.class.get();
         if let Some(stack) = g.take_stack() {
@@ -496,18 +496,16 @@ impl Hub {
     /// The usual close of a handle, the only one of a greenlet that has ended: it is put
     /// away. False, with nothing done, where there is more to it; see `spawn_at_hand`.
     #[inline(always)]
-    pub fn close_at_hand(&self, handle: i64) -> bool {
-        if self.spares.is_full() || !may_be_renewed(handle) {
-            return false;
-        }
+    pub fn close_at_hand(handle: i64) -> bool {
+        let (hub, table) = Hub::here();
         let is_usual = |g: *const Greenlet| {
-            // SAFETY: in the table, so alive.
-            let g = unsafe { &*g };
-            g.is_done() && g.refs.get() == 1 && !g.is_dirty.get()
+            // SAFETY: it is in the table, so that is a hub's, and both are alive.
+            let (hub, g) = unsafe { (&*hub, &*g) };
+            g.is_done() && g.refs.get() == 1 && !g.is_dirty.get() && !hub.spares.is_full()
         };
-        let Some(g) = self.table.rest_if::<Greenlet>(handle, is_usual) else { return false };
-        // SAFETY: left by Record::into_raw, and the table's was the last reference.
-        self.put_away_clean(unsafe { Record::from_raw(g) });
+        let Some(g) = table.rest_if::<Greenlet>(handle, is_usual) else { return false };
+        // SAFETY: as above; and left by Record::into_raw, and the table's was the last reference.
+        unsafe { (*hub).put_away_clean(Record::from_raw(g)) };
         true
     }
 
@@ -792,9 +790,9 @@ impl Hub {
 
 /// What runs on a new stack: a greenlet, and whoever it hands the stack on to.
 extern "C" fn run_bodies(first: *const ()) {
-    let hub = Hub::existing().expect("a greenlet runs in a hub");
-    // SAFETY: `begin` passed a record, which outlives its fiber.
-    let mut g = unsafe { &*first.cast::<Greenlet>() };
+    let (hub, _) = Hub::here();
+    // SAFETY: a greenlet runs in a hub, and `begin` passed a record, which outlives its fiber.
+    let (hub, mut g) = unsafe { (&*hub, &*first.cast::<Greenlet>()) };
     loop {
         run_body(hub, g);
         let is_plain = g.error.get() == 0 && !g.is_dirty.get() && hub.hooks.get().is_none();

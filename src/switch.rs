@@ -11,20 +11,26 @@ use crate::time::Deadline;
 use std::ffi::c_void;
 
 impl Hub {
+    /// The usual switch, as `switch_to`, from one who may wait (so it is not the loop) to one
+    /// who waits for it. None, with nothing done, where there is more to it.
+    #[inline(always)]
+    pub fn switch_at_hand(&self, to: &Greenlet, value: *mut c_void) -> Option<Result<*mut c_void>> {
+        let me = self.current();
+        if me.attention.get() != 0 || to.state.get() != State::Switched || !self.switches_plainly() {
+            return None;
+        }
+        to.value.set(value);
+        to.wake_code.set(0);
+        to.orphan.set(false);
+        me.state.set(State::Switched);
+        me.waiting.set(Waiting::Switched);
+        Some(received(self.pass_to_suspended(me, to).1))
+    }
+
     /// Switches to `to`, handing it `value`; returns what is handed to us when
     /// somebody switches back, or the code thrown into us.
-    #[inline(always)]
     pub fn switch_to(&self, to: &Greenlet, value: *mut c_void) -> Result<*mut c_void> {
         let me = self.current();
-        // The usual switch, from one who may wait (so it is not the loop) to one who waits for it.
-        if me.attention.get() == 0 && to.state.get() == State::Switched && self.hooks.get().is_none() {
-            to.value.set(value);
-            to.wake_code.set(0);
-            to.orphan.set(false);
-            me.state.set(State::Switched);
-            me.waiting.set(Waiting::Switched);
-            return received(self.pass_plainly(me, to).1);
-        }
         self.check()?;
         if std::ptr::eq(to, me) {
             return Ok(value);

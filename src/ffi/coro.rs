@@ -78,10 +78,18 @@ pub extern "C" fn weald_switch(to: weald_greenlet, value: *mut c_void, received:
 
 extern "C" fn switch(to: weald_greenlet, value: *mut c_void, received: *mut *mut c_void) -> c_int {
     let Some((hub, to)) = existing::<Greenlet>(to) else { return no_object::<Greenlet>(to) };
-    code(hub.switch_to(to, value).map(|got| {
+    match hub.switch_at_hand(to, value) {
         // SAFETY: NULL or writable, by the caller.
-        unsafe { put(received, got) };
-    }))
+        Some(switched) => code(switched.map(|got| unsafe { put(received, got) })),
+        None => switch_slowly(to, value, received, hub),
+    }
+}
+
+#[cold]
+#[inline(never)]
+extern "C" fn switch_slowly(to: &Greenlet, value: *mut c_void, received: *mut *mut c_void, hub: &Hub) -> c_int {
+    // SAFETY: NULL or writable, by the caller.
+    code(hub.switch_to(to, value).map(|got| unsafe { put(received, got) }))
 }
 
 /// Switches to `into`, whose switch returns `code`. One that has not begun never will: it ends with

@@ -64,11 +64,13 @@ impl Default for weald_spawn_options {
 }
 
 extern "C" fn spawn(f: weald_fn, arg: *mut c_void, site: usize) -> i64 {
-    let (Some(body), Some(hub)) = (f, Hub::existing()) else { return spawn_slowly(f, arg, site) };
-    match hub.spawn_at_hand(Body::Greenlet(body), arg, site) {
-        Some(g) => g.handle.get(),
-        None => spawn_slowly(f, arg, site),
+    if let Some(hub) = Hub::existing()
+        && let Some(body) = f
+        && let Some(g) = hub.spawn_at_hand(Body::Greenlet(body), arg, site)
+    {
+        return g.handle.get();
     }
+    spawn_slowly(f, arg, site)
 }
 
 #[inline(never)]
