@@ -249,30 +249,30 @@ pub extern "C" fn weald_join(g: weald_greenlet, deadline: i64) -> c_int {
     let Some((hub, g)) = existing::<Greenlet>(g) else { return no_object::<Greenlet>(g) };
     let me = hub.current();
     if me.attention.get() != 0 || std::ptr::eq(g, me) {
-        return join(g, hub, deadline);
+        return join(g, deadline, hub);
     }
     match g.is_done() {
         true => 0,
-        false if may_wait_plainly(hub, deadline) => await_end(g, hub),
-        false => join(g, hub, deadline),
+        false if may_wait_plainly(hub, deadline) => await_end(g, deadline, hub),
+        false => join(g, deadline, hub),
     }
 }
 
 #[unsafe(naked)]
-extern "C" fn await_end(g: &Greenlet, hub: &Hub) -> c_int {
+extern "C" fn await_end(g: &Greenlet, deadline: i64, hub: &Hub) -> c_int {
     blocking!(join_plainly)
 }
 
-extern "C" fn join_plainly(g: &Greenlet, hub: &Hub) -> c_int {
+extern "C" fn join_plainly(g: &Greenlet, _: i64, hub: &Hub) -> c_int {
     code(hub.join_plainly(g))
 }
 
 #[unsafe(naked)]
-extern "C" fn join(g: &Greenlet, hub: &Hub, deadline: i64) -> c_int {
+extern "C" fn join(g: &Greenlet, deadline: i64, hub: &Hub) -> c_int {
     blocking!(join_by_waiting)
 }
 
-extern "C" fn join_by_waiting(g: &Greenlet, hub: &Hub, deadline: i64) -> c_int {
+extern "C" fn join_by_waiting(g: &Greenlet, deadline: i64, hub: &Hub) -> c_int {
     code(hub.join(g, Deadline::from_raw(deadline)))
 }
 

@@ -142,6 +142,9 @@ pub(crate) fn existing<T: Object>(handle: i64) -> Option<(&'static Hub, &'static
     table.get::<T>(handle).ok().map(|object| unsafe { (&*hub, &*object) })
 }
 
+// What a short way passes on to a longer one stands where the caller has put it, and the hub
+// behind that: so no argument has to move.
+
 /// Whether a call of a greenlet that wants no attention may wait with nothing looked at first.
 #[inline(always)]
 pub(crate) fn may_wait_plainly(hub: &Hub, deadline: i64) -> bool {

@@ -103,26 +103,26 @@ pub extern "C" fn weald_queue_put(q: weald_queue, item: *mut c_void, deadline: i
     let Some((hub, queue)) = existing::<Queue>(q) else { return put_elsewhere(q, item, deadline) };
     match queue.try_put(hub, item) {
         AtHand::Done(()) => 0,
-        AtHand::MustWait if may_wait_plainly(hub, deadline) => await_getter(queue, hub, item),
-        _ => put_item(queue, hub, item, deadline),
+        AtHand::MustWait if may_wait_plainly(hub, deadline) => await_getter(queue, item, deadline, hub),
+        _ => put_item(queue, item, deadline, hub),
     }
 }
 
 #[unsafe(naked)]
-extern "C" fn await_getter(q: &Queue, hub: &Hub, item: *mut c_void) -> c_int {
+extern "C" fn await_getter(q: &Queue, item: *mut c_void, deadline: i64, hub: &Hub) -> c_int {
     blocking!(put_plainly)
 }
 
-extern "C" fn put_plainly(q: &Queue, hub: &Hub, item: *mut c_void) -> c_int {
+extern "C" fn put_plainly(q: &Queue, item: *mut c_void, _: i64, hub: &Hub) -> c_int {
     code(q.put_plainly(hub, item))
 }
 
 #[unsafe(naked)]
-extern "C" fn put_item(q: &Queue, hub: &Hub, item: *mut c_void, deadline: i64) -> c_int {
+extern "C" fn put_item(q: &Queue, item: *mut c_void, deadline: i64, hub: &Hub) -> c_int {
     blocking!(put_by_waiting)
 }
 
-extern "C" fn put_by_waiting(q: &Queue, hub: &Hub, item: *mut c_void, deadline: i64) -> c_int {
+extern "C" fn put_by_waiting(q: &Queue, item: *mut c_void, deadline: i64, hub: &Hub) -> c_int {
     code(q.free().and_then(|q| q.put(hub, item, Deadline::from_raw(deadline))))
 }
 
@@ -147,17 +147,17 @@ pub extern "C" fn weald_queue_get(q: weald_queue, item: *mut *mut c_void, deadli
             unsafe { put(item, got) };
             0
         }
-        AtHand::MustWait if may_wait_plainly(hub, deadline) => await_item(queue, hub, item),
-        _ => get_item(queue, hub, item, deadline),
+        AtHand::MustWait if may_wait_plainly(hub, deadline) => await_item(queue, item, deadline, hub),
+        _ => get_item(queue, item, deadline, hub),
     }
 }
 
 #[unsafe(naked)]
-extern "C" fn await_item(q: &Queue, hub: &Hub, item: *mut *mut c_void) -> c_int {
+extern "C" fn await_item(q: &Queue, item: *mut *mut c_void, deadline: i64, hub: &Hub) -> c_int {
     blocking!(get_plainly)
 }
 
-extern "C" fn get_plainly(q: &Queue, hub: &Hub, item: *mut *mut c_void) -> c_int {
+extern "C" fn get_plainly(q: &Queue, item: *mut *mut c_void, _: i64, hub: &Hub) -> c_int {
     code(q.get_plainly(hub).map(|got| {
         // SAFETY: as in `get_by_waiting`.
         unsafe { put(item, got) }
@@ -165,11 +165,11 @@ extern "C" fn get_plainly(q: &Queue, hub: &Hub, item: *mut *mut c_void) -> c_int
 }
 
 #[unsafe(naked)]
-extern "C" fn get_item(q: &Queue, hub: &Hub, item: *mut *mut c_void, deadline: i64) -> c_int {
+extern "C" fn get_item(q: &Queue, item: *mut *mut c_void, deadline: i64, hub: &Hub) -> c_int {
     blocking!(get_by_waiting)
 }
 
-extern "C" fn get_by_waiting(q: &Queue, hub: &Hub, item: *mut *mut c_void, deadline: i64) -> c_int {
+extern "C" fn get_by_waiting(q: &Queue, item: *mut *mut c_void, deadline: i64, hub: &Hub) -> c_int {
     code(q.free().and_then(|q| q.get(hub, Deadline::from_raw(deadline))).map(|got| {
         // SAFETY: the caller of weald_queue_get passes a place that is not NULL (checked
         // there) and writable.

@@ -45,26 +45,26 @@ pub extern "C" fn weald_semaphore_acquire(s: weald_semaphore, deadline: i64) -> 
     let Some((hub, semaphore)) = existing::<Semaphore>(s) else { return no_object::<Semaphore>(s) };
     match semaphore.try_acquire(hub) {
         AtHand::Done(()) => 0,
-        AtHand::MustWait if may_wait_plainly(hub, deadline) => await_permit(semaphore, hub),
-        _ => acquire_permit(semaphore, hub, deadline),
+        AtHand::MustWait if may_wait_plainly(hub, deadline) => await_permit(semaphore, deadline, hub),
+        _ => acquire_permit(semaphore, deadline, hub),
     }
 }
 
 #[unsafe(naked)]
-extern "C" fn await_permit(s: &Semaphore, hub: &Hub) -> c_int {
+extern "C" fn await_permit(s: &Semaphore, deadline: i64, hub: &Hub) -> c_int {
     blocking!(acquire_plainly)
 }
 
-extern "C" fn acquire_plainly(s: &Semaphore, hub: &Hub) -> c_int {
+extern "C" fn acquire_plainly(s: &Semaphore, _: i64, hub: &Hub) -> c_int {
     code(s.acquire_plainly(hub))
 }
 
 #[unsafe(naked)]
-extern "C" fn acquire_permit(s: &Semaphore, hub: &Hub, deadline: i64) -> c_int {
+extern "C" fn acquire_permit(s: &Semaphore, deadline: i64, hub: &Hub) -> c_int {
     blocking!(acquire_by_waiting)
 }
 
-extern "C" fn acquire_by_waiting(s: &Semaphore, hub: &Hub, deadline: i64) -> c_int {
+extern "C" fn acquire_by_waiting(s: &Semaphore, deadline: i64, hub: &Hub) -> c_int {
     code(s.acquire(hub, Deadline::from_raw(deadline)))
 }
 
