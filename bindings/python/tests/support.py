@@ -254,6 +254,18 @@ def _find(name, where):
     return found
 
 
+def certificate(case):
+    """The paths of a certificate for localhost and of its key, which a test, or a class of tests, has until its end."""
+    openssl = need_program("openssl", "openssl")
+    folder = tempfile.TemporaryDirectory(prefix="weald-tls-")
+    (case.addClassCleanup if isinstance(case, type) else case.addCleanup)(folder.cleanup)
+    cert, key = (os.path.join(folder.name, name) for name in ("cert.pem", "key.pem"))
+    subprocess.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE",
+                    "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=LIMIT)  # fmt: skip
+    return cert, key
+
+
 class Redis:
     """A Redis server on a free port."""
 

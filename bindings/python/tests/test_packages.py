@@ -7,6 +7,45 @@ import support
 
 PATCH = "from gevent import monkey; monkey.patch_all()\n"
 
+# The server and its client; with TLS by ("context" or "files", certificate, key).
+GEVENT_WEBSOCKET = (
+    PATCH
+    + """
+import ssl, sys
+import gevent, websocket
+from gevent.pywsgi import WSGIServer
+from geventwebsocket.handler import WebSocketHandler
+
+def echo(environ, start_response):
+    ws = environ["wsgi.websocket"]
+    while True:
+        message = ws.receive()
+        if message is None:
+            return []
+        ws.send("bark " + message if isinstance(message, str) else bytes(message))
+
+url, secure, trust = "ws://127.0.0.1", {}, {}
+if len(sys.argv) > 1:
+    way, cert, key = sys.argv[1:]
+    url, trust = "wss://localhost", {"sslopt": {"ca_certs": cert}}
+    secure = {"certfile": cert, "keyfile": key}
+    if way == "context":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        secure = {"ssl_context": context}
+server = WSGIServer(("127.0.0.1", 0), echo, handler_class=WebSocketHandler, log=None, **secure)
+server.start()
+client = websocket.create_connection(f"{url}:{server.server_port}/", timeout=20, **trust)
+heard = []
+for n in range(3):
+    client.send(str(n))
+    heard.append(client.recv())
+client.send_binary(b"bytes")
+print(heard, client.recv().decode())
+client.close()
+"""
+)
+
 
 class WithRedis(support.TestCase):
     @classmethod
@@ -347,34 +386,14 @@ print(sum(job.get() == n for n, job in enumerate(jobs)), time.monotonic() - bega
 
     def test_gevent_websocket(self):
         support.need("gevent-websocket=geventwebsocket", "websocket-client=websocket")
-        self.prints(
-            "['bark 0', 'bark 1', 'bark 2'] bytes",
-            PATCH
-            + """
-import gevent, websocket
-from gevent.pywsgi import WSGIServer
-from geventwebsocket.handler import WebSocketHandler
+        self.prints("['bark 0', 'bark 1', 'bark 2'] bytes", GEVENT_WEBSOCKET)
 
-def echo(environ, start_response):
-    ws = environ["wsgi.websocket"]
-    while True:
-        message = ws.receive()
-        if message is None:
-            return []
-        ws.send("bark " + message if isinstance(message, str) else bytes(message))
-
-server = WSGIServer(("127.0.0.1", 0), echo, handler_class=WebSocketHandler, log=None)
-server.start()
-client = websocket.create_connection(f"ws://127.0.0.1:{server.server_port}/", timeout=20)
-heard = []
-for n in range(3):
-    client.send(str(n))
-    heard.append(client.recv())
-client.send_binary(b"bytes")
-print(heard, client.recv().decode())
-client.close()
-""",
-        )
+    def test_gevent_websocket_over_tls(self):
+        support.need("gevent-websocket=geventwebsocket", "websocket-client=websocket")
+        files = support.certificate(self)
+        for way in "context", "files":
+            with self.subTest(way):
+                self.prints("['bark 0', 'bark 1', 'bark 2'] bytes", GEVENT_WEBSOCKET, way, *files)
 
     def test_flask_socketio(self):
         support.need("flask-socketio", "simple-websocket", "python-socketio[client]=socketio", "websocket-client=websocket")

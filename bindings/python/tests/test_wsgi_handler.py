@@ -997,16 +997,7 @@ class Leaks(Case):
 class Secure(Case):
     @classmethod
     def setUpClass(cls):
-        import subprocess
-        import tempfile
-
-        folder = tempfile.TemporaryDirectory(prefix="weald-tls-")
-        cls.addClassCleanup(folder.cleanup)
-        cls.cert, cls.key = (str(Path(folder.name, name)) for name in ("cert.pem", "key.pem"))
-        openssl = support.need_program("openssl", "openssl")
-        subprocess.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                        "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", cls.key, "-out", cls.cert],
-                       check=True, capture_output=True)  # fmt: skip
+        cls.cert, cls.key = support.certificate(cls)
 
     def ask_secure(self, request):
         from weald import ssl
