@@ -167,16 +167,6 @@ TEST(who_begins_where_another_ends_has_a_stack_of_its_own_size)
     }
 }
 
-static uint64_t taken_for_stacks(void)
-{
-    weald_stats stats;
-
-    memset(&stats, 0, sizeof stats);
-    stats.size = sizeof stats;
-    CHECK_EQ(weald_stats_get(&stats), 0);
-    return stats.stack_bytes;
-}
-
 TEST(those_that_begin_on_one_stack_promise_themselves_no_others)
 {
     uint64_t before = 0;
@@ -186,7 +176,7 @@ TEST(those_that_begin_on_one_stack_promise_themselves_no_others)
             CHECK_EQ(weald_go(end_here, NULL), 0);
         CHECK_EQ(weald_run(WEALD_FOREVER), 0);
         if (i == 0)
-            before = taken_for_stacks();
+            before = test_stats().stack_bytes;
     }
-    CHECK_EQ(taken_for_stacks(), before);
+    CHECK_EQ(test_stats().stack_bytes, before);
 }
