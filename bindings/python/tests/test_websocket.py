@@ -209,10 +209,15 @@ class OverContext(unittest.TestCase):
         self.addCleanup(sock.close)
         return sock
 
-    def upgrade(self, sock):
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")  # fmt: skip
-        self.assertIn(b"101 Switching", sock.recv(4096))
+    def upgrade(self, sock, behind=b""):
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX: \xe9\r\n"
+                     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + behind)  # fmt: skip
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += sock.recv(4096)
+        head, _, rest = answer.partition(b"\r\n\r\n")
+        self.assertIn(b"101 Switching", head)
+        return rest
 
     def until(self, what):
         with weald.Timeout(20):
@@ -325,20 +330,45 @@ class OverContext(unittest.TestCase):
         with self.assertRaises(OSError):
             self.upgrade(self.secure())
 
-    def test_other_requests_are_answered_whole_and_their_end_is_said(self):
+    def test_what_comes_with_the_request_is_heard_and_the_end_is_said(self):
+        self.serve()
+        sock = self.secure()
+        sock.suppress_ragged_eofs = False  # an end that TLS does not say would raise
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertTrue(sock.recv(4096).endswith(b"plain"))
+        heard = self.upgrade(sock, b"\x82\x81" + bytes(4) + b"x" + b"\x88\x80" + bytes(4))
+        while part := sock.recv(4096):
+            heard += part
+        self.assertEqual(heard, b"\x82\x01x\x88\x00")
+
+    def test_other_requests_are_answered_without_a_relay(self):
+        relays = []
+
+        class Watched(Handler):
+            def _close(self):
+                relays.append(self._relay)
+                super()._close()
+
         def pages(environ, start_response):
             start_response("200 OK", [("Content-Type", "text/plain")])
             return [environ["wsgi.url_scheme"].encode(), b"x" * 3_000_000]
 
-        self.serve(pages)
+        self.serve(pages, Watched)
         sock = self.secure()
-        sock.suppress_ragged_eofs = False  # an end that TLS does not say would raise
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         answer = b""
         while part := sock.recv(65536):
             answer += part
         self.assertEqual(answer.count(b"\r\n\r\nhttpsx"), 2)
         self.assertEqual(answer.count(b"x" * 3_000_000), 2)
+        self.until(lambda: relays == [None])
+
+    def test_a_request_that_is_no_handshake_is_refused(self):
+        self.serve()
+        sock = self.secure()
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                     b"Sec-WebSocket-Version: 8\r\n\r\n")  # fmt: skip
+        self.assertIn(b" 426 ", sock.recv(4096))
 
     def test_a_file_with_both_will_do(self):
         with open(self.cert, "ab") as both, open(self.key, "rb") as key:

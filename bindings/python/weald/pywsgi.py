@@ -319,7 +319,9 @@ class WSGIHandler(_core.Exchange):
     def handle(self):
         """Handles requests until the connection ends."""
         try:
-            fd, source = self._below()
+            sock = self.socket
+            plain = type(sock) is _Socket and self._given_file is None
+            fd, source = (sock.fileno(), None) if plain else (-1, self._given_file or sock)
             by_steps = self._open(fd, source, self._tls)
             if by_steps is None:
                 self.log_error("no TLS handshake with %s", self.client_address)
@@ -329,12 +331,6 @@ class WSGIHandler(_core.Exchange):
                 self._serve()
         finally:
             self._close()
-
-    def _below(self):
-        """The descriptor that the connection is over, or (-1, what has its methods)."""
-        if type(self.socket) is _Socket and self._given_file is None:
-            return self.socket.fileno(), None
-        return -1, self._given_file or self.socket
 
     def _serve_by_steps(self):
         while self.socket is not None:

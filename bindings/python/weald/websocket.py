@@ -82,12 +82,13 @@ class WebSocketHandler(WSGIHandler):
     uses_socket = False
     _relay = None
 
-    def _below(self):
-        fd, source = super()._below()
-        if source is None or source is not self.socket:
-            return fd, source
-        self._relay = Relay(source, getattr(self.server, "write_timeout", None))
-        return self._relay.near.fileno(), None
+    def _move_to_relay(self):
+        """Has the library go on with a descriptor, and read the request there again; whether that may be."""
+        if self._given_file is not None:
+            return False
+        self._relay = Relay(self.socket, getattr(self.server, "write_timeout", None))
+        line = f"{self.command} {self.path} {self.request_version}\r\n".encode("latin-1")
+        return self._move(self._relay.near.fileno(), line + self._head(self._header_pairs()))
 
     def _close(self):
         relay, self._relay = self._relay, None
@@ -100,10 +101,10 @@ class WebSocketHandler(WSGIHandler):
         self.environ["wsgi.websocket"] = None
         if self.environ.get("HTTP_UPGRADE", "").lower() != "websocket":
             return super().run_application()
-        if self._is_foreign:
-            return self._refuse("501 Not Implemented", "no WebSocket over a file")
         if self.origins is not None and self.environ.get("HTTP_ORIGIN") not in self.origins:
             return self._refuse("403 Forbidden", "not from this origin")
+        if self._is_foreign and not self._move_to_relay():
+            return self._refuse("501 Not Implemented", "no WebSocket over a file")
         socket = self._websocket(WebSocket, self.max_message, self.max_unsent, ",".join(self.protocols) or None)
         self.code, self._orig_status = (101, "101 Switching Protocols") if socket else (400, "400 Bad Request")
         if socket is None:
