@@ -6,7 +6,7 @@ What is sent on a WebSocket goes by itself, from the loop, and the loop can call
 bytes between the object and one end of a pair of sockets, and the library has the other end.
 """
 import contextlib
-from socket import SHUT_RDWR, SHUT_WR
+from _socket import SHUT_RD, SHUT_RDWR, SHUT_WR
 
 import weald
 from weald.socket import socketpair
@@ -36,20 +36,28 @@ class Relay:
             self._far.close()
 
     def _carry_in(self):
-        with contextlib.suppress(OSError, ValueError):
+        try:
             while data := self._sock.recv(_RECORD):
                 self._far.sendall(data)
-        with contextlib.suppress(OSError):
-            self._far.shutdown(SHUT_WR)
+        except (OSError, ValueError):
+            pass  # the client is gone, or nobody hears it any more
+        finally:
+            self._shut(SHUT_WR)
 
     def _carry_out(self):
+        done = SHUT_RDWR  # if nobody reads it any more, neither may anybody write
         try:
             while data := self._far.recv(_MOST):
                 with weald.Timeout(self._patience, TimeoutError):
                     self._sock.sendall(data)
+            done = SHUT_RD
             if hasattr(self._sock, "_end"):
                 self._sock._end()
         except (OSError, ValueError):
-            # Nobody reads it any more: neither may anybody write.
-            with contextlib.suppress(OSError):
-                self._far.shutdown(SHUT_RDWR)
+            pass
+        finally:
+            self._shut(done)
+
+    def _shut(self, how):
+        with contextlib.suppress(OSError):
+            self._far.shutdown(how)

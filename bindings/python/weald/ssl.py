@@ -461,6 +461,8 @@ class SSLSocket(socket):
 
     def _end(self):
         """Says that no more will be written, and waits for nothing; reading goes on."""
+        if self._sslobj is None:
+            raise ValueError(f"No SSL wrapper around {self}")
         try:
             self._sslobj.shutdown()
         except OSError:
