@@ -1,11 +1,15 @@
 //! Handles: from an `int64_t` to an object, safely.
 //!
 //! ```text
-//!  63   62..58   57..48   47..22       21..0
-//! +---+--------+--------+------------+----------+
-//! | 0 |  kind  |  hub   | generation |  index   |
-//! +---+--------+--------+------------+----------+
+//!  63   62..53   52..27       26..5      4..0
+//! +---+--------+------------+----------+--------+
+//! | 0 |  hub   | generation |  index   |  kind  |
+//! +---+--------+------------+----------+--------+
 //! ```
+//!
+//! A slot is as many bytes as there are kinds, so the index is where it stands: a slot's
+//! address is a mask and an addition away. What a thread without a hub has in the place of
+//! its hub begins with a table as well, in which nothing is found (`NOBODY`).
 //!
 //! A table belongs to one hub; hub number 0 is the table of shared objects. A slot
 //! remembers the whole handle it gave out, so one comparison checks hub, generation and
@@ -21,15 +25,18 @@ use crate::sys;
 use std::alloc::{Layout, alloc_zeroed};
 use std::cell::{Cell, UnsafeCell};
 
+const KIND_BITS: u32 = 5;
 const INDEX_BITS: u32 = 22;
 const GENERATION_BITS: u32 = 26;
 const HUB_BITS: u32 = 10;
-const GENERATION_SHIFT: u32 = INDEX_BITS;
+const INDEX_SHIFT: u32 = KIND_BITS;
+const GENERATION_SHIFT: u32 = INDEX_SHIFT + INDEX_BITS;
 const HUB_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
-const KIND_SHIFT: u32 = HUB_SHIFT + HUB_BITS;
-const INDEX_MASK: i64 = (1 << INDEX_BITS) - 1;
+const KIND_MASK: i64 = (1 << KIND_BITS) - 1;
 const MAX_GENERATION: u32 = (1 << GENERATION_BITS) - 1;
 pub const MAX_HUBS: usize = 1 << HUB_BITS;
+/// The hub of a `Nowhere`.
+const NOWHERE: usize = MAX_HUBS;
 /// More references than anybody drops by mistake, see `Table::hold`.
 const HOLD: u32 = 1 << 31;
 
@@ -71,7 +78,12 @@ pub enum Kind {
 /// The kind's number in a handle, whether or not the handle is alive.
 #[inline]
 pub fn kind_of(handle: i64) -> u8 {
-    (handle >> KIND_SHIFT) as u8
+    (handle & KIND_MASK) as u8
+}
+
+#[inline]
+fn index_of(handle: i64) -> usize {
+    (handle >> INDEX_SHIFT) as usize & ((1 << INDEX_BITS) - 1)
 }
 
 #[inline]
@@ -107,11 +119,14 @@ struct Slot {
     next_free: u32,
 }
 
+/// A slot's place in bytes is a handle's index and as many zeros as a kind has bits.
+const _: () = assert!(size_of::<Slot>() == 1 << INDEX_SHIFT);
+
 /// What the slot of `handle` holds while that is not in use: a number with another index.
 /// Whoever makes it up is not sent to this slot, so a match needs no second look.
 #[inline(always)]
 const fn out_of_use(handle: i64) -> i64 {
-    handle ^ 1
+    handle ^ (1 << INDEX_SHIFT)
 }
 
 /// How many sorts of slots there are: of each kind below, and of all others together, which
@@ -136,8 +151,8 @@ const FIRST: usize = 16;
 
 /// The slots of objects of one sort.
 struct Slots {
-    /// The first slot, and the number of slots less one: always a power of two, so that
-    /// looking up needs a mask and no bounds check.
+    /// The first slot, and where the last is behind it, in bytes. There are a power of two of
+    /// them, so that looking up needs a mask and no bounds check.
     base: Cell<*mut Slot>,
     mask: Cell<usize>,
     /// Where the slots are when they are more than the `FIRST`.
@@ -146,6 +161,7 @@ struct Slots {
     first_free: Cell<u32>,
 }
 
+#[repr(C)]
 pub struct Table {
     sorts: [Slots; SORTS],
     /// The first slots of every sort, so that a first object of its kind needs no memory.
@@ -168,6 +184,46 @@ fn unused(n: usize) -> Result<Vec<Slot>> {
     Ok(unsafe { Vec::from_raw_parts(memory, n, n) })
 }
 
+/// A table in which nothing is, and nothing may be put.
+#[repr(C)]
+pub struct Nowhere(Table);
+
+// SAFETY: nobody writes to it.
+unsafe impl Sync for Nowhere {}
+
+/// What its two slots hold: of any handle, a number with another index.
+struct Neither([Slot; 2]);
+
+// SAFETY: nobody writes to them.
+unsafe impl Sync for Neither {}
+
+static NEITHER: Neither = {
+    const fn slot(handle: i64) -> Slot {
+        Slot { handle, object: std::ptr::null(), close: None, refs: 0, next_free: 0 }
+    }
+    Neither([slot(out_of_use(0)), slot(0)])
+};
+
+impl Nowhere {
+    pub const fn empty() -> Nowhere {
+        const fn slots() -> Slots {
+            Slots {
+                base: Cell::new((&raw const NEITHER.0).cast::<Slot>().cast_mut()),
+                mask: Cell::new(size_of::<Slot>()),
+                grown: UnsafeCell::new(Vec::new()),
+                first_free: Cell::new(2),
+            }
+        }
+        Nowhere(Table {
+            sorts: [const { slots() }; SORTS],
+            _first: Vec::new(),
+            hub: NOWHERE,
+            first_generation: MAX_GENERATION,
+            live: Cell::new(0),
+        })
+    }
+}
+
 unsafe fn close_erased<T: Object>(object: *const ()) {
     // SAFETY: only `insert::<T>` pairs this function with a pointer, of type T.
     unsafe { T::close(object.cast::<T>()) }
@@ -179,7 +235,20 @@ impl Slots {
     fn all(&self) -> &mut [Slot] {
         // SAFETY: `base` has so many. The table is used by one thread (or under one lock),
         // and no reference made here outlives the method that made it.
-        unsafe { std::slice::from_raw_parts_mut(self.base.get(), self.mask.get() + 1) }
+        unsafe { std::slice::from_raw_parts_mut(self.base.get(), self.len()) }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.mask.get() / size_of::<Slot>() + 1
+    }
+
+    /// Where the slot of `handle` would be, whatever that is.
+    #[inline(always)]
+    fn place(&self, handle: i64) -> *mut Slot {
+        // SAFETY: the mask keeps us inside: there are at most as many slots as an index has
+        // values, and it leaves nothing of the kind, so that the place is a slot's.
+        unsafe { self.base.get().byte_add(handle as usize & self.mask.get()) }
     }
 
     #[cold]
@@ -193,7 +262,7 @@ impl Slots {
         // SAFETY: memory for more of them, where the old ones move.
         unsafe { std::ptr::copy_nonoverlapping(old.as_ptr(), grown.as_mut_ptr(), old.len()) };
         self.base.set(grown.as_mut_ptr());
-        self.mask.set(new - 1);
+        self.mask.set((new - 1) * size_of::<Slot>());
         // SAFETY: nothing points to those that are freed here.
         unsafe { *self.grown.get() = grown };
         Ok(())
@@ -202,17 +271,15 @@ impl Slots {
     #[allow(clippy::mut_from_ref)]
     #[inline(always)]
     fn slot(&self, handle: i64) -> Result<&mut Slot> {
-        // There are at most as many slots as an index has values.
-        let index = handle as usize & self.mask.get();
-        // SAFETY: the number of slots is a power of two, so the mask keeps the index below
-        // it; no other reference into the slots is alive.
-        let slot = unsafe { &mut *self.base.get().add(index) };
-        if slot.handle == handle { Ok(slot) } else { Err(Error::BADF) }
+        let slot = self.place(handle);
+        // SAFETY: no other reference into the slots is alive. None is made where it is not the
+        // handle's: then it may be that of a table for reading only.
+        if unsafe { (*slot).handle } == handle { Ok(unsafe { &mut *slot }) } else { Err(Error::BADF) }
     }
 
     /// The handles in use.
     fn handles(&self) -> impl Iterator<Item = i64> {
-        let is_in_use = |(index, slot): &(usize, &mut Slot)| slot.handle & INDEX_MASK == *index as i64;
+        let is_in_use = |(index, slot): &(usize, &mut Slot)| index_of(slot.handle) == *index;
         self.all().iter_mut().enumerate().filter(is_in_use).map(|(_, slot)| slot.handle)
     }
 }
@@ -227,12 +294,17 @@ impl Table {
             slots[0].handle = out_of_use(0); // the others hold a number with another index as it is
             Slots {
                 base: Cell::new(slots.as_mut_ptr()),
-                mask: Cell::new(FIRST - 1),
+                mask: Cell::new((FIRST - 1) * size_of::<Slot>()),
                 grown: UnsafeCell::new(Vec::new()),
                 first_free: Cell::new(0),
             }
         });
         Ok(Table { sorts, _first: first, hub, first_generation, live: Cell::new(0) })
+    }
+
+    #[inline(always)]
+    pub fn is_nowhere(&self) -> bool {
+        self.hub == NOWHERE
     }
 
     #[inline(always)]
@@ -257,16 +329,16 @@ impl Table {
     #[inline]
     pub fn insert<T: Object>(&self, object: *const T) -> Result<i64> {
         let slots = self.of(T::KIND);
-        if slots.first_free.get() as usize > slots.mask.get() {
+        if slots.first_free.get() as usize >= slots.len() {
             slots.grow()?;
         }
         let index = slots.first_free.get();
         let slot = &mut slots.all()[index as usize];
         let generation = (generation_of(slot.handle) + 1).max(self.first_generation);
-        let handle = ((T::KIND as i64) << KIND_SHIFT)
-            | ((self.hub as i64) << HUB_SHIFT)
+        let handle = ((self.hub as i64) << HUB_SHIFT)
             | ((generation as i64) << GENERATION_SHIFT)
-            | index as i64;
+            | ((index as i64) << INDEX_SHIFT)
+            | T::KIND as i64;
         // Lowest index first, so that handles are dense and deterministic.
         slots.first_free.set((index + 1).wrapping_add(slot.next_free));
         slot.handle = handle;
@@ -299,7 +371,7 @@ impl Table {
         let slots = self.of(T::KIND);
         let handle = resting + (1 << GENERATION_SHIFT);
         // SAFETY: as in `Slots::slot`; what rests has a slot.
-        let slot = unsafe { &mut *slots.base.get().add(handle as usize & slots.mask.get()) };
+        let slot = unsafe { &mut *slots.place(handle) };
         debug_assert!(slot.handle == out_of_use(resting) && may_be_renewed(resting));
         slot.handle = handle;
         slot.refs = 1;
@@ -310,7 +382,7 @@ impl Table {
     /// Frees the slot of a handle that rests.
     pub fn free(&self, resting: i64) {
         let slots = self.place_of(resting);
-        let index = resting as usize & slots.mask.get();
+        let index = index_of(resting);
         let slot = &mut slots.all()[index];
         slot.object = std::ptr::null();
         if may_be_renewed(resting) {
@@ -396,7 +468,7 @@ impl Table {
     /// Every live handle, in order of index.
     pub fn handles(&self) -> Vec<i64> {
         let mut all: Vec<i64> = self.sorts.iter().flat_map(Slots::handles).collect();
-        all.sort_by_key(|h| h & INDEX_MASK);
+        all.sort_by_key(|&h| index_of(h));
         all
     }
 
@@ -496,7 +568,8 @@ mod tests {
             let any = table.contains(made_up) || table.dup(made_up).is_ok() || table.unref(made_up).is_ok();
             any || table.remove(made_up).is_ok() || table.get::<Thing>(made_up).is_ok()
         };
-        let noise: Vec<i64> = (0..70).flat_map(|n| [n, (Kind::Event as i64) << KIND_SHIFT | n]).collect();
+        let noise: Vec<i64> =
+            (0..70).flat_map(|n| [n, n << INDEX_SHIFT, n << INDEX_SHIFT | Kind::Event as i64]).collect();
         assert!(!noise.iter().any(|&n| is_a_handle(n)), "without objects");
         let all: Vec<i64> = (0..20).map(|_| table.insert(&Thing).unwrap()).collect();
         assert!(!noise.iter().any(|&n| is_a_handle(n)), "with slots that were never used");
@@ -507,12 +580,25 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_found_nowhere() {
+        static NOWHERE: Nowhere = Nowhere::empty();
+        let table = Table::new(1, 1).unwrap();
+        let all: Vec<i64> = (0..100).map(|_| table.insert(&Thing).unwrap()).collect();
+        for h in all.into_iter().chain(0..1000).chain([-1, i64::MIN, i64::MAX]) {
+            for any in [h, h & !KIND_MASK, h | Kind::Queue as i64, out_of_use(h)] {
+                assert!(NOWHERE.0.get::<Thing>(any).is_err() && NOWHERE.0.get::<Other>(any).is_err());
+                assert!(!NOWHERE.0.contains(any));
+            }
+        }
+    }
+
+    #[test]
     fn slot_is_retired_when_its_generation_is_used_up() {
         let table = Table::new(1, MAX_GENERATION).unwrap();
         let h = table.insert(&Thing).unwrap();
         table.remove(h).unwrap().close();
         let next = table.insert(&Thing).unwrap();
-        assert_ne!(next & INDEX_MASK, h & INDEX_MASK);
+        assert_ne!(index_of(next), index_of(h));
     }
 
     #[test]
@@ -528,7 +614,7 @@ mod tests {
         table.rest(second);
         table.free(second);
         let third = table.insert(&Thing).unwrap();
-        assert_eq!(third & INDEX_MASK, first & INDEX_MASK);
+        assert_eq!(index_of(third), index_of(first));
         assert!(table.get::<Thing>(second).is_err());
     }
 

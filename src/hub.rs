@@ -21,6 +21,7 @@
 //! borrowed while a greenlet is suspended.
 
 mod child;
+mod thread;
 
 use crate::error::{Error, Result};
 use crate::fence;
@@ -36,7 +37,7 @@ use crate::stack::Stacks;
 use crate::stats::Stats;
 use crate::timer::{TimerNode, Timers};
 use crate::waitlist::WaitList;
-use crate::{fork, overflow, remote, sys, thread};
+use crate::{fork, overflow, remote, sys};
 use std::any::{Any, TypeId};
 use std::cell::{Cell, UnsafeCell};
 use std::collections::{HashMap, VecDeque};
@@ -46,7 +47,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// Greenlets resumed between two looks at the clock. With 64 a look costs a yield
 /// 0.4 ns; when slices are long the number shrinks (see `adapt`).
-const SLICES: u32 = 64;
+const SLICES: i32 = 64;
 /// A poll at least every so many resumes while descriptors are waited for: every 64
 /// cost a yield 42 % more, 256 costs 10 %.
 const POLL_EVERY: u32 = 256;
@@ -80,25 +81,30 @@ pub enum Phase {
 
 type PhaseFn = dyn Fn(&Hub, Phase);
 
+/// Laid out as it stands here: what every switch touches lies together.
+#[repr(C)]
 pub struct Hub {
-    // What every switch touches.
     pub current: Cell<*const Greenlet>,
-    pub ready: Ring<Greenlet>,
-    pub budget: Cell<u32>,
-    pub root: Root,
-    errno: *mut c_int,
-    cxa: Cell<*mut [usize; 2]>,
-    no_cxa: UnsafeCell<[usize; 2]>,
-    pub hooks: Cell<Option<&'static Hooks>>,
+    /// Resumes until the loop looks round: below 0 when that is overdue.
+    pub budget: Cell<i32>,
     /// A switch is more than a switch: there are hooks, or a foreign loop runs us.
     is_attended: Cell<bool>,
+    pub hooks: Cell<Option<&'static Hooks>>,
+    errno: *mut c_int,
+    cxa: Cell<*mut [usize; 2]>,
+    pub root: Root,
+    /// Taken once a turn: the time that reports use.
+    pub now: Cell<i64>,
+    pub ready: Ring<Greenlet>,
+    pub table: Table,
+
+    no_cxa: UnsafeCell<[usize; 2]>,
     all_hooks: UnsafeCell<Vec<*const Hooks>>,
     /// Whom to resume next, past the ready queue (raw switch).
     pub next: Cell<*const Greenlet>,
     pub main: Record,
     /// Stands for the loop while callbacks run.
     pub looper: Record,
-    pub table: Table,
     pub stacks: Stacks,
     pub timers: Timers,
     pub stats: Stats,
@@ -106,12 +112,10 @@ pub struct Hub {
     poller: UnsafeCell<Poller>,
     pub remote: Arc<Remote>,
     callbacks: UnsafeCell<VecDeque<Callback>>,
-    /// Taken once a turn: the time that reports use.
-    pub now: Cell<i64>,
     round_at: Cell<i64>,
-    pub slices: Cell<u32>,
+    pub slices: Cell<i32>,
     /// Calls in a row that a greenlet may make without waiting, see `rw`.
-    pub turn: Cell<u32>,
+    pub turn: Cell<i32>,
     polled_at: Cell<i64>,
     resumes_since_poll: Cell<u32>,
     /// How many were ready after the last poll.
@@ -146,9 +150,6 @@ pub struct Hub {
     extensions: UnsafeCell<HashMap<TypeId, Box<dyn Any>>>,
 }
 
-/// The thread-local holds this after shutdown.
-const SHUT_DOWN: *mut c_void = std::ptr::without_provenance_mut(1);
-
 thread_local! {
     /// Ends the hub of a thread that ends.
     static AT_THREAD_EXIT: AtThreadExit = const { AtThreadExit };
@@ -167,7 +168,7 @@ extern "C" fn end_with_thread() {
         if !hub.is_main(hub.current()) {
             // exit() called in a greenlet or a callback: we stand on a stack of the
             // hub, or in its loop. The process ends; the hub is left as it is.
-            return thread::set(SHUT_DOWN);
+            return thread::end();
         }
         // Running greenlets from a thread's destructors would call code whose
         // own thread-locals are gone: they are abandoned instead.
@@ -203,14 +204,18 @@ impl Hub {
     /// This thread's hub, if it has one.
     #[inline(always)]
     pub fn existing() -> Option<&'static Hub> {
+        let (hub, table) = Hub::here();
+        // SAFETY: set by `create`, reset by `free`; 'static as far as this thread
+        // can tell, because only `free` ends it, at shutdown or thread exit.
+        (!table.is_nowhere()).then(|| unsafe { &*hub })
+    }
+
+    /// This thread's table, and the hub, if it has one: it has, if anything is in the table.
+    #[inline(always)]
+    pub fn here() -> (*const Hub, &'static Table) {
         let hub = thread::get();
-        if hub as usize > SHUT_DOWN as usize {
-            // SAFETY: set by `create`, reset by `free`; 'static as far as this thread
-            // can tell, because only `free` ends it, at shutdown or thread exit.
-            Some(unsafe { &*hub.cast::<Hub>() })
-        } else {
-            None
-        }
+        // SAFETY: as above; and what is in place of a hub has a table, too.
+        (hub, unsafe { &(*hub).table })
     }
 
     /// This thread's hub, made on first use. ENOMEM, EMFILE, ESHUTDOWN.
@@ -234,7 +239,7 @@ impl Hub {
     }
 
     fn create() -> Result<()> {
-        if thread::get() == SHUT_DOWN {
+        if thread::has_ended() {
             return Err(Error::SHUTDOWN);
         }
         let poller = Poller::new()?;
@@ -250,7 +255,7 @@ impl Hub {
             ready: Ring::default(),
             budget: Cell::new(SLICES),
             // SAFETY: main's record lies in the same hub.
-            root: unsafe { main.fiber.root() },
+            root: unsafe { main.fiber.root(Hub::be_root) },
             errno: sys::errno_location(),
             cxa: Cell::new(std::ptr::null_mut()),
             no_cxa: UnsafeCell::new([0; 2]),
@@ -310,7 +315,7 @@ impl Hub {
         number.keep();
         Hub::watch_forks();
         overflow::install(Hub::explain_overflow);
-        thread::set(Box::into_raw(hub).cast());
+        thread::set(Box::into_raw(hub));
         AT_THREAD_EXIT.with(|_| ());
         // The end of thread-locals may be over: when a destructor of pthread_key_create's
         // makes the first call.
@@ -324,14 +329,14 @@ impl Hub {
     /// Nothing on any stack uses the hub any more, but for the caller's frames that
     /// return without touching it.
     pub unsafe fn free() {
-        let hub: *mut Hub = thread::get().cast();
+        let hub = thread::get().cast_mut();
         // SAFETY: made by `create` from a Box; by contract the last use.
         let hub = unsafe { Box::from_raw(hub) };
         drop(hub.remote.mailbox.close());
         // Extensions may still look for the hub while they are dropped.
         // SAFETY: no other reference into the map.
         drop(std::mem::take(unsafe { &mut *hub.extensions.get() }));
-        thread::set(SHUT_DOWN);
+        thread::end();
         registry::give_number(hub.remote.number, hub.table.next_generation());
         drop(hub);
     }
@@ -553,9 +558,8 @@ impl Hub {
     /// (false), or it is main's turn (true).
     #[inline(always)]
     fn run_ready(&self) -> bool {
-        while self.budget.get() > 0 {
+        while self.spends_budget() {
             let Some(g) = self.ready.pop() else { return false };
-            self.budget.set(self.budget.get() - 1);
             self.prefetch();
             // SAFETY: what is in the ready ring is alive.
             let g = unsafe { &*g };
@@ -593,7 +597,7 @@ impl Hub {
         }
     }
 
-    /// Main's wait where nobody can be passed to: the loop, on its stack, until it may go on.
+    /// The loop, on main's stack, until main may go on.
     #[inline(never)]
     pub fn run_until_main(&self) {
         // Who had to go by way of the root has named a successor.
@@ -621,6 +625,7 @@ impl Hub {
 
     #[inline(always)]
     fn main_goes_on(&self) {
+        self.root.leave_loop();
         self.current.set(&*self.main);
         self.main.state.set(State::Running);
     }
@@ -698,13 +703,18 @@ impl Hub {
             return Err(Error::PERM); // greenlets run in the loop, they do not run it
         }
         self.in_loop.set(true);
-        let state = self.save_state(&self.main);
+        if self.hooks.get().is_some() {
+            self.call_leave_hook(&self.main);
+        }
+        let (errno, exceptions) = (self.errno(), self.take_exceptions());
         let result = run();
+        self.root.leave_loop();
         self.current.set(&*self.main);
         if self.main_is_gone.get() {
             self.outlive_main();
         }
-        self.restore_state(&self.main, state);
+        self.go_on(&self.main, errno);
+        self.give_exceptions(exceptions);
         self.in_loop.set(false);
         result
     }
@@ -762,14 +772,14 @@ impl Hub {
     /// Takes the time, and adapts how many greenlets run between two looks at the
     /// clock: when slices are long, fewer, so that timers and I/O are not starved.
     fn adapt(&self, now: i64) {
-        let used = (self.slices.get() - self.budget.get().min(self.slices.get())).max(1);
+        let used = (self.slices.get() - self.budget.get().max(0)).max(1);
         let took = (now - self.round_at.get()).max(0);
         // Divisions are slow, and as a rule the slices are short.
         let are_short = took.saturating_mul(i64::from(SLICES)) <= POLL_EVERY_NS * i64::from(used);
         let fitting = || POLL_EVERY_NS * i64::from(used) / took;
-        let slices = if are_short { SLICES } else { fitting().max(1) as u32 };
-        self.resumes_since_poll.set(self.resumes_since_poll.get().saturating_add(used));
-        self.stats.resumes.set(self.stats.resumes.get() + u64::from(used));
+        let slices = if are_short { SLICES } else { fitting().max(1) as i32 };
+        self.resumes_since_poll.set(self.resumes_since_poll.get().saturating_add(used.unsigned_abs()));
+        self.stats.resumes.set(self.stats.resumes.get() + u64::from(used.unsigned_abs()));
         if self.budget.get() < self.slices.get() {
             self.poller().note_activity();
         }
@@ -952,33 +962,42 @@ impl Hub {
 
     // ---- switching -------------------------------------------------------------
 
-    /// What belongs to the running greenlet but lives in the thread: errno and C++'s
-    /// exception state. The binding's `leave` hook saves the rest.
-    #[inline(always)]
-    fn save_state(&self, g: &Greenlet) -> (c_int, [usize; 2]) {
-        if self.hooks.get().is_some() {
-            self.call_leave_hook(g);
-        }
-        self.thread_state()
-    }
+    // What belongs to the running greenlet but lives in the thread: errno, and C++'s
+    // exceptions in flight. The binding's `leave` hook saves the rest.
 
     #[inline(always)]
-    fn thread_state(&self) -> (c_int, [usize; 2]) {
-        // SAFETY: both belong to this thread and live as long as it does (or, without
-        // C++, as long as the process).
-        unsafe { (*self.errno, *self.cxa.get()) }
+    fn errno(&self) -> c_int {
+        // SAFETY: this thread's.
+        unsafe { *self.errno }
     }
 
+    /// What `g` does first, with the errno that it left.
     #[inline(always)]
-    fn restore_state(&self, g: &Greenlet, (errno, exceptions): (c_int, [usize; 2])) {
+    fn go_on(&self, g: &Greenlet, errno: c_int) {
         if self.is_attended.get() {
             self.attend(g);
         }
+        // SAFETY: this thread's.
+        unsafe { *self.errno = errno };
+    }
+
+    /// Whether C++ code on this stack is handling an exception, or unwinding for one. Few
+    /// that suspend are, and those take theirs with them: so nobody else finds any.
+    #[inline(always)]
+    fn has_exceptions(&self) -> bool {
+        // SAFETY: this thread's, as long as it lives (or, without C++, as long as the hub).
+        let [caught, uncaught] = unsafe { *self.cxa.get() };
+        caught | uncaught != 0
+    }
+
+    fn take_exceptions(&self) -> [usize; 2] {
         // SAFETY: as above.
-        unsafe {
-            *self.errno = errno;
-            *self.cxa.get() = exceptions;
-        }
+        unsafe { self.cxa.get().replace([0; 2]) }
+    }
+
+    fn give_exceptions(&self, exceptions: [usize; 2]) {
+        // SAFETY: as above.
+        unsafe { *self.cxa.get() = exceptions };
     }
 
     /// What `g` does first where a switch is more than a switch.
@@ -1012,12 +1031,6 @@ impl Hub {
         if let Some(hooks) = self.hooks.get() {
             hooks.on_enter(g);
         }
-    }
-
-    /// A fresh greenlet starts with no exception in flight.
-    pub fn clear_switch_state(&self) {
-        // SAFETY: this thread's block.
-        unsafe { *self.cxa.get() = [0; 2] };
     }
 
     /// Sets the binding's hooks. Old ones are kept until the hub ends: a switch may be
@@ -1058,9 +1071,26 @@ impl Hub {
     /// As `suspend`, where there are no hooks.
     #[inline(always)]
     pub fn suspend_plainly<'a>(&'a self, g: &'a Greenlet) -> (&'a Hub, &'a Greenlet) {
-        let state = self.thread_state();
+        if self.has_exceptions() {
+            return self.suspend_in_flight(g, None);
+        }
+        let errno = self.errno();
         let (hub, g) = self.give_way(g);
-        hub.restore_state(g, state);
+        hub.go_on(g, errno);
+        (hub, g)
+    }
+
+    /// As `suspend_plainly`, or as `pass_plainly` to `to`, with C++'s exceptions in flight.
+    #[cold]
+    #[inline(never)]
+    fn suspend_in_flight<'a>(&'a self, g: &'a Greenlet, to: Option<&Greenlet>) -> (&'a Hub, &'a Greenlet) {
+        let (errno, exceptions) = (self.errno(), self.take_exceptions());
+        let (hub, g) = match to {
+            Some(to) => self.pass(g, to),
+            None => self.give_way(g),
+        };
+        hub.go_on(g, errno);
+        hub.give_exceptions(exceptions);
         (hub, g)
     }
 
@@ -1068,8 +1098,7 @@ impl Hub {
     /// that takes more than a switch: the usual yield has a short way of its own.
     #[inline(always)]
     pub fn take_turns<'a>(&'a self, g: &'a Greenlet) -> Option<(&'a Hub, &'a Greenlet)> {
-        let budget = self.budget.get();
-        if budget == 0 || self.ready.is_empty() || self.hooks.get().is_some() {
+        if self.ready.is_empty() || self.hooks.get().is_some() || self.has_exceptions() || !self.spends_budget() {
             return None;
         }
         // SAFETY: who is in the ready ring is alive.
@@ -1077,16 +1106,15 @@ impl Hub {
         if !next.fiber.is_suspended() {
             return None;
         }
-        self.budget.set(budget - 1);
         g.state.set(State::Ready);
         self.ready.exchange(g);
         self.prefetch();
         self.current.set(next);
         next.state.set(State::Running);
-        let state = self.thread_state();
+        let errno = self.errno();
         // SAFETY: as in `pass`.
-        let (hub, g) = Hub::arrived(unsafe { g.fiber.pass(&next.fiber, &self.root) });
-        hub.restore_state(g, state);
+        let (hub, g) = Hub::who_goes_on(unsafe { g.fiber.pass(&next.fiber, &self.root) });
+        hub.go_on(g, errno);
         Some((hub, g))
     }
 
@@ -1102,25 +1130,35 @@ impl Hub {
     /// As `suspend_for`, where there are no hooks.
     #[inline(always)]
     pub fn pass_plainly<'a>(&'a self, g: &'a Greenlet, to: &Greenlet) -> (&'a Hub, &'a Greenlet) {
-        let state = self.thread_state();
+        if self.has_exceptions() {
+            return self.suspend_in_flight(g, Some(to));
+        }
+        let errno = self.errno();
         let (hub, g) = self.pass(g, to);
-        hub.restore_state(g, state);
+        hub.go_on(g, errno);
         (hub, g)
     }
 
     /// Goes on with who comes next: directly if it is suspended, else by the root.
     #[inline(always)]
     fn give_way<'a>(&'a self, g: &'a Greenlet) -> (&'a Hub, &'a Greenlet) {
-        let budget = self.budget.get();
-        if budget > 0
+        if self.spends_budget()
             && let Some(next) = self.ready.pop()
         {
-            self.budget.set(budget - 1);
             self.prefetch();
             // SAFETY: what is in the ready ring is alive.
             return self.pass(g, unsafe { &*next });
         }
         self.suspend_to_root(g)
+    }
+
+    /// One resume less until the loop looks round; false when it is time to. What is spent
+    /// and not used does no harm.
+    #[inline(always)]
+    pub fn spends_budget(&self) -> bool {
+        let left = self.budget.get() - 1;
+        self.budget.set(left);
+        left >= 0
     }
 
     /// Goes on with `next`, whose turn it is.
@@ -1131,7 +1169,7 @@ impl Hub {
             next.state.set(State::Running);
             // SAFETY: g is current, so this is its stack; who is ready is suspended, or
             // is g itself.
-            return Hub::arrived(unsafe { g.fiber.pass(&next.fiber, &self.root) });
+            return Hub::who_goes_on(unsafe { g.fiber.pass(&next.fiber, &self.root) });
         }
         // It is over before it has begun, or fibers go by way of the root.
         self.next.set(next);
@@ -1148,33 +1186,31 @@ impl Hub {
         Hub::who_goes_on(unsafe { g.fiber.suspend(&self.root) })
     }
 
-    /// The hub and the greenlet that go on after a switch that may have been main's.
-    #[inline(always)]
-    fn arrived<'a>((fiber, root, returned): (*const Fiber, *const Root, bool)) -> (&'a Hub, &'a Greenlet) {
-        let (hub, g) = Hub::who_goes_on((fiber, root));
-        // Main's stack is the root's: if it is not main that was meant, it is the loop.
-        if !std::ptr::eq(hub.current.get(), g) {
-            hub.be_root(returned);
-        }
-        (hub, g)
-    }
-
+    /// The hub and the greenlet that go on after a switch.
     #[inline(always)]
     fn who_goes_on<'a>((fiber, root): (*const Fiber, *const Root)) -> (&'a Hub, &'a Greenlet) {
         // SAFETY: a switch returns the fiber that suspended and its hub's root, and
-        // fibers lie in living records, a root in its hub.
-        unsafe { (&*root.byte_sub(std::mem::offset_of!(Hub, root)).cast(), Greenlet::of_fiber(fiber)) }
+        // fibers lie in living records.
+        unsafe { (Hub::of_root(root), Greenlet::of_fiber(fiber)) }
+    }
+
+    /// # Safety
+    /// `root` is a hub's.
+    #[inline(always)]
+    unsafe fn of_root<'a>(root: *const Root) -> &'a Hub {
+        // SAFETY: by contract.
+        unsafe { &*root.byte_sub(std::mem::offset_of!(Hub, root)).cast() }
     }
 
     /// Runs the loop on main's stack, which somebody has suspended to, or `returned` to,
-    /// while main waits.
-    #[cold]
-    #[inline(never)]
-    fn be_root(&self, returned: bool) {
+    /// while main waits, until it is main's turn.
+    extern "C" fn be_root(root: *const Root, returned: bool) {
+        // SAFETY: this function was given to hubs' roots alone.
+        let hub = unsafe { Hub::of_root(root) };
         if returned {
-            self.finish(self.current());
+            hub.finish(hub.current());
         }
-        self.run_until_main();
+        hub.run_until_main();
     }
 
     /// Makes a parked greenlet ready; `code` is 0 or why its wait failed.

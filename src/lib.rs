@@ -50,7 +50,6 @@ pub mod stream;
 pub mod switch;
 pub mod sync;
 pub mod sys;
-pub mod thread;
 pub mod threadpool;
 pub mod ticket;
 pub mod time;

@@ -286,7 +286,6 @@ impl Hub {
         }
         let Some(next) = self.next_alike(g) else { self.end_and_leave(g) };
         self.ready.pop();
-        self.budget.set(self.budget.get() - 1);
         self.prefetch();
         self.stacks.unreserve(next.class.get()); // it has one without
         next.stack.set(g.take_stack());
@@ -301,13 +300,10 @@ impl Hub {
     /// Who is next in line, if it has not begun and could do so on the stack of `g`.
     #[inline(always)]
     fn next_alike(&self, g: &Greenlet) -> Option<&Greenlet> {
-        if self.budget.get() == 0 {
-            return None;
-        }
         // SAFETY: who is in the ready ring is alive.
         let next = unsafe { &*self.ready.peek(0)? };
         let is_alike = !next.started.get() && next.class.get() == g.class.get();
-        (is_alike && next.attention.get() & KILLED == 0).then_some(next)
+        (is_alike && next.attention.get() & KILLED == 0 && self.spends_budget()).then_some(next)
     }
 
     /// Ends `g`, which runs, and goes on with who is next, or with the root. The stack under
@@ -322,12 +318,11 @@ impl Hub {
         self.end_plainly(g); // and it may be gone
         // SAFETY: who is in the ready ring is alive.
         let next = self.ready.peek(0).map(|next| unsafe { &*next });
-        let Some(next) = next.filter(|n| self.budget.get() > 0 && n.fiber.is_suspended()) else {
+        let Some(next) = next.filter(|n| n.fiber.is_suspended() && self.spends_budget()) else {
             // SAFETY: this is not the root, so it waits, and nothing here is used again.
             unsafe { Fiber::leave_to_root(&self.root) }
         };
         self.ready.pop();
-        self.budget.set(self.budget.get() - 1);
         self.prefetch();
         self.current.set(next);
         next.state.set(State::Running);
@@ -815,7 +810,6 @@ extern "C" fn run_bodies(first: *const ()) {
 
 #[inline(always)]
 fn run_body(hub: &Hub, g: &Greenlet) {
-    hub.clear_switch_state();
     if hub.hooks.get().is_some() {
         hub.call_enter_hook(g);
     }

@@ -206,7 +206,7 @@ impl Hub {
     #[inline(always)]
     pub fn wait_plainly_in(&self, list: &WaitList, value: *mut c_void, why: Waiting) -> Waited {
         let g = self.current();
-        list.enter(&g.node, Role::Taker, value);
+        list.enter_plainly(&g.node, value);
         self.note_wait(g, why);
         g.state.set(State::Parked);
         let (hub, g) = self.suspend_plainly(g);
@@ -243,17 +243,17 @@ impl Hub {
     }
 
     /// Ends the wait of a list's first node, as `remove_first` and `grant` do, if that takes
-    /// no call: it is a taker that waits for ever. So a short way needs no frame.
+    /// no call: it waits plainly. So a short way needs no frame.
     #[inline(always)]
     pub fn grant_first(&self, list: &WaitList, node: &WaitNode) -> bool {
-        // SAFETY: as above.
-        let g = unsafe { &*node.owner.get().cast::<Greenlet>() };
-        if node.role.get() == Role::Observer || g.state.get() != State::Parked || g.timer.is_set() {
+        if !node.is_plain.get() {
             return false;
         }
+        // SAFETY: as above.
+        let g = unsafe { &*node.owner.get().cast::<Greenlet>() };
+        debug_assert!(g.state.get() == State::Parked && !g.timer.is_set());
         list.remove_first(node);
         node.granted.set(true);
-        g.wake_code.set(0);
         g.state.set(State::Ready);
         self.ready.push(g);
         true
@@ -305,9 +305,7 @@ impl Hub {
         }
         self.check()?;
         // Alone: nothing to wait for, but now and then the loop must look round.
-        let budget = self.budget.get();
-        if self.ready.is_empty() && budget > 0 && !self.in_callback() {
-            self.budget.set(budget - 1);
+        if self.ready.is_empty() && !self.in_callback() && self.spends_budget() {
             return Ok(());
         }
         self.may_park()?;

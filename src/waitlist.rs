@@ -32,7 +32,9 @@ pub struct WaitNode {
     pub granted: Cell<bool>,
     /// The wait was ended by its object (closed, shut, broken), not from outside.
     pub refused: Cell<bool>,
-    _pad: Cell<bool>, // so that the four are set at once
+    /// A taker that is parked until it is granted or refused, with no timer: who hands over
+    /// to it has nothing else to look at.
+    pub is_plain: Cell<bool>,
     /// When the value was handed over, to put it back in its place: the low half of a
     /// count.
     pub arrival: Cell<u32>,
@@ -49,7 +51,7 @@ impl Default for WaitNode {
             role: Cell::new(Role::Taker),
             granted: Cell::new(false),
             refused: Cell::new(false),
-            _pad: Cell::new(false),
+            is_plain: Cell::new(false),
             arrival: Cell::new(0),
         }
     }
@@ -91,11 +93,23 @@ impl WaitList {
     /// Appends the node of a greenlet that is about to wait.
     #[inline(always)]
     pub fn enter(&self, node: &WaitNode, role: Role, value: *mut c_void) {
+        self.enter_as(node, role, false, value);
+    }
+
+    /// As `enter`, as a taker that `is_plain`.
+    #[inline(always)]
+    pub fn enter_plainly(&self, node: &WaitNode, value: *mut c_void) {
+        self.enter_as(node, Role::Taker, true, value);
+    }
+
+    #[inline(always)]
+    fn enter_as(&self, node: &WaitNode, role: Role, is_plain: bool, value: *mut c_void) {
         node.value.set(value);
+        // These four are set at once.
         node.role.set(role);
         node.granted.set(false);
         node.refused.set(false);
-        node._pad.set(false);
+        node.is_plain.set(is_plain);
         self.push(node);
     }
 

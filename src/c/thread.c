@@ -1,9 +1,5 @@
-/* The one thread-local of the library: this thread's hub, or NULL.
- *
- * It is C because stable Rust can not ask for the initial-exec model, which reads
- * the pointer in two instructions instead of calling __tls_get_addr: 2.5 ns against
- * 4.9 ns, in every function of the API. One pointer is small enough for the static
- * TLS surplus, so a program may still dlopen the library.
+/* The one thread-local of the library where it is not written in assembly: this thread's hub, or
+ * NULL. See src/hub/thread.rs.
  */
 #include <stddef.h>
 

@@ -8,9 +8,9 @@
 #![allow(non_camel_case_types)]
 
 use super::greenlet::{jump_with_site, make, weald_greenlet, weald_spawn_options};
-use super::{blocking, fence, put, quick, quick64};
+use super::{blocking, code, existing, fence, no_object, put, quick, quick64};
 use crate::error::{Error, Result};
-use crate::greenlet::Body;
+use crate::greenlet::{Body, Greenlet};
 use crate::hub::Hub;
 use crate::time::Deadline;
 use std::ffi::{c_int, c_void};
@@ -77,12 +77,11 @@ pub extern "C" fn weald_switch(to: weald_greenlet, value: *mut c_void, received:
 }
 
 extern "C" fn switch(to: weald_greenlet, value: *mut c_void, received: *mut *mut c_void) -> c_int {
-    quick(|hub| {
-        let got = hub.switch_to(hub.greenlet(to)?, value)?;
+    let Some((hub, to)) = existing::<Greenlet>(to) else { return no_object::<Greenlet>(to) };
+    code(hub.switch_to(to, value).map(|got| {
         // SAFETY: NULL or writable, by the caller.
         unsafe { put(received, got) };
-        Ok(())
-    })
+    }))
 }
 
 /// Switches to `into`, whose switch returns `code`. One that has not begun never will: it ends with

@@ -136,10 +136,10 @@ pub(crate) fn code<T: Code>(result: Result<T>) -> c_int {
 /// begins with. A longer way gets both passed on, so that nothing is looked up twice.
 #[inline(always)]
 pub(crate) fn existing<T: Object>(handle: i64) -> Option<(&'static Hub, &'static T)> {
-    let hub = Hub::existing()?;
+    let (hub, table) = Hub::here();
     // SAFETY: in the table, so alive, until something can close the handle: the callers
-    // do not use it past that.
-    hub.table.get::<T>(handle).ok().map(|object| (hub, unsafe { &*object }))
+    // do not use it past that. And whose table has something in it is a hub.
+    table.get::<T>(handle).ok().map(|object| unsafe { (&*hub, &*object) })
 }
 
 /// Whether a call of a greenlet that wants no attention may wait with nothing looked at first.

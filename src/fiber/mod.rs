@@ -26,7 +26,7 @@ mod portable;
 use portable as switching;
 
 /// The thread's own stack, see `native`.
-pub use switching::Root;
+pub use switching::{Root, Serve};
 
 /// What a fiber runs. It must not unwind.
 pub type Body = extern "C" fn(*const ());
@@ -89,16 +89,15 @@ impl Fiber {
         (me.cast(), root)
     }
 
-    /// Suspends the running fiber and goes on with `to`. Returns as `suspend`, and as
-    /// `resume` where it is the root that is to go on and not its fiber.
+    /// Suspends the running fiber and goes on with `to`. Returns as `suspend`.
     ///
     /// # Safety
     /// Called on this fiber's own stack; `to.is_suspended()`, or it is this very fiber.
     #[inline(always)]
-    pub unsafe fn pass(&self, to: &Fiber, root: &Root) -> (*const Fiber, *const Root, bool) {
+    pub unsafe fn pass(&self, to: &Fiber, root: &Root) -> (*const Fiber, *const Root) {
         // SAFETY: by contract.
-        let (me, root, returned) = unsafe { self.0.pass(&to.0, root) };
-        (me.cast(), root, returned)
+        let (me, root) = unsafe { self.0.pass(&to.0, root) };
+        (me.cast(), root)
     }
 
     /// Goes on with `to` and forgets where it is.
@@ -122,13 +121,14 @@ impl Fiber {
         unsafe { switching::Fiber::leave_to_root(root) }
     }
 
-    /// The root of the thread whose own stack `self` stands for.
+    /// The root of the thread whose own stack `self` stands for. While that waits in `pass`,
+    /// `serve` does the root's work there.
     ///
     /// # Safety
     /// `self` outlives the root.
-    pub unsafe fn root(&self) -> Root {
+    pub unsafe fn root(&self, serve: Serve) -> Root {
         // SAFETY: by contract.
-        unsafe { Root::new(&self.0) }
+        unsafe { Root::new(&self.0, serve) }
     }
 
     /// Forgets the computation, which has returned or is never unwound.
@@ -140,10 +140,15 @@ impl Fiber {
 
 #[cfg(test)]
 mod tests {
+    extern "C" fn never<R>(_: *const R, _: bool) {
+        unreachable!("the test is the root");
+    }
+
     /// Both ways of switching must pass the same tests.
     macro_rules! tests_for {
         ($module:ident) => {
             mod $module {
+                use crate::fiber::tests::never;
                 use crate::fiber::$module::{Fiber, Root};
                 use crate::stack::{Stack, Stacks};
                 use std::cell::Cell;
@@ -158,7 +163,7 @@ mod tests {
                 impl Default for Shared {
                     fn default() -> Shared {
                         // SAFETY: never freed.
-                        let root = unsafe { Root::new(Box::leak(Box::default())) };
+                        let root = unsafe { Root::new(Box::leak(Box::default()), never) };
                         Shared { fiber: Fiber::default(), root, steps: Cell::new(0) }
                     }
                 }
@@ -244,13 +249,22 @@ mod tests {
             main: &'static Fiber,
             root: Root,
             steps: Cell<u32>,
+            served: Cell<Option<bool>>,
+        }
+
+        /// The root's work in the tests below: to say why it was called.
+        extern "C" fn serve(root: *const Root, returned: bool) {
+            // SAFETY: it lies in a `Two`.
+            let two = unsafe { &*root.byte_sub(std::mem::offset_of!(Two, root)).cast::<Two>() };
+            two.served.set(Some(returned));
         }
 
         impl Default for Two {
             fn default() -> Two {
                 let main: &Fiber = Box::leak(Box::default());
                 // SAFETY: never freed.
-                Two { fibers: Default::default(), main, root: unsafe { main.root() }, steps: Cell::new(0) }
+                let root = unsafe { main.root(serve) };
+                Two { fibers: Default::default(), main, root, steps: Cell::new(0), served: Cell::new(None) }
             }
         }
 
@@ -297,6 +311,9 @@ mod tests {
                     // SAFETY: on this fiber's own stack, and the root waits.
                     unsafe { two.fibers[0].pass(two.main, &two.root) };
                 }
+                two.steps.set(4);
+                // SAFETY: as above.
+                unsafe { two.fibers[0].suspend(&two.root) };
             }
             let (stacks, two) = (Stacks::new(), Two::default());
             let class = stacks.default_class();
@@ -304,14 +321,17 @@ mod tests {
             let bounds = stacks.bounds(class, &stacks.take(class).unwrap());
             // SAFETY: `two` outlives it, and nothing panics.
             unsafe { two.fibers[0].begin(&two.root, bounds, body, std::ptr::from_ref(&two).cast()) };
+            let pass = || {
+                // SAFETY: the test is main, and the fiber waits.
+                let (me, root) = unsafe { two.main.pass(&two.fibers[0], &two.root) };
+                assert_eq!((me, root), (&raw const *two.main, &raw const two.root));
+                (two.steps.get(), two.served.take())
+            };
             for step in 1..=3 {
-                // SAFETY: the test is the root.
-                let (me, _, returned) = unsafe { two.main.pass(&two.fibers[0], &two.root) };
-                assert_eq!((me, returned, two.steps.get()), (&raw const *two.main, false, step));
+                assert_eq!(pass(), (step, None), "main went on, not the root");
             }
-            // SAFETY: as above.
-            let (me, _, returned) = unsafe { two.main.pass(&two.fibers[0], &two.root) };
-            assert!(returned && std::ptr::eq(me, two.main), "who returns, returns to the root");
+            assert_eq!(pass(), (4, Some(false)), "who suspends, suspends to the root");
+            assert_eq!(pass(), (4, Some(true)), "who returns, returns to the root");
         }
     }
 }

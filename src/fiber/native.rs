@@ -34,24 +34,87 @@ pub struct Fiber {
 }
 
 /// The thread's own stack: while a fiber runs, it goes on where `main` says. That is a fiber
-/// like any other, so who runs on this stack may pass and be passed to; who is to go on
-/// there, `main` or the loop, the stack knows when it does.
+/// like any other, so who runs on this stack may pass and be passed to.
+///
+/// ```text
+///  main passes     | main's frames |  <- main.sp: who passes to main goes on here
+///  to a fiber      +---------------+
+///  who suspends    | enter_root    |  laid on top by whoever wants the root, and not main:
+///  to the root     +---------------+  `serve` runs below main's frames, and returns to them
+///  serve resumes   | frames of the |
+///  a fiber         | loop          |  <- main.sp: the loop looks who it is that goes on
+/// ```
+#[repr(C)]
 pub struct Root {
     main: *const Fiber,
+    serve: Serve,
+    /// What `main` says is where the loop goes on.
+    in_loop: Cell<bool>,
 }
+
+/// Does the root's work on main's stack, from whoever has suspended to it, or `returned` to
+/// it, until main goes on.
+pub type Serve = extern "C" fn(root: *const Root, returned: bool);
 
 impl Root {
     /// # Safety
     /// `main` outlives the root.
-    pub unsafe fn new(main: &Fiber) -> Root {
-        Root { main }
+    pub unsafe fn new(main: &Fiber, serve: Serve) -> Root {
+        Root { main, serve, in_loop: Cell::new(false) }
+    }
+
+    /// The loop is over: main goes on.
+    #[inline(always)]
+    pub fn leave_loop(&self) {
+        self.in_loop.set(false);
     }
 
     #[inline(always)]
-    fn sp(&self) -> *mut usize {
+    fn sp(&self) -> &Cell<usize> {
         // SAFETY: by contract of `new`.
-        unsafe { (*self.main).sp.as_ptr() }
+        unsafe { &(*self.main).sp }
     }
+
+    /// Where the root goes on; for one switch.
+    ///
+    /// # Safety
+    /// Not on the root, which so is suspended.
+    #[inline(always)]
+    unsafe fn place(&self) -> *const usize {
+        let sp = self.sp();
+        if !self.in_loop.get() {
+            let entry = (sp.get() - size_of::<usize>()) as *mut usize;
+            // SAFETY: below the frames of a stack that is suspended nothing is in use.
+            unsafe { entry.write(enter_root as *const () as usize) };
+            sp.set(entry as usize);
+        }
+        sp.as_ptr()
+    }
+}
+
+/// On main's stack, with main's suspended frames above: serves, then goes on with main as if it
+/// had been switched to.
+#[unsafe(naked)]
+extern "C" fn enter_root() {
+    naked_asm!(
+        ".cfi_startproc",
+        "mov rbx, rsp",
+        ".cfi_def_cfa rbx, 8", // a return would go where main goes on
+        "mov r12, rcx",
+        "and rsp, -16",
+        "mov rdi, rcx",
+        "mov rsi, rdx",
+        "call [rcx + {serve}]",
+        "mov rsp, rbx",
+        "mov rsi, [r12 + {main}]",
+        "mov rcx, r12",
+        "xor edx, edx",
+        "pop rax",
+        "jmp rax",
+        ".cfi_endproc",
+        serve = const std::mem::offset_of!(Root, serve),
+        main = const std::mem::offset_of!(Root, main),
+    )
 }
 
 /// Saves the current context to `*save` and goes on at `*to`. Returns, in registers,
@@ -131,8 +194,18 @@ extern "C" fn run(_: *const Fiber, root: *const Root, body: Body, data: *const (
     let mut nowhere = 0;
     // SAFETY: the root outlives the computation and waits at its `sp`, because a fiber
     // runs. This stack is not used again.
-    unsafe { switch(&raw mut nowhere, (*root).sp(), root, 1) };
+    unsafe { switch(&raw mut nowhere, (*root).place(), root, 1) };
     unreachable!("a fiber that is done was resumed");
+}
+
+/// # Safety
+/// As for `switch`, and nobody comes back.
+#[inline(always)]
+unsafe fn leave_for(to: *const usize, root: &Root) -> ! {
+    let mut nowhere = 0;
+    // SAFETY: by contract.
+    unsafe { switch(&raw mut nowhere, to, root, 0) };
+    unreachable!("a fiber that has left was resumed");
 }
 
 impl Fiber {
@@ -166,8 +239,9 @@ impl Fiber {
     /// On the root, and the fiber is suspended.
     #[inline(always)]
     pub unsafe fn resume(&self, root: &Root) -> bool {
+        root.in_loop.set(true);
         // SAFETY: `sp` was saved by a switch or laid out by `begin`.
-        let (_, _, done) = unsafe { switch(root.sp(), self.sp.as_ptr(), root, 0) };
+        let (_, _, done) = unsafe { switch(root.sp().as_ptr(), self.sp.as_ptr(), root, 0) };
         done != 0
     }
 
@@ -176,36 +250,34 @@ impl Fiber {
     #[inline(always)]
     pub unsafe fn suspend(&self, root: &Root) -> (*const Fiber, *const Root) {
         // SAFETY: by contract a fiber runs, so the root waits at its `sp`.
-        let (me, root, _) = unsafe { switch(self.sp.as_ptr(), root.sp(), root, 0) };
+        let (me, root, _) = unsafe { switch(self.sp.as_ptr(), root.place(), root, 0) };
         (me.cast(), root)
     }
 
     /// # Safety
     /// On this fiber's own stack, and `to` is suspended (or is this very fiber).
     #[inline(always)]
-    pub unsafe fn pass(&self, to: &Fiber, root: &Root) -> (*const Fiber, *const Root, bool) {
+    pub unsafe fn pass(&self, to: &Fiber, root: &Root) -> (*const Fiber, *const Root) {
         // SAFETY: `to.sp` is read after ours was saved, so that passing to oneself is
         // nothing; otherwise it was saved by a switch or laid out by `begin`.
-        let (me, root, done) = unsafe { switch(self.sp.as_ptr(), to.sp.as_ptr(), root, 0) };
-        (me.cast(), root, done != 0)
+        let (me, root, _) = unsafe { switch(self.sp.as_ptr(), to.sp.as_ptr(), root, 0) };
+        (me.cast(), root)
     }
 
     /// # Safety
     /// As for `Fiber::leave` in the parent module.
     #[inline(always)]
     pub unsafe fn leave(to: &Fiber, root: &Root) -> ! {
-        let mut nowhere = 0;
-        // SAFETY: by contract `to` is suspended; nobody comes back here.
-        unsafe { switch(&raw mut nowhere, to.sp.as_ptr(), root, 0) };
-        unreachable!("a fiber that has left was resumed");
+        // SAFETY: by contract.
+        unsafe { leave_for(to.sp.as_ptr(), root) }
     }
 
     /// # Safety
     /// As for `Fiber::leave_to_root` in the parent module.
     #[inline(always)]
     pub unsafe fn leave_to_root(root: &Root) -> ! {
-        // SAFETY: by contract the root waits where its fiber says.
-        unsafe { Fiber::leave(&*root.main, root) }
+        // SAFETY: by contract the root waits.
+        unsafe { leave_for(root.place(), root) }
     }
 
     /// Forgets the computation.

@@ -16,15 +16,21 @@ pub struct Fiber {
     exit: Cell<*const Exit>,
 }
 
+/// Never called: main does not pass.
+pub type Serve = extern "C" fn(root: *const Root, returned: bool);
+
 /// Where the root goes on is corosensei's affair.
 pub struct Root(());
 
 impl Root {
     /// # Safety
     /// None is needed here.
-    pub unsafe fn new(_: &Fiber) -> Root {
+    pub unsafe fn new(_: &Fiber, _: Serve) -> Root {
         Root(())
     }
+
+    /// Nobody asks where it goes on.
+    pub fn leave_loop(&self) {}
 }
 
 /// A stack that somebody else owns.
@@ -96,7 +102,7 @@ impl Fiber {
 
     /// # Safety
     /// Never called: nothing here `is_suspended`.
-    pub unsafe fn pass(&self, _: &Fiber, _: &Root) -> (*const Fiber, *const Root, bool) {
+    pub unsafe fn pass(&self, _: &Fiber, _: &Root) -> (*const Fiber, *const Root) {
         unreachable!("only the root resumes");
     }
 

@@ -11,6 +11,10 @@ use crate::wait::{AtHand, Waited};
 use crate::waitlist::{Role, WaitList};
 use std::cell::Cell;
 
+/// The permits of one that may never have any: who waits for them does not wait plainly, so
+/// that a release need not look for that where somebody does.
+const NEVER: i64 = i64::MIN;
+
 pub struct Semaphore {
     /// More than 0 only while no taker waits: a release goes to a taker first.
     permits: Cell<i64>,
@@ -27,7 +31,11 @@ impl Semaphore {
         if permits < 0 {
             return Err(Error::INVAL);
         }
-        let bound = if bounded { permits } else { i64::MAX };
+        let (permits, bound) = match (permits, bounded) {
+            (0, true) => (NEVER, NEVER),
+            (_, true) => (permits, permits),
+            (_, false) => (permits, i64::MAX),
+        };
         let semaphore =
             Semaphore { permits: Cell::new(permits), bound, waiters: WaitList::default(), handle: Cell::new(0) };
         let handle = insert(hub, semaphore)?;
@@ -40,7 +48,7 @@ impl Semaphore {
     }
 
     pub fn count(&self) -> i64 {
-        self.permits.get()
+        self.permits.get().max(0)
     }
 
     /// Takes a permit that is free, unless there is something to look at first.
@@ -49,28 +57,28 @@ impl Semaphore {
         if hub.current().attention.get() != 0 {
             return AtHand::Unknown;
         }
-        let permits = self.permits.get();
-        if permits <= 0 {
-            return AtHand::MustWait;
+        match self.permits.get() {
+            0 => AtHand::MustWait,
+            permits if permits > 0 => {
+                self.permits.set(permits - 1);
+                AtHand::Done(())
+            }
+            _ => AtHand::Unknown,
         }
-        self.permits.set(permits - 1);
-        AtHand::Done(())
     }
 
     /// Gives a permit back where nobody waits, or to who waits for ever.
     #[inline(always)]
     pub fn try_release(&self, hub: &Hub) -> bool {
+        if let Some(node) = self.waiters.first() {
+            return hub.grant_first(&self.waiters, node);
+        }
         let permits = self.permits.get();
-        if permits >= self.bound {
-            return false;
+        let has_room = permits < self.bound;
+        if has_room {
+            self.permits.set(permits + 1);
         }
-        match self.waiters.first() {
-            Some(node) => hub.grant_first(&self.waiters, node),
-            None => {
-                self.permits.set(permits + 1);
-                true
-            }
-        }
+        has_room
     }
 
     #[inline(always)]
@@ -88,19 +96,15 @@ impl Semaphore {
 
     #[inline(always)]
     fn acquire_by_waiting(&self, hub: &Hub, deadline: Deadline) -> Result<()> {
-        let handle = self.handle.get();
-        outcome(
-            hub,
-            handle,
-            hub.wait_in(&self.waiters, Role::Taker, std::ptr::null_mut(), deadline, Waiting::Object(handle)),
-        )
+        let why = Waiting::Object(self.handle.get());
+        outcome(hub.wait_in(&self.waiters, Role::Taker, std::ptr::null_mut(), deadline, why))
     }
 
     /// What is left to do where `try_acquire` found that it must wait, see `Hub::wait_plainly_in`.
     #[inline(always)]
     pub fn acquire_plainly(&self, hub: &Hub) -> Result<()> {
-        let handle = self.handle.get();
-        outcome(hub, handle, hub.wait_plainly_in(&self.waiters, std::ptr::null_mut(), Waiting::Object(handle)))
+        let why = Waiting::Object(self.handle.get());
+        outcome(hub.wait_plainly_in(&self.waiters, std::ptr::null_mut(), why))
     }
 
     #[inline(always)]
@@ -125,23 +129,27 @@ impl Semaphore {
 }
 
 #[inline(always)]
-fn outcome(hub: &Hub, handle: i64, waited: Waited) -> Result<()> {
+fn outcome(waited: Waited) -> Result<()> {
     match waited {
         Waited::Granted(_) => Ok(()),
         Waited::Returned(_, e) => {
-            give_back(hub, handle);
+            give_back();
             Err(e)
         }
         Waited::Failed(e) => Err(e),
     }
 }
 
-/// A permit that was handed to one who was killed goes to the next; the semaphore may
-/// have been closed since.
+/// A permit that was handed to the current greenlet, which was killed, goes to the next; the
+/// semaphore may have been closed since. Who it was stands in the greenlet: so those who come
+/// back from a wait with a permit had nothing to keep over it.
 #[cold]
 #[inline(never)]
-fn give_back(hub: &Hub, handle: i64) {
-    if let Ok(semaphore) = crate::object::get::<Semaphore>(hub, handle) {
+fn give_back() {
+    let Some(hub) = Hub::existing() else { return };
+    if let Waiting::Object(handle) = hub.current().waiting.get()
+        && let Ok(semaphore) = crate::object::get::<Semaphore>(hub, handle)
+    {
         semaphore.give(hub);
     }
 }

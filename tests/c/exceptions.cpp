@@ -104,6 +104,26 @@ void *catch_and_rethrow_later(void *arg)
     return nullptr;
 }
 
+void *switch_in_a_catch_block(void *first, void *arg)
+{
+    auto *trips = static_cast<int *>(arg);
+    weald_greenlet main = *static_cast<weald_greenlet *>(first);
+    if (std::current_exception() || std::uncaught_exceptions())
+        return nullptr; // it began with another's
+    try {
+        throw std::runtime_error("the coroutine's");
+    } catch (const std::exception &) {
+        while (++*trips < 3)
+            weald_switch(main, nullptr, nullptr);
+        try {
+            throw;
+        } catch (const std::exception &again) {
+            *trips += std::string(again.what()) == "the coroutine's";
+        }
+    }
+    return nullptr;
+}
+
 void *throw_out_of_a_coroutine(void *, void *) { throw std::runtime_error("out of a coroutine"); }
 
 void let_one_out_of_a_coroutine()
@@ -206,6 +226,51 @@ TEST(main_may_wait_in_a_catch_block)
     }
     CHECK_STR(text.c_str(), "again: g");
     CHECK_EQ(weald_close(g), 0);
+}
+
+TEST(a_raw_switch_in_a_catch_block_takes_its_exception_along)
+{
+    int trips = 0;
+    weald_greenlet main = weald_self();
+    weald_greenlet c = weald_coro_new(switch_in_a_catch_block, &trips, 0, nullptr);
+
+    try {
+        throw std::runtime_error("main's");
+    } catch (const std::exception &) {
+        while (!weald_ready(c))
+            CHECK_EQ(weald_switch(c, &main, nullptr), 0);
+        try {
+            throw;
+        } catch (const std::exception &again) {
+            CHECK_STR(again.what(), "main's");
+        }
+    }
+    CHECK_EQ(trips, 4);
+    CHECK_EQ(std::uncaught_exceptions(), 0);
+    CHECK_EQ(weald_close(c), 0);
+}
+
+TEST(the_loop_may_be_run_in_a_catch_block)
+{
+    std::string text = "g";
+    int others = 0;
+    weald_greenlet gs[2] = {weald_spawn(catch_and_rethrow_later, &text), weald_spawn(count_uncaught, &others)};
+
+    try {
+        throw std::runtime_error("main's");
+    } catch (const std::exception &) {
+        CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+        CHECK(std::current_exception() != nullptr);
+        try {
+            throw;
+        } catch (const std::exception &again) {
+            CHECK_STR(again.what(), "main's");
+        }
+    }
+    CHECK_STR(text.c_str(), "again: g");
+    CHECK_EQ(others, 0);
+    for (weald_greenlet g : gs)
+        CHECK_EQ(weald_close(g), 0);
 }
 
 TEST(an_exception_that_leaves_a_coroutine_aborts_with_a_clear_message)

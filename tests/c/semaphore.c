@@ -233,9 +233,19 @@ TEST(a_bounded_one_refuses_more_than_it_began_with)
     CHECK_EQ(weald_semaphore_release(sem), 0);
     CHECK_EQ(weald_semaphore_release(sem), WEALD_EOVERFLOW);
     CHECK_EQ(weald_close(sem), 0);
+}
+
+TEST(one_that_may_have_no_permits_gives_none_to_who_waits_for_one)
+{
     sem = weald_bounded_semaphore_new(0);
+    CHECK_EQ(weald_semaphore_count(sem), 0);
     CHECK_EQ(weald_semaphore_release(sem), WEALD_EOVERFLOW);
+    CHECK_EQ(weald_semaphore_acquire(sem, WEALD_NOW), WEALD_EAGAIN);
+    weald_greenlet g = waiter("a");
+    CHECK_EQ(weald_semaphore_release(sem), WEALD_EOVERFLOW);
+    CHECK_EQ(weald_semaphore_count(sem), 0);
     CHECK_EQ(weald_close(sem), 0);
+    CHECK_EQ(code_of(g), WEALD_EBADF);
 }
 
 TEST(an_unbounded_one_grows_up_to_the_largest_number)

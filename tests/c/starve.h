@@ -35,7 +35,7 @@ static void starve_last(weald_handle (*make)(void), int length)
     weald_handle last;
     do
         CHECK_GT(last = make(), 0);
-    while ((last & 0x3fffff) != length - 1);
+    while ((last >> 5 & 0x3fffff) != length - 1);
 }
 
 /* The next timer, or the next handle of this thread or of all threads, needs a larger array. */
@@ -47,7 +47,7 @@ static void starve_fill(void)
         CHECK_EQ(weald_watcher_unref(w), 0);
         CHECK_EQ(weald_watcher_start(w), 0);
     }
-    /* The place of a handle among those of its sort is in its lowest 22 bits. */
+    /* The place of a handle among those of its sort is in 22 of its bits, above those of its kind. */
     starve_last(starve_event, STARVE_HANDLES);
     starve_last(starve_shared_event, STARVE_SHARED);
     starve_last(starve_greenlet, STARVE_OWN);
