@@ -1377,42 +1377,54 @@ fn a_server_starts_or_does_not() {
 
 extern "C-unwind" fn ignore_failure(_: i64, _: c_int, _: *const std::ffi::c_char, _: *mut c_void) {}
 
+/// A server of the kind that `make` makes gets a connection from `ask` while call number `n` fails, and another one
+/// after that. `look` at what came of the other, if both were accepted. Nothing is left of them.
+fn survive(n: i64, make: fn() -> i64, ask: fn(&str) -> std::net::TcpStream, look: fn(&mut std::net::TcpStream)) {
+    thread::spawn(move || {
+        a_hub();
+        assert_eq!(weald_set_error_handler(Some(ignore_failure), null_mut()), 0);
+        let server = make();
+        assert_eq!(weald_server_start(server), 0);
+        assert_eq!(weald_sleep(1_000_000), 0);
+        let address = address_of(i64::from(weald_server_fd(server)));
+        let address = address.to_str().unwrap();
+        let before = process();
+        fault::fail_at(n);
+        let one = ask(address);
+        assert_eq!(weald_sleep(15_000_000), 0);
+        fault::disarm();
+        let mut other = ask(address);
+        while weald_server_accepted(server) < 1 || weald_server_count(server) > 0 {
+            assert_eq!(weald_sleep(1_000_000), 0);
+        }
+        if weald_server_accepted(server) == 2 {
+            look(&mut other);
+        }
+        drop((one, other));
+        assert_becomes(
+            || {
+                weald_sleep(1_000_000);
+                process()
+            },
+            &before,
+            &format!("after fault {n}"),
+        );
+        assert_eq!(weald_server_stop(server, WEALD_FOREVER), 0);
+        assert_eq!(weald_hub_shutdown(), 0);
+    })
+    .join()
+    .unwrap_or_else(|_| panic!("fault {n}"));
+}
+
 /// Whatever fails while it accepts costs that connection at most, and a pause.
 #[test]
 fn a_server_survives_every_fault() {
+    fn make() -> i64 {
+        weald_server_new(c"127.0.0.1:0".as_ptr(), Some(serve_one), null_mut(), null())
+    }
     let _turn = my_turn();
     for n in 0..40 {
-        thread::spawn(move || {
-            a_hub();
-            assert_eq!(weald_set_error_handler(Some(ignore_failure), null_mut()), 0);
-            let server = weald_server_new(c"127.0.0.1:0".as_ptr(), Some(serve_one), null_mut(), null());
-            assert_eq!(weald_server_start(server), 0);
-            assert_eq!(weald_sleep(1_000_000), 0);
-            let address = address_of(i64::from(weald_server_fd(server)));
-            let connect = || std::net::TcpStream::connect(address.to_str().unwrap()).unwrap();
-            let before = process();
-            fault::fail_at(n);
-            let one = connect();
-            assert_eq!(weald_sleep(15_000_000), 0);
-            fault::disarm();
-            let other = connect();
-            while weald_server_accepted(server) < 1 || weald_server_count(server) > 0 {
-                assert_eq!(weald_sleep(1_000_000), 0);
-            }
-            drop((one, other));
-            assert_becomes(
-                || {
-                    weald_sleep(1_000_000);
-                    process()
-                },
-                &before,
-                &format!("after fault {n}"),
-            );
-            assert_eq!(weald_server_stop(server, WEALD_FOREVER), 0);
-            assert_eq!(weald_hub_shutdown(), 0);
-        })
-        .join()
-        .unwrap();
+        survive(n, make, |address| std::net::TcpStream::connect(address).unwrap(), |_| {});
     }
 }
 
@@ -1441,50 +1453,22 @@ fn a_server_and_a_client_of_http_are_made_whole_or_not_at_all() {
 #[test]
 fn a_server_of_http_survives_every_fault() {
     use std::io::{Read, Write};
+    use std::net::TcpStream;
+    fn ask(address: &str) -> TcpStream {
+        let mut one = TcpStream::connect(address).unwrap();
+        let body = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+        one.write_all(body).unwrap();
+        one.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        one
+    }
+    fn is_answered(other: &mut TcpStream) {
+        let mut text = String::new();
+        other.read_to_string(&mut text).unwrap();
+        assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 2, "{text}");
+    }
     let _turn = my_turn();
     for n in 0..60 {
-        thread::spawn(move || {
-            a_hub();
-            assert_eq!(weald_set_error_handler(Some(ignore_failure), null_mut()), 0);
-            let server = http_server();
-            assert_eq!(weald_server_start(server), 0);
-            assert_eq!(weald_sleep(1_000_000), 0);
-            let address = address_of(i64::from(weald_server_fd(server)));
-            let ask = || {
-                let mut one = std::net::TcpStream::connect(address.to_str().unwrap()).unwrap();
-                let body = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
-                one.write_all(body).unwrap();
-                one.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-                one
-            };
-            let before = process();
-            fault::fail_at(n);
-            let one = ask();
-            assert_eq!(weald_sleep(15_000_000), 0);
-            fault::disarm();
-            let mut other = ask();
-            while weald_server_accepted(server) < 1 || weald_server_count(server) > 0 {
-                assert_eq!(weald_sleep(1_000_000), 0);
-            }
-            let mut text = String::new();
-            if weald_server_accepted(server) == 2 {
-                other.read_to_string(&mut text).unwrap();
-                assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 2, "after fault {n}: {text}");
-            }
-            drop((one, other));
-            assert_becomes(
-                || {
-                    weald_sleep(1_000_000);
-                    process()
-                },
-                &before,
-                &format!("after fault {n}"),
-            );
-            assert_eq!(weald_server_stop(server, WEALD_FOREVER), 0);
-            assert_eq!(weald_hub_shutdown(), 0);
-        })
-        .join()
-        .unwrap();
+        survive(n, http_server, ask, is_answered);
     }
 }
 

@@ -172,16 +172,10 @@ static int child_of_nobody(weald_channel c, void *unused)
 
 TEST(no_descriptors_no_channel)
 {
-    struct rlimit limit, few;
     weald_channel c = 77;
 
     CHECK_GT(weald_self(), 0);
-    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    few = limit;
-    few.rlim_cur = 40;
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
-    while (dup(STDERR_FILENO) >= 0)
-        ;
+    test_take_descriptors(40);
     CHECK_EQ(weald_channel_pair(ends, 0), WEALD_EMFILE);
     CHECK_EQ(weald_process_fork(child_of_nobody, NULL, &c, 0), WEALD_EMFILE);
     CHECK_EQ(ends[0], 0);

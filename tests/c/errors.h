@@ -133,4 +133,19 @@ static TEST_UNUSED int64_t in_a_forked_child(errors_call call)
     return -WEXITSTATUS(status);
 }
 
+/* A process has at most 1023 hubs: ours is one of them now, and the process may have descriptors for the others. */
+static TEST_UNUSED void errors_room_for_all_hubs(void)
+{
+    struct rlimit files;
+
+    if (*test_under())
+        SKIP("a thousand threads are too many for the checker");
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
+    files.rlim_cur = files.rlim_max;
+    if (files.rlim_max < 5000)
+        SKIP("a thousand hubs take more descriptors than a process may have here");
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
+    CHECK_GT(weald_self(), 0);
+}
+
 #endif /* WEALD_TEST_ERRORS_H */

@@ -448,20 +448,11 @@ TEST(a_first_call_without_a_descriptor_to_be_had_is_emfile)
     in_another_thread(call_without_descriptors);
 }
 
-/* A process has at most 1023 hubs. */
 TEST(a_first_call_without_a_number_to_be_had_is_enomem)
 {
-    struct rlimit files;
     int64_t others;
 
-    if (*test_under())
-        SKIP("a thousand threads are too many for the checker");
-    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
-    files.rlim_cur = files.rlim_max;
-    if (files.rlim_max < 5000)
-        SKIP("a thousand hubs take more descriptors than a process may have here");
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
-    CHECK_GT(weald_self(), 0); /* one is ours */
+    errors_room_for_all_hubs();
     others = weald_workers_start(1022);
     if (others == WEALD_EAGAIN)
         SKIP("a thousand threads are too many for this machine");

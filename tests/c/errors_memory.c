@@ -115,11 +115,11 @@ TEST(no_greenlet_is_delayed_without_memory)
     CHECK_EQ(weald_go(ends, NULL), 0);
     CHECK_EQ(weald_yield(), 0); /* its record is spare */
     starve();
-    handles = starve_stats().handles;
+    handles = test_stats().handles;
     CHECK_EQ(weald_spawn_with(ends, NULL, &later), WEALD_ENOMEM);
     later.flags = WEALD_SPAWN_DETACHED;
     CHECK_EQ(weald_spawn_with(ends, NULL, &later), WEALD_ENOMEM);
-    CHECK_EQ(starve_stats().handles, handles);
+    CHECK_EQ(test_stats().handles, handles);
     feed();
     CHECK_EQ(weald_spawn_with(ends, NULL, &later), 0);
 }

@@ -1,6 +1,5 @@
 /* Codes of thread pools and workers, where other tests do not provoke them. */
 #include "errors.h"
-#include <sys/resource.h>
 
 static void *work_for_a_while(void *unused)
 {
@@ -15,21 +14,12 @@ TEST(a_job_of_the_parent_is_a_deadlock_in_a_child_that_a_callback_forks)
     CHECK_EQ(in_a_forked_child(offload), WEALD_EDEADLK);
 }
 
-/* A process has at most 1023 hubs. */
 TEST(more_workers_than_there_may_be_hubs_are_enomem)
 {
-    struct rlimit files;
     weald_workers few;
     int64_t code;
 
-    if (*test_under())
-        SKIP("a thousand threads are too many for the checker");
-    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
-    files.rlim_cur = files.rlim_max;
-    if (files.rlim_max < 5000)
-        SKIP("a thousand hubs take more descriptors than a process may have here");
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
-    CHECK_GT(weald_self(), 0); /* one is ours */
+    errors_room_for_all_hubs();
     code = weald_workers_start(1023);
     if (code == WEALD_EAGAIN)
         SKIP("a thousand threads are too many for this machine");

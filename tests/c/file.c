@@ -255,15 +255,9 @@ TEST(mistakes_have_their_codes)
 
 TEST(no_descriptors_no_file)
 {
-    struct rlimit limit, few;
 
     CHECK_GT(weald_self(), 0);
-    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    few = limit;
-    few.rlim_cur = 40;
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
-    while (dup(STDERR_FILENO) >= 0)
-        ;
+    test_take_descriptors(40);
     CHECK_EQ(weald_file_open("/", O_RDONLY, 0, WEALD_FOREVER), WEALD_EMFILE);
     CHECK_EQ(weald_folder_read("/", WEALD_FOREVER), WEALD_EMFILE);
 }

@@ -92,6 +92,15 @@ static TEST_UNUSED void http_say_target(weald_http_request r, void *user)
     http_reply_text(r, weald_http_target(r));
 }
 
+/* Answers late. */
+static TEST_UNUSED void http_wait_long(weald_http_request r, void *user)
+{
+    (void)user;
+    http_seen++;
+    if (weald_sleep(WEALD_MS(50)) == 0)
+        http_reply_text(r, "late");
+}
+
 /* Answers with the body. */
 static TEST_UNUSED void http_say_body(weald_http_request r, void *user)
 {

@@ -198,17 +198,9 @@ TEST(a_dump_that_can_not_be_written_fails_with_the_code_of_the_write)
 
 /* ---- counters ---- */
 
-static weald_stats stats(void)
-{
-    weald_stats s = {.size = sizeof s};
-    CHECK_EQ(weald_stats_get(&s), 0);
-    CHECK_EQ(s.size, sizeof s);
-    return s;
-}
-
 TEST(the_counters_follow_the_greenlets)
 {
-    weald_stats at_first = stats(), now;
+    weald_stats at_first = test_stats(), now;
     weald_greenlet gs[3];
 
     make_gate();
@@ -217,13 +209,13 @@ TEST(the_counters_follow_the_greenlets)
     gs[0] = spawned(wait_at_gate, NULL);
     gs[1] = spawned(sleep_long, NULL);
     gs[2] = spawned(wait_for_pipe, NULL);
-    now = stats();
+    now = test_stats();
     CHECK_EQ(now.spawned - at_first.spawned, 3);
     CHECK_EQ(now.finished, at_first.finished);
     CHECK_EQ(now.alive, 3);
     CHECK_EQ(now.ready, 3);
     CHECK_EQ(weald_sleep(WEALD_MS(20)), 0);
-    now = stats();
+    now = test_stats();
     CHECK_EQ(now.ready, 0);
     CHECK_EQ(now.timers, 1);
     CHECK_EQ(now.descriptors, 1);
@@ -233,7 +225,7 @@ TEST(the_counters_follow_the_greenlets)
     CHECK_GT(now.polls, at_first.polls);
     CHECK_GT(now.resumes, at_first.resumes);
     CHECK_EQ(weald_killall(gs, 3, 0, WEALD_FOREVER), 0);
-    now = stats();
+    now = test_stats();
     CHECK_EQ(now.finished - at_first.finished, 3);
     CHECK_EQ(now.alive, 0);
     CHECK_EQ(now.timers, 0);
@@ -241,12 +233,12 @@ TEST(the_counters_follow_the_greenlets)
     for (int i = 0; i < 3; i++)
         CHECK_EQ(weald_close(gs[i]), 0);
     CHECK_EQ(weald_close(gate), 0);
-    CHECK_EQ(stats().handles, at_first.handles);
+    CHECK_EQ(test_stats().handles, at_first.handles);
 }
 
 TEST(those_that_never_began_are_finished_and_not_alive)
 {
-    weald_stats at_first = stats();
+    weald_stats at_first = test_stats();
     weald_greenlet closed = weald_greenlet_new(return_it, NULL, NULL);
     weald_greenlet killed = weald_greenlet_new(return_it, NULL, NULL);
     weald_greenlet thrown = weald_coro_new(switch_home, NULL, 0, NULL);
@@ -254,11 +246,11 @@ TEST(those_that_never_began_are_finished_and_not_alive)
     CHECK_EQ(weald_close(closed), 0);
     CHECK_EQ(weald_kill(killed, 0, WEALD_FOREVER), 0);
     CHECK_EQ(weald_throw(thrown, WEALD_EPIPE, NULL), WEALD_EPIPE);
-    CHECK_EQ(stats().finished - at_first.finished, 3);
-    CHECK_EQ(stats().alive, 0);
+    CHECK_EQ(test_stats().finished - at_first.finished, 3);
+    CHECK_EQ(test_stats().alive, 0);
     CHECK_EQ(weald_close(killed), 0);
     CHECK_EQ(weald_close(thrown), 0);
-    CHECK_EQ(stats().handles, at_first.handles);
+    CHECK_EQ(test_stats().handles, at_first.handles);
 }
 
 TEST(a_size_that_can_not_be_is_einval)
@@ -716,7 +708,6 @@ TEST(a_created_hook_that_closes_starts_or_kills_does_no_harm)
     static int (*const what[])(weald_greenlet) = {weald_close, weald_start, kill_it};
     weald_spawn_options detached = options(), later = options(), detached_later = options();
     weald_hooks h = hooks();
-    weald_stats stats = {.size = sizeof stats};
 
     detached.flags = detached_later.flags = WEALD_SPAWN_DETACHED;
     later.delay_ns = detached_later.delay_ns = WEALD_MS(1);
@@ -728,8 +719,7 @@ TEST(a_created_hook_that_closes_starts_or_kills_does_no_harm)
 
         meddle = what[i];
         meddled = ran = 0;
-        CHECK_EQ(weald_stats_get(&stats), 0);
-        handles = stats.handles;
+        handles = test_stats().handles;
         CHECK_EQ(weald_set_hooks(&h), 0);
         g[0] = weald_spawn(count_run, NULL);
         g[1] = weald_spawn_with(count_run, NULL, &later);
@@ -745,9 +735,8 @@ TEST(a_created_hook_that_closes_starts_or_kills_does_no_harm)
         CHECK_EQ(ran, runs ? 6 : 0);
         for (int k = 0; k < 3; k++)
             CHECK_EQ(weald_close(g[k]), 0); /* the spawner has it all the same */
-        CHECK_EQ(weald_stats_get(&stats), 0);
-        CHECK_EQ(stats.handles, handles);
-        CHECK_EQ(stats.alive, 0);
+        CHECK_EQ(test_stats().handles, handles);
+        CHECK_EQ(test_stats().alive, 0);
     }
 }
 

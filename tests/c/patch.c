@@ -247,6 +247,12 @@ TEST(the_report_counts_slots_calls_and_waits)
 /* ---- waiting: each function lets another greenlet run until there is something ---- */
 
 static int ends[2];
+
+static void patch_with_ends(void)
+{
+    patch_program();
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+}
 static int64_t wake_after;
 
 static void *writes_later(void *unused)
@@ -335,8 +341,7 @@ static void let_it_wait(waiting_call call, int64_t after)
 
 TEST(every_function_that_waits_for_something_lets_others_run)
 {
-    patch_program();
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    patch_with_ends();
     for (int64_t after = 0; after <= WEALD_MS(2); after += WEALD_MS(2)) {
         for (size_t i = 0; i < sizeof pollers / sizeof *pollers; i++)
             let_it_wait(pollers[i], after);
@@ -659,8 +664,7 @@ TEST(whoever_waits_for_a_descriptor_that_is_closed_hears_of_it)
 {
     weald_greenlet reader;
 
-    patch_program();
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    patch_with_ends();
     reader = spawn(reads_on, NULL);
     CHECK_EQ(weald_yield(), 0);
     CHECK_EQ(close(ends[0]), 0);
@@ -683,8 +687,7 @@ TEST(any_number_of_greenlets_may_wait_for_one_descriptor)
 {
     weald_greenlet readers_of[4];
 
-    patch_program();
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    patch_with_ends();
     for (int i = 0; i < 4; i++)
         readers_of[i] = spawn(reads_one, (void *)(intptr_t)ends[0]);
     CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
@@ -753,8 +756,7 @@ TEST(what_a_killed_greenlet_calls_next_fails_unless_it_does_not_wait)
 {
     weald_greenlet g;
 
-    patch_program();
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    patch_with_ends();
     g = spawn(sleeps_and_goes_on, NULL);
     CHECK_EQ(weald_yield(), 0);
     CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
@@ -765,8 +767,7 @@ TEST(a_call_in_a_timeout_that_passes_fails_with_etimedout)
 {
     weald_timeout t;
 
-    patch_program();
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    patch_with_ends();
     CHECK_GT(t = weald_timeout_start(WEALD_MS(5)), 0);
     CHECK_EQ(read(ends[0], room, 1), -1);
     CHECK_EQ(errno, ETIMEDOUT);
@@ -782,8 +783,7 @@ TEST(a_greenlet_that_never_has_to_wait_lets_others_run_all_the_same)
 {
     weald_greenlet g;
 
-    patch_program();
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    patch_with_ends();
     g = spawn(naps, (void *)(intptr_t)0);
     for (int i = 0; i < 100000 && logged == 0; i++) {
         CHECK_EQ(write(ends[1], "x", 1), 1);
@@ -1027,8 +1027,7 @@ TEST(an_interrupted_call_fails_with_the_code_or_with_eintr)
 {
     static const int codes[] = {WEALD_EINTR, -ENETDOWN, -100000}, errors[] = {EINTR, ENETDOWN, EINTR};
 
-    patch_program();
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    patch_with_ends();
     for (int i = 0; i < 3; i++) {
         weald_greenlet g = spawn(makes, (void *)(intptr_t)by_read);
 
@@ -1130,8 +1129,7 @@ TEST(descriptors_come_with_messages)
     int pipe_of[2], fd;
     weald_greenlet g;
 
-    patch_program();
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    patch_with_ends();
     CHECK_EQ(pipe(pipe_of), 0);
     g = spawn(passes_descriptor, (void *)(intptr_t)pipe_of[1]);
     CHECK_EQ(recvmsg(ends[0], &message, 0), 1);

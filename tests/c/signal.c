@@ -851,15 +851,6 @@ TEST(on_terminate_twice_is_ealready_and_null_is_einval)
 
 /* ---- fork ---- */
 
-static void check_exited_well(pid_t pid)
-{
-    int status;
-
-    CHECK_EQ(waitpid(pid, &status, 0), pid);
-    CHECK(WIFEXITED(status));
-    CHECK_EQ(WEXITSTATUS(status), 0);
-}
-
 TEST(a_forked_child_begins_with_what_was_there_before)
 {
     weald_watcher w;
@@ -900,13 +891,13 @@ TEST(a_forked_child_begins_with_what_was_there_before)
             CHECK_EQ(weald_signal_wait(both, 2, weald_after(WEALD_SEC(10))), SIGUSR2);
             test_leave(0);
         }
-        check_exited_well(pid);
+        test_ends_well(pid);
         CHECK_EQ(weald_close(w), 0);
         CHECK_EQ(weald_hub_shutdown(), 0);
         CHECK(handler_of(SIGUSR1) == handle);
         test_leave(0);
     }
-    check_exited_well(pid);
+    test_ends_well(pid);
     CHECK_EQ(weald_signal_wait(both, 2, WEALD_NOW), SIGUSR2);
     CHECK_EQ(raise(SIGHUP), 0);
     CHECK_EQ(raise(SIGTERM), 0);
@@ -945,7 +936,7 @@ TEST(a_wait_that_a_callback_forks_under_ends_in_the_child_which_goes_on)
         test_leave(0);
     }
     CHECK_EQ(code, WEALD_ETIMEDOUT);
-    check_exited_well(forked);
+    test_ends_well(forked);
     CHECK_EQ(weald_close(w), 0);
 }
 
@@ -962,7 +953,7 @@ TEST(a_wait_without_deadline_that_a_callback_forks_under_is_edeadlk_in_the_child
         test_leave(0);
     }
     CHECK_EQ(code, SIGUSR1);
-    check_exited_well(forked);
+    test_ends_well(forked);
     CHECK_EQ(weald_close(w), 0);
 }
 
@@ -975,7 +966,7 @@ static void *fork_in_thread(void *unused)
             _exit(1);
         _exit(0);
     }
-    check_exited_well(pid);
+    test_ends_well(pid);
     return unused;
 }
 
@@ -1004,7 +995,7 @@ TEST(forking_while_signals_pour_in_harms_nobody)
             _exit(0);
         }
         CHECK_GE(pid, 0);
-        check_exited_well(pid);
+        test_ends_well(pid);
         run_for(WEALD_US(500));
     }
     every_millisecond(0);

@@ -22,13 +22,6 @@ static void starve_never(weald_watcher w, int what, void *user)
     CHECK(!"a timer that is due in an hour");
 }
 
-static weald_stats starve_stats(void)
-{
-    weald_stats stats = {.size = sizeof stats};
-    CHECK_EQ(weald_stats_get(&stats), 0);
-    return stats;
-}
-
 static weald_handle starve_event(void) { return weald_event_new(0); }
 static weald_handle starve_shared_event(void) { return weald_event_new(WEALD_SHARED); }
 static weald_handle starve_queue(void) { return weald_queue_new(WEALD_FIFO, 1, NULL); }
@@ -48,7 +41,7 @@ static void starve_last(weald_handle (*make)(void), int length)
 /* The next timer, or the next handle of this thread or of all threads, needs a larger array. */
 static void starve_fill(void)
 {
-    while (starve_stats().timers < STARVE_TIMERS) {
+    while (test_stats().timers < STARVE_TIMERS) {
         weald_watcher w = weald_timer_watcher(WEALD_SEC(3600), 0, starve_never, NULL);
         CHECK_GT(w, 0);
         CHECK_EQ(weald_watcher_unref(w), 0);

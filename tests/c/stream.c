@@ -1,6 +1,7 @@
 /* Streams. */
 #include "errors.h"
 #include "greenlets.h"
+#include "lines.h"
 #include "starve.h"
 #include "transfers.h"
 
@@ -422,51 +423,22 @@ TEST(a_stream_of_a_file_is_read_by_lines)
 
 /* ---- kills and deadlines in the middle ---- */
 
-struct tally {
-    weald_stream s;
-    long lines, wrong;
-};
+static int line_fd;
 
-static void *count_lines(void *arg)
+static void put_line(const char *bytes, size_t n)
 {
-    struct tally *t = arg;
-    const char *line;
-    size_t len;
-    int code;
-
-    while ((code = weald_stream_line(t->s, &line, &len, 100, WEALD_FOREVER)) == 1) {
-        t->lines++;
-        t->wrong += strcmp(line, "twelve chars") != 0 || len != 12;
-    }
-    return FD(code);
+    for (size_t i = 0; i < n; i++)
+        CHECK_EQ(weald_write(line_fd, bytes + i, 1, WEALD_FOREVER), 1);
 }
+
+static void end_lines(void) { CHECK_EQ(weald_close_fd(line_fd), 0); }
 
 TEST(no_line_is_lost_or_cut_when_its_reader_is_killed)
 {
-    static const char text[] = "twelve chars\n";
-    int other;
-    struct tally t = {stream_and(&other), 0, 0};
-    size_t at = 0, sent = 0;
-    weald_greenlet g;
+    weald_stream s = stream_and(&line_fd);
 
-    for (long i = 0; i < test_rounds(3000); i++) {
-        g = spawned(count_lines, &t);
-        CHECK_EQ(weald_yield(), 0);
-        for (size_t n = (size_t)(i % 5) + 1; n--; at = (at + 1) % 13, sent++)
-            CHECK_EQ(weald_write(other, text + at, 1, WEALD_FOREVER), 1);
-        if (i % 2)
-            CHECK_EQ(weald_sleep(0), 0);
-        if (i % 3 == 0)
-            CHECK_EQ(weald_sleep(WEALD_US(1)), 0);
-        CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
-        CHECK_EQ(outcome(g), WEALD_ECANCELED);
-    }
-    CHECK_EQ(weald_close_fd(other), 0);
-    g = spawned(count_lines, &t);
-    outcome(g);
-    CHECK_EQ(t.lines, (long)((sent + 12) / 13));
-    CHECK_LE(t.wrong, 1); /* the last one may have been cut by its writer */
-    CHECK_EQ(weald_close(t.s), 0);
+    lines_survive_kills(s, put_line, end_lines, test_rounds(3000));
+    CHECK_EQ(weald_close(s), 0);
 }
 
 TEST(a_stream_that_waits_or_is_empty_holds_no_buffer)

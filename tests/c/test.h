@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -234,6 +235,37 @@ static TEST_UNUSED long test_rss(void)
         pages = -1;
     fclose(f);
     return pages < 0 ? -1 : pages * sysconf(_SC_PAGESIZE);
+}
+
+static TEST_UNUSED weald_stats test_stats(void)
+{
+    weald_stats stats;
+    memset(&stats, 0, sizeof stats);
+    stats.size = sizeof stats;
+    CHECK_EQ(weald_stats_get(&stats), 0);
+    return stats;
+}
+
+/* A child has ended, or will, and well. */
+static TEST_UNUSED void test_ends_well(pid_t pid)
+{
+    int status;
+
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(WIFEXITED(status));
+    CHECK_EQ(WEXITSTATUS(status), 0);
+}
+
+/* Leaves `limit` descriptors to the process, and takes them all. */
+static TEST_UNUSED void test_take_descriptors(rlim_t limit)
+{
+    struct rlimit few;
+
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &few), 0);
+    few.rlim_cur = limit;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+    while (dup(STDERR_FILENO) >= 0)
+        ;
 }
 
 /* Runs `body` in a forked child; its wait status, and what it wrote to stderr in `text`. For tests of what ends a

@@ -1,5 +1,6 @@
 /* TLS over streams. */
 #include "greenlets.h"
+#include "lines.h"
 #include "net.h"
 #include "starve.h"
 #include "tls.h"
@@ -433,15 +434,14 @@ static void *byte_by_byte(void *arg)
     return NULL;
 }
 
-TEST(a_connection_that_gives_a_byte_at_a_time_is_one)
+/* Two relays between a client and a server that have shaken hands, and the relays' ends. */
+static struct relay there, back;
+static weald_greenlet relays[2];
+
+static struct tls_pair relayed(void)
 {
     int client[2], server[2];
-    struct relay there, back;
     struct tls_pair pair = {0};
-    weald_tls_config ours = tls_client(), theirs = tls_server("server");
-    weald_greenlet relays[2];
-    static char large[40000], got[40000];
-    char byte;
 
     unix_pair(client);
     unix_pair(server);
@@ -451,9 +451,18 @@ TEST(a_connection_that_gives_a_byte_at_a_time_is_one)
     relays[1] = spawned(byte_by_byte, &back);
     CHECK_GT(pair.client = weald_stream_new(client[0], NULL), 0);
     CHECK_GT(pair.server = weald_stream_new(server[0], NULL), 0);
-    tls_shake(&pair, ours, theirs, "oak.test");
+    tls_shake(&pair, tls_client(), tls_server("server"), "oak.test");
     CHECK_EQ(pair.client_code, 0);
     CHECK_EQ(pair.server_code, 0);
+    return pair;
+}
+
+TEST(a_connection_that_gives_a_byte_at_a_time_is_one)
+{
+    struct tls_pair pair = relayed();
+    static char large[40000], got[40000];
+    char byte;
+
     tls_say(pair.client, pair.server, "slowly");
     memset(large, 'x', sizeof large);
     CHECK_EQ(weald_stream_write(pair.server, large, sizeof large, NULL, WEALD_FOREVER), 0);
@@ -464,8 +473,8 @@ TEST(a_connection_that_gives_a_byte_at_a_time_is_one)
     tls_close(&pair);
     for (int i = 0; i < 2; i++)
         CHECK_EQ(weald_join(relays[i], weald_after(WEALD_SEC(5))), 0);
-    weald_close_fd(client[1]);
-    weald_close_fd(server[1]);
+    weald_close_fd(there.from);
+    weald_close_fd(there.to);
 }
 
 /* ---- much, in all sizes, both ways at once ---- */
@@ -558,31 +567,17 @@ TEST(an_end_that_was_said_is_an_end_and_one_that_was_not_is_an_error)
 /* A record is changed on its way. */
 TEST(a_record_that_was_changed_is_noticed)
 {
-    int client[2], server[2];
-    struct tls_pair pair = {0};
-    struct relay there, back;
-    weald_tls_config ours = tls_client(), theirs = tls_server("server");
+    struct tls_pair pair = relayed();
     char byte, record[200];
     int64_t n;
-    weald_greenlet relays[2];
 
-    unix_pair(client);
-    unix_pair(server);
-    there = (struct relay){client[1], server[1]};
-    back = (struct relay){server[1], client[1]};
-    relays[0] = spawned(byte_by_byte, &there);
-    relays[1] = spawned(byte_by_byte, &back);
-    CHECK_GT(pair.client = weald_stream_new(client[0], NULL), 0);
-    CHECK_GT(pair.server = weald_stream_new(server[0], NULL), 0);
-    tls_shake(&pair, ours, theirs, "oak.test");
-    CHECK_EQ(pair.client_code, 0);
     tls_say(pair.client, pair.server, "unchanged");
     CHECK_EQ(weald_kill(relays[0], 0, WEALD_FOREVER), 0);
     CHECK_EQ(weald_stream_write(pair.client, "changed", 7, NULL, WEALD_NOW), 0);
     CHECK_EQ(weald_stream_flush(pair.client, WEALD_FOREVER), 0);
-    CHECK_GT(n = weald_read(client[1], record, sizeof record, WEALD_FOREVER), 20);
+    CHECK_GT(n = weald_read(there.from, record, sizeof record, WEALD_FOREVER), 20);
     record[n - 1] ^= 1;
-    CHECK_EQ(weald_write_all(server[1], record, (size_t)n, NULL, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_write_all(there.to, record, (size_t)n, NULL, WEALD_FOREVER), 0);
     CHECK_EQ(weald_stream_read(pair.server, &byte, 1, WEALD_FOREVER), WEALD_EPROTO);
     CHECK_CONTAINS(tls_why(), "can not be decrypted");
     CHECK_EQ(weald_stream_read(pair.client, &byte, 1, WEALD_FOREVER), WEALD_EPROTO); /* its alert */
@@ -641,51 +636,23 @@ TEST(a_handshake_that_was_cut_short_anywhere_goes_on)
         }
 }
 
-struct tally {
-    weald_stream s;
-    long lines, wrong;
-};
+static weald_stream line_writer;
 
-static void *count_lines(void *arg)
+static void put_line(const char *bytes, size_t n)
 {
-    struct tally *t = arg;
-    const char *line;
-    size_t len;
-    int code;
-
-    while ((code = weald_stream_line(t->s, &line, &len, 100, WEALD_FOREVER)) == 1) {
-        t->lines++;
-        t->wrong += strcmp(line, "twelve chars") != 0 || len != 12;
-    }
-    return POINTER(code);
+    for (size_t i = 0; i < n; i++)
+        CHECK_EQ(weald_stream_write(line_writer, bytes + i, 1, NULL, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_stream_flush(line_writer, WEALD_FOREVER), 0);
 }
+
+static void end_lines(void) { CHECK_EQ(weald_stream_end(line_writer, WEALD_FOREVER), 0); }
 
 TEST(no_line_is_lost_or_cut_when_reader_and_writer_are_killed)
 {
-    static const char text[] = "twelve chars\n";
     struct tls_pair pair = tls_pair();
-    struct tally t = {pair.server, 0, 0};
-    size_t at = 0, sent = 0;
-    weald_greenlet g;
 
-    for (long i = 0; i < test_rounds(2000); i++) {
-        g = spawned(count_lines, &t);
-        CHECK_EQ(weald_yield(), 0);
-        for (size_t n = (size_t)(i % 5) + 1; n--; at = (at + 1) % 13, sent++)
-            CHECK_EQ(weald_stream_write(pair.client, text + at, 1, NULL, WEALD_FOREVER), 0);
-        CHECK_EQ(weald_stream_flush(pair.client, WEALD_FOREVER), 0);
-        if (i % 2)
-            CHECK_EQ(weald_sleep(0), 0);
-        if (i % 3 == 0)
-            CHECK_EQ(weald_sleep(WEALD_US(1)), 0);
-        CHECK_EQ(weald_kill(g, 0, WEALD_FOREVER), 0);
-        CHECK_EQ(outcome(g), WEALD_ECANCELED);
-    }
-    CHECK_EQ(weald_stream_end(pair.client, WEALD_FOREVER), 0);
-    g = spawned(count_lines, &t);
-    CHECK_EQ(outcome(g), 0);
-    CHECK_EQ(t.lines, (long)((sent + 12) / 13));
-    CHECK_LE(t.wrong, 1); /* the last one may have been cut by its writer */
+    line_writer = pair.client;
+    lines_survive_kills(pair.server, put_line, end_lines, test_rounds(2000));
     tls_close(&pair);
 }
 

@@ -1154,16 +1154,6 @@ static void the_many_children(void)
 
 TEST(fifty_children_are_reaped_and_leave_no_descriptor) { the_many_children(); }
 
-static uint64_t polls(void)
-{
-    weald_stats stats;
-
-    memset(&stats, 0, sizeof stats);
-    stats.size = sizeof stats;
-    CHECK_EQ(weald_stats_get(&stats), 0);
-    return stats.polls;
-}
-
 TEST(a_copy_of_our_descriptor_in_another_process_does_not_keep_the_loop_awake)
 {
     pid_t ends = fork(), copies;
@@ -1179,9 +1169,9 @@ TEST(a_copy_of_our_descriptor_in_another_process_does_not_keep_the_loop_awake)
         do_nothing();
     CHECK_EQ(kill(ends, SIGKILL), 0);
     run_until_calls(1);
-    before = polls();
+    before = test_stats().polls;
     run_for(WEALD_MS(50));
-    CHECK_LT(polls() - before, 50);
+    CHECK_LT(test_stats().polls - before, 50);
     CHECK_EQ(kill(copies, SIGKILL), 0);
     CHECK_EQ(waitpid(copies, NULL, 0), copies);
     CHECK_EQ(weald_close(w), 0);
@@ -1610,15 +1600,6 @@ TEST(watchers_left_over_at_the_end_of_a_thread_or_hub_leave_nothing_open)
     CHECK_EQ(waitpid(pid, NULL, 0), pid);
 }
 
-static void check_exited_well(pid_t pid)
-{
-    int status;
-
-    CHECK_EQ(waitpid(pid, &status, 0), pid);
-    CHECK(WIFEXITED(status));
-    CHECK_EQ(WEXITSTATUS(status), 0);
-}
-
 TEST(in_a_forked_child_watchers_are_stopped_and_may_be_started)
 {
     weald_watcher timer = started(weald_timer_watcher(WEALD_MS(500), 0, count, NULL));
@@ -1650,11 +1631,11 @@ TEST(in_a_forked_child_watchers_are_stopped_and_may_be_started)
         run_until_calls(3);
         for (int i = 0; i < 4; i++)
             CHECK_EQ(weald_close(all[i]), 0);
-        check_exited_well(child_that_exits(0)); /* and the child may fork */
+        test_ends_well(child_that_exits(0)); /* and the child may fork */
         CHECK_EQ(weald_run(WEALD_FOREVER), 0);
         test_leave(0);
     }
-    check_exited_well(pid);
+    test_ends_well(pid);
     CHECK_EQ(weald_watcher_active(timer), 1);
     CHECK_EQ(weald_watcher_active(child), 1);
     CHECK_EQ(weald_close(check), 0);
@@ -1680,7 +1661,7 @@ TEST(a_callback_may_fork_a_child_that_exits)
     weald_watcher w = started(weald_timer_watcher(0, 0, fork_in_callback, NULL));
 
     run();
-    check_exited_well(forked);
+    test_ends_well(forked);
     CHECK_EQ(weald_close(w), 0);
 }
 

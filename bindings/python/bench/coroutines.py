@@ -2,7 +2,7 @@
 import asyncio
 import time
 
-from rows import cpu
+from table import cpu
 
 WORK = {}
 

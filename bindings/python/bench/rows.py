@@ -6,26 +6,10 @@ import os
 import subprocess
 import sys
 import time
-from collections import namedtuple
 
-ROWS = {}
-Row = namedtuple("Row", "work target unit beside service")
+from table import cpu, row
+
 LOOPS = ("asyncio", "uvloop")
-
-
-class Skipped(Exception):
-    """Somebody can not be had; says who, and why."""
-
-
-def row(name, target, unit="ns", beside=(), service=None):
-    """A row; weald may take `target` of what gevent takes. `beside` are peers that are shown, and `service` is a server
-    of tests/support.py, whose port is in WEALD_BENCH_PORT. The function gets the name of whose figure is wanted."""
-
-    def register(work):
-        ROWS[name] = Row(work, target, unit, beside, service)
-        return work
-
-    return register
 
 
 def primitive(name, target, unit="ns", beside=()):
@@ -35,7 +19,7 @@ def primitive(name, target, unit="ns", beside=()):
         def of(who):
             if who in ("weald", "gevent"):
                 return work(__import__(who))
-            import coroutines
+            import coroutines  # only here: asyncio is not to be counted with weald or gevent
 
             return coroutines.run(name, who)
 
@@ -43,17 +27,6 @@ def primitive(name, target, unit="ns", beside=()):
         return work
 
     return register
-
-
-def cpu(work, operations):
-    """Nanoseconds of CPU time for each operation; the least of three."""
-    best = None
-    for _ in range(3):
-        begin = time.process_time()
-        work()
-        used = (time.process_time() - begin) / operations * 1e9
-        best = used if best is None else min(best, used)
-    return best
 
 
 def both(g, one, other):

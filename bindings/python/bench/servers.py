@@ -16,7 +16,7 @@ import time
 import unittest
 from pathlib import Path
 
-from rows import Skipped, cpu, row
+from table import Skipped, cpu, row
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "tests"))

@@ -8,7 +8,7 @@
  *   loop       gevent's loop interface
  *   arguments  of quick calls
  *   timeout    Timeout
- *   task       Greenlet, joinall
+ *   task       Greenlet; task.h lists its files
  *   linkable   the base of event, result (AsyncResult), semaphore, rlock and queue; see sync.h
  *   lock       the locks of threads
  *   queue      Queue and its kin

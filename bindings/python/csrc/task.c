@@ -6,24 +6,12 @@
  *
  * What is not hot is written in Python, in weald/greenlet.py, which adds it to this type. */
 
-#include "sync.h"
+#include "task.h"
 
-enum { NOT_YET, PENDING, BEGUN, CANCELLED };
-
-typedef struct {
-    green g;
-    PyObject *args, *kwargs;
-    PyObject *value;
-    PyObject *exc_info; /* NULL: not done; None: a value; else (type, value, traceback) */
-    nodelist links;
-    PyObject *ident;
-    PyObject *spawner; /* weak */
-    PyObject *tree;    /* spawn_tree_locals; NULL until somebody looks */
-    call_stack *stack; /* spawning_stack */
-} task;
-
-static PyObject *empty, *str_run, *str_underscore_run, *str_tree, *spawn_callbacks;
-static bool track_tree = true;
+PyObject *str_underscore_run;
+static PyObject *empty, *str_run, *str_tree, *spawn_callbacks;
+bool track_tree = true;
+bool inherit_context;
 static int stack_limit = 10;
 
 /* ---- memory ---- */
@@ -112,10 +100,7 @@ static int note_spawner(thread *th, task *t)
     return 0;
 }
 
-/* Whether what is spawned begins with a copy of the spawner's context variables; else with none. */
-static bool inherit_context;
-
-static int take_context(green *g)
+int take_context(green *g)
 {
     g->ps.context = PyContext_CopyCurrent();
     return g->ps.context ? 0 : -1;
@@ -220,8 +205,7 @@ static int task_begin(task *t)
     return 0;
 }
 
-/* It will not run. */
-static void cancel_start(task *t)
+void task_cancel_start(task *t)
 {
     if (t->g.start == BEGUN || t->g.start == CANCELLED)
         return;
@@ -241,21 +225,14 @@ static void cancel_start(task *t)
     }
 }
 
-static void notify(task *t)
-{
-    if (t->links.first)
-        list_wake_all(&t->links, (PyObject *)t);
-}
-
 static void report_result(task *t, PyObject *value)
 {
     Py_XSETREF(t->value, value);
     Py_XSETREF(t->exc_info, Py_NewRef(Py_None));
-    notify(t);
+    task_notify(t);
 }
 
-/* Takes the current exception. */
-static void report_error(thread *th, task *t)
+void task_report_error(thread *th, task *t)
 {
     PyObject *type, *value, *tb;
     PyErr_Fetch(&type, &value, &tb);
@@ -273,7 +250,7 @@ static void report_error(thread *th, task *t)
     }
     PyObject *info = PyTuple_Pack(3, type, value, tb ? tb : Py_None);
     Py_XSETREF(t->exc_info, info ? info : Py_NewRef(Py_None));
-    notify(t);
+    task_notify(t);
     PyErr_Restore(type, value, tb);
     hub_handle_error(th, (PyObject *)t);
 }
@@ -311,7 +288,7 @@ static PyObject *task_run(PyObject *self, PyObject *unused)
     if (likely(r != NULL))
         report_result(t, r);
     else
-        report_error(th, t);
+        task_report_error(th, t);
     Py_CLEAR(t->g.run);
     if (t->args != empty)
         Py_XSETREF(t->args, Py_NewRef(empty));
@@ -330,7 +307,7 @@ static void *task_body(void *arg)
     t->g.loaded = true;
     t->g.start = BEGUN;
     if (after_switch(th) < 0) {
-        report_error(th, t);
+        task_report_error(th, t);
     } else if (likely(Py_IS_TYPE((PyObject *)t, &task_type)) ||
                _PyType_Lookup(Py_TYPE(t), str_run) == base_run) {
         PyObject *r = task_run((PyObject *)t, NULL);
@@ -338,7 +315,7 @@ static void *task_body(void *arg)
     } else {
         PyObject *r = PyObject_CallMethodNoArgs((PyObject *)t, str_run);
         if (!r)
-            report_error(th, t);
+            task_report_error(th, t);
         else if (!t->exc_info)
             report_result(t, r);
         else
@@ -481,381 +458,6 @@ static PyObject *task_spawn_later(PyObject *cls, PyObject *const *args, Py_ssize
     return self;
 }
 
-/* ---- its state ---- */
-
-static bool is_dead(task *t)
-{
-    if (this_thread && this_thread->current == &t->g)
-        return false;
-    return t->g.start == CANCELLED || green_is_gone(&t->g);
-}
-
-nodelist *task_links(PyObject *self)
-{
-    return &((task *)self)->links;
-}
-
-static bool is_ready(task *t)
-{
-    return t->exc_info != NULL || is_dead(t);
-}
-
-static PyObject *task_ready(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(is_ready((task *)self));
-}
-
-static PyObject *task_successful(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(((task *)self)->exc_info == Py_None);
-}
-
-static int task_bool(PyObject *self)
-{
-    task *t = (task *)self;
-    return t->g.start != NOT_YET && t->exc_info == NULL && t->g.start != CANCELLED;
-}
-
-static PyObject *task_get_dead(PyObject *self, void *c)
-{
-    (void)c;
-    return PyBool_FromLong(is_dead((task *)self));
-}
-
-static PyObject *task_get_started(PyObject *self, void *c)
-{
-    (void)c;
-    return PyBool_FromLong(task_bool(self));
-}
-
-static PyObject *task_get_exception(PyObject *self, void *c)
-{
-    (void)c;
-    task *t = (task *)self;
-    if (!t->exc_info || t->exc_info == Py_None)
-        Py_RETURN_NONE;
-    return Py_NewRef(PyTuple_GET_ITEM(t->exc_info, 1));
-}
-
-static PyObject *task_get_exc_info(PyObject *self, void *c)
-{
-    (void)c;
-    task *t = (task *)self;
-    if (!t->exc_info || t->exc_info == Py_None)
-        Py_RETURN_NONE;
-    return Py_NewRef(t->exc_info);
-}
-
-/* gevent's own form: None, (None, None, None), or the three. */
-static PyObject *task_get_raw_exc_info(PyObject *self, void *c)
-{
-    (void)c;
-    task *t = (task *)self;
-    if (!t->exc_info)
-        Py_RETURN_NONE;
-    if (t->exc_info == Py_None)
-        return PyTuple_Pack(3, Py_None, Py_None, Py_None);
-    return Py_NewRef(t->exc_info);
-}
-
-static PyObject *task_get_body(PyObject *self, void *c)
-{
-    (void)c;
-    task *t = (task *)self;
-    if (t->g.run)
-        return Py_NewRef(t->g.run);
-    if (t->g.start == BEGUN || t->g.start == CANCELLED) {
-        if (t->g.dict) {
-            PyObject *f = PyDict_GetItemWithError(t->g.dict, str_underscore_run);
-            if (f)
-                return Py_NewRef(f);
-        }
-    }
-    return PyObject_GetAttrString(self, "_run_nothing");
-}
-
-static int task_set_body(PyObject *self, PyObject *f, void *c)
-{
-    (void)c;
-    task *t = (task *)self;
-    Py_XINCREF(f);
-    Py_XSETREF(t->g.run, f);
-    return 0;
-}
-
-static PyObject *task_run_nothing(PyObject *self, PyObject *args, PyObject *keywords)
-{
-    (void)self, (void)args, (void)keywords;
-    Py_RETURN_NONE;
-}
-
-static PyObject *task_get_tree(PyObject *self, void *c)
-{
-    (void)c;
-    task *t = (task *)self;
-    if (!track_tree && !t->tree)
-        Py_RETURN_NONE;
-    if (!t->tree && !(t->tree = PyDict_New()))
-        return NULL;
-    return Py_NewRef(t->tree);
-}
-
-static int task_set_tree(PyObject *self, PyObject *tree, void *c)
-{
-    (void)c;
-    Py_XINCREF(tree);
-    Py_XSETREF(((task *)self)->tree, tree);
-    return 0;
-}
-
-static PyObject *task_get_links(PyObject *self, void *c)
-{
-    (void)c;
-    return list_as_list(&((task *)self)->links);
-}
-
-static PyObject *task_has_links(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    return PyLong_FromSsize_t(((task *)self)->links.len);
-}
-
-static PyObject *task_get_pending_start(PyObject *self, void *c)
-{
-    (void)c;
-    return PyLong_FromLong(((task *)self)->g.start);
-}
-
-/* [code, instruction, ...] */
-static PyObject *task_get_stack(PyObject *self, void *c)
-{
-    (void)c;
-    call_stack *stack = ((task *)self)->stack;
-    if (!stack)
-        Py_RETURN_NONE;
-    PyObject *all = PyList_New(0);
-    for (int i = 0; all && i < stack->n; i++) {
-        PyObject *at = PyLong_FromLong(stack->frame[i].at);
-        if (!at || PyList_Append(all, stack->frame[i].code) < 0 || PyList_Append(all, at) < 0)
-            Py_CLEAR(all);
-        Py_XDECREF(at);
-    }
-    return all;
-}
-
-/* ---- waiting for it ---- */
-
-static int wait_for(thread *th, task *t, PyObject *timeout, const char *why)
-{
-    int64_t deadline;
-    if (deadline_from(timeout, &deadline) < 0)
-        return WAIT_FAILED;
-    int outcome = WAIT_WOKEN;
-    while (!is_ready(t) && outcome == WAIT_WOKEN)
-        outcome = green_wait(th, &t->links, deadline, why, (PyObject *)t);
-    return deadline_end(outcome, timeout);
-}
-
-static int one_argument(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, const char *name,
-                        PyObject **out)
-{
-    if (n > 1 || (names && n + PyTuple_GET_SIZE(names) > 1)) {
-        PyErr_Format(PyExc_TypeError, "%s() takes at most 1 argument", f);
-        return -1;
-    }
-    if (n == 1)
-        *out = args[0];
-    else if (names && PyTuple_GET_SIZE(names) == 1) {
-        if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), name) != 0) {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", f, PyTuple_GET_ITEM(names, 0));
-            return -1;
-        }
-        *out = args[0];
-    }
-    return 0;
-}
-
-static PyObject *task_join(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names)
-{
-    task *t = (task *)self;
-    PyObject *timeout = NULL;
-    if ((n || names) && one_argument("join", args, n, names, "timeout", &timeout) < 0)
-        return NULL;
-    if (is_ready(t))
-        Py_RETURN_NONE;
-    thread *th = thread_get();
-    if (!th || wait_for(th, t, timeout, "Greenlet.join()") < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *raise_exc_info(task *t)
-{
-    PyObject *type = PyTuple_GET_ITEM(t->exc_info, 0), *value = PyTuple_GET_ITEM(t->exc_info, 1),
-             *tb = PyTuple_GET_ITEM(t->exc_info, 2);
-    PyErr_Restore(Py_NewRef(type), Py_NewRef(value), tb == Py_None ? NULL : Py_NewRef(tb));
-    return NULL;
-}
-
-static PyObject *task_raise(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    task *t = (task *)self;
-    if (t->exc_info && t->exc_info != Py_None)
-        return raise_exc_info(t);
-    Py_RETURN_NONE;
-}
-
-static PyObject *task_get(PyObject *self, PyObject *args, PyObject *keywords)
-{
-    static char *names[] = {"block", "timeout", NULL};
-    task *t = (task *)self;
-    int block = 1;
-    PyObject *timeout = Py_None;
-    if ((PyTuple_GET_SIZE(args) || keywords) &&
-        !PyArg_ParseTupleAndKeywords(args, keywords, "|pO:get", names, &block, &timeout))
-        return NULL;
-    if (!is_ready(t)) {
-        if (!block)
-            return timeout_raise_new(NULL);
-        thread *th = thread_get();
-        int outcome = th ? wait_for(th, t, timeout, "Greenlet.get()") : WAIT_FAILED;
-        if (outcome < 0)
-            return NULL;
-        if (outcome == WAIT_TIMEOUT)
-            return timeout_raise_new(timeout);
-    }
-    if (t->exc_info && t->exc_info != Py_None)
-        return raise_exc_info(t);
-    return Py_NewRef(t->value ? t->value : Py_None);
-}
-
-static PyObject *task_rawlink(PyObject *self, PyObject *callback)
-{
-    task *t = (task *)self;
-    if (list_link(&t->links, callback) < 0)
-        return NULL;
-    if (is_ready(t))
-        notify(t);
-    Py_RETURN_NONE;
-}
-
-static PyObject *task_unlink(PyObject *self, PyObject *callback)
-{
-    list_unlink(&((task *)self)->links, callback);
-    Py_RETURN_NONE;
-}
-
-static PyObject *task_unlink_all(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    list_clear(&((task *)self)->links);
-    Py_RETURN_NONE;
-}
-
-/* ---- killing ---- */
-
-static void die_before_start(thread *th, task *t, PyObject *exception)
-{
-    if (t->exc_info)
-        return;
-    PyObject *type = exception, *value = NULL, *tb = NULL;
-    if (!exception) {
-        type = exc_exit;
-    } else if (PyTuple_Check(exception) && PyTuple_GET_SIZE(exception) >= 1) {
-        type = PyTuple_GET_ITEM(exception, 0);
-        value = PyTuple_GET_SIZE(exception) > 1 ? PyTuple_GET_ITEM(exception, 1) : NULL;
-        tb = PyTuple_GET_SIZE(exception) > 2 ? PyTuple_GET_ITEM(exception, 2) : NULL;
-    }
-    if (throw_args(type, value, tb) < 0) {
-        PyErr_Clear();
-        PyErr_SetObject(PyExc_BaseException, exception);
-    }
-    report_error(th, t);
-    Py_CLEAR(t->args);
-    Py_CLEAR(t->kwargs);
-}
-
-/* True when it had not begun, and now never will. */
-static bool kill_before_start(task *t, PyObject *exception)
-{
-    if (t->g.start == BEGUN)
-        return false;
-    Py_INCREF(t);
-    cancel_start(t);
-    die_before_start(t->g.th, t, exception);
-    Py_DECREF(t);
-    return true;
-}
-
-static PyObject *task_maybe_kill_before_start(PyObject *self, PyObject *exception)
-{
-    return PyBool_FromLong(kill_before_start((task *)self, exception));
-}
-
-static PyObject *task_throw(PyObject *self, PyObject *args)
-{
-    task *t = (task *)self;
-    thread *th = thread_get();
-    if (!th)
-        return NULL;
-    if (t->g.start != BEGUN) {
-        kill_before_start(t, PyTuple_GET_SIZE(args) ? args : NULL);
-        Py_RETURN_NONE;
-    }
-    if (is_dead(t))
-        Py_RETURN_NONE;
-    PyObject *type = exc_exit, *value = NULL, *tb = NULL;
-    if (!PyArg_UnpackTuple(args, "throw", 0, 3, &type, &value, &tb) || throw_args(type, value, tb) < 0)
-        return NULL;
-    return green_switch(th, &t->g, NULL, NULL);
-}
-
-static PyObject *task_kill(PyObject *self, PyObject *args, PyObject *keywords)
-{
-    static char *names[] = {"exception", "block", "timeout", NULL};
-    PyObject *exception = exc_exit, *timeout = Py_None;
-    int block = 1;
-    if ((PyTuple_GET_SIZE(args) || keywords) &&
-        !PyArg_ParseTupleAndKeywords(args, keywords, "|OpO:kill", names, &exception, &block, &timeout))
-        return NULL;
-    task *t = (task *)self;
-    thread *th = thread_get();
-    if (!th)
-        return NULL;
-    if (kill_before_start(t, exception) || is_ready(t))
-        Py_RETURN_NONE;
-    PyObject *type = exception, *value = NULL, *tb = NULL;
-    if (PyTuple_Check(exception) && PyTuple_GET_SIZE(exception) == 3) {
-        type = PyTuple_GET_ITEM(exception, 0);
-        value = PyTuple_GET_ITEM(exception, 1);
-        tb = PyTuple_GET_ITEM(exception, 2);
-    }
-    if (t->g.th != th) {
-        PyObject *f = PyObject_GetAttrString(self, "throw");
-        PyObject *pos = PyTuple_Pack(1, type), *both = f && pos ? PyTuple_Pack(2, f, pos) : NULL;
-        PyObject *cb = both ? PyObject_CallObject((PyObject *)&callback_type, both) : NULL;
-        int failed = !cb || hub_call_from_outside(t->g.th, cb) < 0;
-        Py_XDECREF(f);
-        Py_XDECREF(pos);
-        Py_XDECREF(both);
-        Py_XDECREF(cb);
-        if (failed)
-            return NULL;
-    } else if (throw_args(type, value, tb) < 0 || green_raise_later(&t->g, NULL) < 0) {
-        return NULL;
-    }
-    if (!block)
-        Py_RETURN_NONE;
-    if (!Py_IS_TYPE(self, &task_type)) /* it may have a join of its own */
-        return PyObject_CallMethod(self, "join", "O", timeout);
-    if (wait_for(th, t, timeout, "Greenlet.kill()") < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
 /* ---- the type ---- */
 
 static PyObject *task_repr(PyObject *self)
@@ -895,27 +497,6 @@ static PyMethodDef task_methods[] = {
     {"__enter__", task_enter, METH_NOARGS, NULL},
     {NULL}};
 
-static PyMemberDef task_members[] = {
-    {"args", T_OBJECT, offsetof(task, args), 0, "The arguments, until it has ended."},
-    {"_kwargs", T_OBJECT, offsetof(task, kwargs), 0, NULL},
-    {"value", T_OBJECT, offsetof(task, value), 0, "What the function returned."},
-    {"_ident", T_OBJECT, offsetof(task, ident), 0, NULL},
-    {"spawning_greenlet", T_OBJECT, offsetof(task, spawner), 0, "A weak reference to who made it."},
-    {NULL}};
-
-static PyGetSetDef task_getset[] = {
-    {"dead", task_get_dead, NULL, "Whether it will not run any more.", NULL},
-    {"started", task_get_started, NULL, "Whether it was started and has not ended.", NULL},
-    {"exception", task_get_exception, NULL, "The exception that it ended with, or None.", NULL},
-    {"exc_info", task_get_exc_info, NULL, "(type, value, traceback) of that, or None.", NULL},
-    {"_exc_info", task_get_raw_exc_info, NULL, NULL, NULL},
-    {"_run", task_get_body, task_set_body, "The function; a subclass may have a method of this name instead.", NULL},
-    {"spawn_tree_locals", task_get_tree, task_set_tree, "A dict that all greenlets of one tree share.", NULL},
-    {"_links", task_get_links, NULL, NULL, NULL},
-    {"_start_state", task_get_pending_start, NULL, NULL, NULL},
-    {"_spawning_stack", task_get_stack, NULL, NULL, NULL},
-    {NULL}};
-
 static PyNumberMethods task_number = {.nb_bool = task_bool};
 
 PyTypeObject task_type = {
@@ -944,173 +525,6 @@ static PyObject *py_spawn(PyObject *self, PyObject *const *args, Py_ssize_t n, P
 {
     (void)self;
     return task_spawn((PyObject *)&task_type, args, n, names);
-}
-
-typedef struct {
-    green g;
-    PyObject *spawner, *tree;
-} raw;
-
-/* A raw greenlet that the hub starts. */
-static PyObject *py_spawn_raw(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names)
-{
-    (void)self;
-    if (n < 1 || !PyCallable_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "function must be callable");
-        return NULL;
-    }
-    thread *th = thread_get();
-    green *hub = th ? thread_hub(th) : NULL;
-    if (!hub)
-        return NULL;
-    PyTypeObject *type = &raw_type;
-    green *g = (green *)green_new(type, NULL, NULL);
-    if (!g)
-        return NULL;
-    if (unlikely(inherit_context) && take_context(g) < 0) {
-        Py_DECREF(g);
-        return NULL;
-    }
-    if (track_tree) {
-        green *me = th->current;
-        raw *r = (raw *)g;
-        if (!(r->spawner = PyWeakref_NewRef((PyObject *)me, NULL))) {
-            Py_DECREF(g);
-            return NULL;
-        }
-        if (me->kind == TASK) {
-            task *mine = (task *)me;
-            if (!mine->tree && !(mine->tree = PyDict_New())) {
-                Py_DECREF(g);
-                return NULL;
-            }
-            r->tree = Py_NewRef(mine->tree);
-        }
-    }
-    Py_XSETREF(g->parent, Py_NewRef((PyObject *)hub));
-    g->run = Py_NewRef(args[0]);
-    g->inbox = n == 1 ? Py_NewRef(empty) : PyTuple_New(n - 1);
-    for (Py_ssize_t i = 1; n > 1 && g->inbox && i < n; i++)
-        PyTuple_SET_ITEM(g->inbox, i - 1, Py_NewRef(args[i]));
-    if (names) {
-        g->keywords = PyDict_New();
-        for (Py_ssize_t i = 0; g->keywords && i < PyTuple_GET_SIZE(names); i++)
-            if (PyDict_SetItem(g->keywords, PyTuple_GET_ITEM(names, i), args[n + i]) < 0)
-                Py_CLEAR(g->keywords);
-    }
-    if (!g->inbox || (names && !g->keywords) || green_start(th, g) < 0) {
-        Py_DECREF(g);
-        return NULL;
-    }
-    return (PyObject *)g;
-}
-
-static PyObject *raw_get_loop(PyObject *self, void *c)
-{
-    (void)c;
-    green *g = (green *)self;
-    if (!g->th || !g->th->hub)
-        Py_RETURN_NONE;
-    return PyObject_GetAttrString((PyObject *)g->th->hub, "loop");
-}
-
-static PyObject *raw_get_tree(PyObject *self, void *c)
-{
-    (void)c;
-    raw *r = (raw *)self;
-    if (!r->tree && !(r->tree = PyDict_New()))
-        return NULL;
-    return Py_NewRef(r->tree);
-}
-
-static int raw_clear(PyObject *self)
-{
-    Py_CLEAR(((raw *)self)->spawner);
-    Py_CLEAR(((raw *)self)->tree);
-    return green_clear(self);
-}
-
-static int raw_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(((raw *)self)->tree);
-    return green_traverse(self, visit, arg);
-}
-
-static void raw_dealloc(PyObject *self)
-{
-    if (green_dealloc_begin(self))
-        return;
-    PyObject_GC_UnTrack(self);
-    if (((green *)self)->weakrefs)
-        PyObject_ClearWeakRefs(self);
-    raw_clear(self);
-    green_leave_thread((green *)self);
-    Py_TYPE(self)->tp_free(self);
-}
-
-static PyMemberDef raw_members[] = {
-    {"spawning_greenlet", T_OBJECT, offsetof(raw, spawner), 0, "A weak reference to who made it."},
-    {NULL}};
-
-static PyGetSetDef raw_getset[] = {
-    {"loop", raw_get_loop, NULL, "The hub's loop.", NULL},
-    {"spawn_tree_locals", raw_get_tree, NULL, "A dict that all greenlets of one tree share.", NULL},
-    {NULL}};
-
-PyTypeObject raw_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "weald._core.RawGreenlet",
-    .tp_base = &green_type,
-    .tp_basicsize = sizeof(raw),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "What spawn_raw makes: a greenlet with a loop.",
-    .tp_dealloc = raw_dealloc,
-    .tp_traverse = raw_traverse,
-    .tp_clear = raw_clear,
-    .tp_members = raw_members,
-    .tp_getset = raw_getset,
-};
-
-/* Waits for all greenlets of a list or tuple: how many have ended by the deadline. None: not all of
- * them are Greenlets, and the caller has to do it. */
-static PyObject *py_joinall(PyObject *self, PyObject *const *args, Py_ssize_t n)
-{
-    (void)self;
-    if (n != 2) {
-        PyErr_SetString(PyExc_TypeError, "_joinall(greenlets, timeout)");
-        return NULL;
-    }
-    thread *th = thread_get();
-    int64_t deadline;
-    if (!th || deadline_from(args[1], &deadline) < 0)
-        return NULL;
-    PyObject *all = args[0];
-    bool is_list = PyList_CheckExact(all);
-    if (!is_list && !PyTuple_CheckExact(all))
-        Py_RETURN_NONE;
-    Py_ssize_t len = is_list ? PyList_GET_SIZE(all) : PyTuple_GET_SIZE(all);
-    for (Py_ssize_t i = 0; i < len; i++)
-        if (!PyObject_TypeCheck(PySequence_Fast_GET_ITEM(all, i), &task_type))
-            Py_RETURN_NONE;
-    for (Py_ssize_t i = 0; i < len; i++) {
-        if (is_list && i >= PyList_GET_SIZE(all))
-            break;
-        task *t = (task *)PySequence_Fast_GET_ITEM(all, i);
-        if (is_ready(t))
-            continue;
-        Py_INCREF(t);
-        int outcome = WAIT_WOKEN;
-        while (!is_ready(t) && outcome == WAIT_WOKEN)
-            outcome = green_wait(th, &t->links, deadline, "joinall()", (PyObject *)t);
-        Py_DECREF(t);
-        if (outcome != WAIT_WOKEN) {
-            outcome = deadline_end(outcome, args[1]);
-            if (outcome < 0)
-                return NULL;
-            Py_RETURN_FALSE;
-        }
-    }
-    deadline_end(WAIT_WOKEN, args[1]);
-    Py_RETURN_TRUE;
 }
 
 static PyObject *py_set_spawn_callbacks(PyObject *self, PyObject *all)

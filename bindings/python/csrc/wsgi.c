@@ -317,6 +317,7 @@ static PyMethodDef exchange_methods[] = {
     {"_open", WITH_KEYWORDS(py_open), METH_FASTCALL,
      "_open(fd, source, tls): begins; whether the class wants to be driven by steps. None: no handshake."},
     {"_hang_up", py_hang_up, METH_NOARGS, "Ends the connection, but for the socket."},
+    {"_move", exchange_move, METH_VARARGS, "_move(fd, head): goes on over another descriptor, with this request."},
     {"_next", py_next, METH_NOARGS, "Reads the head of the next request; whether there is one."},
     {"_new_response", py_new_response, METH_NOARGS, "Forgets the response before."},
     {"_go_on", py_go_on, METH_NOARGS, "After a response: whether there may be another request."},

@@ -110,6 +110,7 @@ static inline PyObject *server_of(exchange *x)
 /* 0; -1 when the handshake failed, or with an exception; -2 with an exception. */
 int exchange_open(exchange *x, int fd, PyObject *source, PyObject *tls);
 void exchange_close(exchange *x);
+PyObject *exchange_move(PyObject *self, PyObject *args);
 /* Reads the head of the next request: 1; 0 when there is none, and `refused` says whether something came; -1. */
 int exchange_next(exchange *x);
 /* Has the library end the request: what is left of its body is passed over, and the response has gone. */

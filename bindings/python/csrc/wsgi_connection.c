@@ -196,19 +196,31 @@ static int shake_hands(exchange *x, PyObject *tls)
     return code >= 0;
 }
 
-int exchange_open(exchange *x, int fd, PyObject *source, PyObject *tls)
+static const weald_stream_options borrows = {.size = sizeof borrows, .flags = WEALD_STREAM_BORROWS};
+
+/* Begins with HTTP on `x->stream`, which is closed if that fails. */
+static int open_http(exchange *x)
 {
     static const weald_http_lenient lenient = {.size = sizeof lenient, .folding = 1, .no_host = 1, .raw_target = 1};
     weald_http_options how = {
         .size = sizeof how, .lenient = &lenient, .log = told, .max_requests = SIZE_MAX, .max_body = SIZE_MAX / 4};
-    weald_stream_options borrows = {.size = sizeof borrows, .flags = WEALD_STREAM_BORROWS};
-    if (time_of(x->server, str_head_timeout, &how.head_ns) < 0 ||
-        time_of(x->server, str_idle_timeout, &how.idle_ns) < 0 ||
-        time_of(x->server, str_body_timeout, &how.body_ns) < 0 ||
-        time_of(x->server, str_write_timeout, &how.write_ns) < 0)
-        return -1;
+    bool known = time_of(x->server, str_head_timeout, &how.head_ns) == 0 &&
+                 time_of(x->server, str_idle_timeout, &how.idle_ns) == 0 &&
+                 time_of(x->server, str_body_timeout, &how.body_ns) == 0 &&
+                 time_of(x->server, str_write_timeout, &how.write_ns) == 0;
     x->head_ns = how.head_ns ? how.head_ns : WEALD_SEC(10);
     x->idle_ns = how.idle_ns ? how.idle_ns : WEALD_SEC(60);
+    x->connection = known ? weald_http_connection_new(x->stream, x, &how) : -1;
+    if (x->connection > 0)
+        return 0;
+    int code = (int)x->connection;
+    weald_close(x->stream);
+    x->stream = x->connection = 0;
+    return known ? raise_code(code) : -1;
+}
+
+int exchange_open(exchange *x, int fd, PyObject *source, PyObject *tls)
+{
     if (!thread_get())
         return -1;
     if (source == Py_None) {
@@ -228,14 +240,37 @@ int exchange_open(exchange *x, int fd, PyObject *source, PyObject *tls)
         x->stream = 0;
         return shaken - 1; /* -1, or -2 with an exception */
     }
-    x->connection = weald_http_connection_new(x->stream, x, &how);
-    if (x->connection < 0) {
-        int code = (int)x->connection;
-        weald_close(x->stream);
-        x->stream = x->connection = 0;
-        return raise_code(code);
+    return open_http(x);
+}
+
+/* (fd, head): goes on over another descriptor, from which the request whose head this is, and what has been read behind
+ * it, is read again. Whether there is one. */
+PyObject *exchange_move(PyObject *self, PyObject *args)
+{
+    exchange *x = (exchange *)self;
+    const void *behind;
+    Py_buffer head;
+    int fd, more;
+    if (!PyArg_ParseTuple(args, "iy*:_move", &fd, &head))
+        return NULL;
+    weald_stream s = weald_stream_new(fd, &borrows);
+    int64_t code = s < 0 ? s : weald_stream_peek(x->stream, &behind);
+    if (code > 0)
+        code = weald_stream_unread(s, behind, (size_t)code);
+    if (code >= 0)
+        code = weald_stream_unread(s, head.buf, (size_t)head.len);
+    PyBuffer_Release(&head);
+    if (code < 0) {
+        if (s > 0)
+            weald_close(s);
+        raise_code((int)code);
+        return NULL;
     }
-    return 0;
+    exchange_close(x);
+    Py_CLEAR(x->source);
+    x->stream = s;
+    more = open_http(x) < 0 ? -1 : exchange_next(x);
+    return more < 0 ? NULL : PyBool_FromLong(more);
 }
 
 void exchange_close(exchange *x)

@@ -230,21 +230,34 @@ def need(*packages):
         raise unittest.SkipTest(f"{' '.join(missing)} can not be installed: {done.stderr.strip()[-300:]}")
 
 
+# A network or a lock that does not answer leaves a test out, and does not hold it up.
+APT = ["apt-get", "-qq", "-y", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::Retries=1", "-o", "DPkg::Lock::Timeout=120"]
+
+
 def need_program(name, package=None, where=()):
     """The path of a program; installed with apt-get, as `package` or several, if it is missing and we are root."""
-    found = _find(name, where)
+    found, reason = _find(name, where), ""
     if found is None and package and os.geteuid() == 0 and shutil.which("apt-get"):
         with _installing():
-            for words in ["install"], ["update"], ["install"]:
+            for words in ["install", *package.split()], ["update"], ["install", *package.split()]:
                 found = _find(name, where)
                 if found:
                     break
-                subprocess.run(["apt-get", "-qq", "-y", *words, *(package.split() if words == ["install"] else [])],
-                               capture_output=True, timeout=300, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})  # fmt: skip
+                reason = f": {_apt(words)}"
         found = _find(name, where)
     if found is None:
-        raise unittest.SkipTest(f"there is no {name}")
+        raise unittest.SkipTest(f"there is no {name}{reason}")
     return found
+
+
+def _apt(words):
+    """What apt-get says last."""
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run([*APT, *words], capture_output=True, text=True, timeout=300, env=env)
+    except subprocess.TimeoutExpired:
+        return f"apt-get {' '.join(words)} takes too long"
+    return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"apt-get ends with {done.returncode}"
 
 
 def _find(name, where):
@@ -252,6 +265,18 @@ def _find(name, where):
     for pattern in where:
         found = found or next((str(path / name) for path in sorted(Path("/").glob(pattern)) if (path / name).exists()), None)
     return found
+
+
+def certificate(case):
+    """The paths of a certificate for localhost and of its key, which a test, or a class of tests, has until its end."""
+    openssl = need_program("openssl", "openssl")
+    folder = tempfile.TemporaryDirectory(prefix="weald-tls-")
+    (case.addClassCleanup if isinstance(case, type) else case.addCleanup)(folder.cleanup)
+    cert, key = (os.path.join(folder.name, name) for name in ("cert.pem", "key.pem"))
+    subprocess.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE",
+                    "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=LIMIT)  # fmt: skip
+    return cert, key
 
 
 class Redis:
@@ -331,6 +356,33 @@ class MariaDB:
              "--innodb-buffer-pool-size=16M", *user],
             port=self.port, cwd=self.folder,
         )  # fmt: skip
+        self.server.wait()
+
+    def stop(self):
+        self.server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class ZooKeeper:
+    """A ZooKeeper server on a free port."""
+
+    def __init__(self):
+        # Not the package zookeeper, which wants a Java that draws windows.
+        package, where = "--no-install-recommends libzookeeper-java libslf4j-java default-jre-headless", ("usr/share/java",)
+        jars = [need_program(name, package, where) for name in ("zookeeper.jar", "slf4j-simple.jar")]
+        java = need_program("java", package)
+        self.port = free_port()
+        self.folder = tempfile.mkdtemp(prefix="weald-zookeeper-")
+        config = Path(self.folder, "zoo.cfg")
+        # Sessions may be as short as a second, so that a test need not wait for the end of one.
+        config.write_text(f"dataDir={self.folder}/data\nclientPort={self.port}\nclientPortAddress=127.0.0.1\n"
+                          "tickTime=500\nmaxClientCnxns=0\nadmin.enableServer=false\n")  # fmt: skip
+        self._words = [java, "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.forceSync=no",
+                       "-cp", ":".join(map(str, jars)), "org.apache.zookeeper.server.quorum.QuorumPeerMain", config]  # fmt: skip
+        self.start()
+
+    def start(self):
+        self.server = Server(self._words, port=self.port, cwd=self.folder)
         self.server.wait()
 
     def stop(self):

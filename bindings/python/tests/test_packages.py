@@ -7,6 +7,45 @@ import support
 
 PATCH = "from gevent import monkey; monkey.patch_all()\n"
 
+# The server and its client; with TLS by ("context" or "files", certificate, key).
+GEVENT_WEBSOCKET = (
+    PATCH
+    + """
+import ssl, sys
+import gevent, websocket
+from gevent.pywsgi import WSGIServer
+from geventwebsocket.handler import WebSocketHandler
+
+def echo(environ, start_response):
+    ws = environ["wsgi.websocket"]
+    while True:
+        message = ws.receive()
+        if message is None:
+            return []
+        ws.send("bark " + message if isinstance(message, str) else bytes(message))
+
+url, secure, trust = "ws://127.0.0.1", {}, {}
+if len(sys.argv) > 1:
+    way, cert, key = sys.argv[1:]
+    url, trust = "wss://localhost", {"sslopt": {"ca_certs": cert}}
+    secure = {"certfile": cert, "keyfile": key}
+    if way == "context":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        secure = {"ssl_context": context}
+server = WSGIServer(("127.0.0.1", 0), echo, handler_class=WebSocketHandler, log=None, **secure)
+server.start()
+client = websocket.create_connection(f"{url}:{server.server_port}/", timeout=20, **trust)
+heard = []
+for n in range(3):
+    client.send(str(n))
+    heard.append(client.recv())
+client.send_binary(b"bytes")
+print(heard, client.recv().decode())
+client.close()
+"""
+)
+
 
 class WithRedis(support.TestCase):
     @classmethod
@@ -211,6 +250,158 @@ except gevent.Timeout:
         )
 
 
+KAZOO = """
+import sys, time
+import gevent
+from kazoo.client import KazooClient
+from kazoo.handlers.gevent import SequentialGeventHandler
+
+def connect(**more):
+    client = KazooClient(f"127.0.0.1:{sys.argv[1]}", handler=SequentialGeventHandler(), **more)
+    client.start(timeout=30)
+    return client
+
+def until(what):
+    with gevent.Timeout(30):
+        while not what():
+            gevent.sleep(0.01)
+
+client = connect()
+"""
+
+
+class WithZooKeeper(support.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        support.need("kazoo")
+        cls.zookeeper = support.ZooKeeper()
+        cls.addClassCleanup(cls.zookeeper.stop)
+
+    def test_kazoo_reads_writes_and_watches(self):
+        self.prints(
+            """
+            50 nodes, 50 values
+            [b'', b'leaf', b'twig'] [0, 1, 2, 3] 50
+            NoNodeError NodeExistsError
+            """,
+            PATCH
+            + KAZOO
+            + """
+from kazoo.exceptions import NodeExistsError, NoNodeError
+client.ensure_path("/oak/leaves")
+seen, is_gone, sizes = [], [], []
+client.create("/oak/watched")
+
+@client.DataWatch("/oak/watched")
+def look(data, stat):
+    seen.append(data) if stat else is_gone.append(True)
+
+@client.ChildrenWatch("/oak/leaves")
+def count(children):
+    sizes.append(len(children))
+
+for n, value in enumerate([b"leaf", b"twig"], 2):
+    client.set("/oak/watched", value)
+    until(lambda: len(seen) == n)
+for n in range(1, 4):
+    client.create(f"/oak/leaves/{n}")
+    until(lambda: sizes[-1] == n)
+
+def work(n):
+    path = client.create("/oak/leaves/n-", str(n).encode(), sequence=True, ephemeral=True)
+    return path, client.get(path)[0] == str(n).encode()
+
+done = [job.get(timeout=30) for job in [gevent.spawn(work, n) for n in range(47)]]
+print(len({path for path, _ in done}) + 3, "nodes,", sum(right for _, right in done) + 3, "values")
+client.delete("/oak/watched")
+until(lambda: is_gone and sizes[-1] == 50)
+print(seen, sizes[:4], sizes[-1])
+errors = []
+for call in (lambda: client.get("/elm")), (lambda: client.create("/oak")):
+    try:
+        call()
+    except (NoNodeError, NodeExistsError) as problem:
+        errors.append(type(problem).__name__)
+print(*errors)
+client.stop()
+""",
+            self.zookeeper.port,
+        )
+
+    def test_kazoo_locks_and_elects(self):
+        self.prints(
+            """
+            30 times, 1 at once
+            leaders [0, 1, 2, 3, 4], 1 at once
+            """,
+            PATCH
+            + KAZOO
+            + """
+clients = [client, *(connect() for _ in range(4))]
+inside, most, times = 0, 0, 0
+
+def alone():
+    global inside, most, times
+    inside += 1
+    most = max(most, inside)
+    gevent.sleep(0.005)
+    inside -= 1
+    times += 1
+
+def lock(n):
+    with clients[n % 5].Lock("/lock", str(n)):
+        alone()
+
+gevent.joinall([gevent.spawn(lock, n) for n in range(30)], timeout=40, raise_error=True)
+print(times, "times,", most, "at once")
+leaders, most = [], 0
+
+def lead(n):
+    alone()
+    leaders.append(n)
+
+gevent.joinall([gevent.spawn(clients[n].Election("/election", str(n)).run, lead, n) for n in range(5)], timeout=40,
+               raise_error=True)
+print(f"leaders {sorted(leaders)}, {most} at once")
+for client in clients:
+    client.stop()
+""",
+            self.zookeeper.port,
+        )
+
+    def test_kazoo_comes_back_to_a_server_that_was_away(self):
+        program = support.Server(
+            PATCH
+            + KAZOO
+            + """
+client.add_listener(lambda state: print("state", state))
+client.create("/kept", b"bark")
+print("ready")
+until(lambda: not client.connected)
+until(lambda: client.connected)
+print(client.retry(client.get, "/kept")[0])
+client.stop()
+""",
+            self.zookeeper.port, port=0,
+        )  # fmt: skip
+        self.addCleanup(program.stop)
+        self.wait_for(lambda: "ready" in program.output(), program)
+        self.zookeeper.server.stop()
+        self.wait_for(lambda: "SUSPENDED" in program.output(), program)
+        self.zookeeper.start()
+        self.wait_for(lambda: program.process.poll() is not None, program)
+        self.assertEqual(program.process.returncode, 0, program.output())
+        lines = program.output().splitlines()
+        self.assertEqual([line for line in lines if line in ("state SUSPENDED", "state CONNECTED", "b'bark'")],
+                         ["state SUSPENDED", "state CONNECTED", "b'bark'"])  # fmt: skip
+
+    def wait_for(self, what, program):
+        end = time.monotonic() + 30
+        while not what():
+            self.assertLess(time.monotonic(), end, program.output())
+            time.sleep(0.02)
+
+
 class Web(support.TestCase):
     def test_gunicorn_serves_flask(self):
         support.need("gunicorn", "flask")
@@ -347,34 +538,14 @@ print(sum(job.get() == n for n, job in enumerate(jobs)), time.monotonic() - bega
 
     def test_gevent_websocket(self):
         support.need("gevent-websocket=geventwebsocket", "websocket-client=websocket")
-        self.prints(
-            "['bark 0', 'bark 1', 'bark 2'] bytes",
-            PATCH
-            + """
-import gevent, websocket
-from gevent.pywsgi import WSGIServer
-from geventwebsocket.handler import WebSocketHandler
+        self.prints("['bark 0', 'bark 1', 'bark 2'] bytes", GEVENT_WEBSOCKET)
 
-def echo(environ, start_response):
-    ws = environ["wsgi.websocket"]
-    while True:
-        message = ws.receive()
-        if message is None:
-            return []
-        ws.send("bark " + message if isinstance(message, str) else bytes(message))
-
-server = WSGIServer(("127.0.0.1", 0), echo, handler_class=WebSocketHandler, log=None)
-server.start()
-client = websocket.create_connection(f"ws://127.0.0.1:{server.server_port}/", timeout=20)
-heard = []
-for n in range(3):
-    client.send(str(n))
-    heard.append(client.recv())
-client.send_binary(b"bytes")
-print(heard, client.recv().decode())
-client.close()
-""",
-        )
+    def test_gevent_websocket_over_tls(self):
+        support.need("gevent-websocket=geventwebsocket", "websocket-client=websocket")
+        files = support.certificate(self)
+        for way in "context", "files":
+            with self.subTest(way):
+                self.prints("['bark 0', 'bark 1', 'bark 2'] bytes", GEVENT_WEBSOCKET, way, *files)
 
     def test_flask_socketio(self):
         support.need("flask-socketio", "simple-websocket", "python-socketio[client]=socketio", "websocket-client=websocket")
@@ -478,21 +649,6 @@ class Others(support.TestCase):
                 print([tuple(row) for row in rows], greenlet.__name__)
 
             asyncio.run(main())
-            """,
-        )
-
-    def test_kazoo_has_its_handler(self):
-        support.need("kazoo")
-        self.prints(
-            "done 7",
-            """
-            from kazoo.handlers.gevent import SequentialGeventHandler
-            handler = SequentialGeventHandler()
-            handler.start()
-            result = handler.async_result()
-            handler.spawn(lambda: (handler.sleep_func(0.01), result.set(7)))
-            print("done", result.get(timeout=5))
-            handler.stop()
             """,
         )
 

@@ -1,7 +1,6 @@
 """The WSGI server as a client sees it: framing, what is refused, what is kept from the application, how it is written."""
 import socket
 import ssl
-import subprocess
 import time
 import unittest
 
@@ -192,15 +191,7 @@ class WSGI(support.TestCase):
 
 class TLS(support.TestCase):
     def test_it_serves_over_tls(self):
-        import tempfile
-        from pathlib import Path
-
-        folder = tempfile.TemporaryDirectory(prefix="weald-tls-")
-        self.addCleanup(folder.cleanup)
-        cert, key = Path(folder.name, "cert.pem"), Path(folder.name, "key.pem")
-        openssl = support.need_program("openssl", "openssl")
-        subprocess.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                        "-keyout", key, "-out", cert], check=True, capture_output=True)  # fmt: skip
+        cert, key = support.certificate(self)
         port = support.free_port()
         self.serves(PROGRAM, port, cert, key, port=port)
         context = ssl.create_default_context(cafile=cert)

@@ -3,8 +3,6 @@
 A module of its own, which weald.events imports when somebody asks it for one of them: zope.interface takes longer to
 import than it takes to patch the standard library, and an event does without until then.
 """
-from weald import events
-
 try:
     from zope.interface import Attribute, Interface, implementer
 except ImportError:
@@ -112,7 +110,3 @@ class IGeventDidPatchBuiltinModulesEvent(IGeventDidPatchEvent):
 
 class IGeventDidPatchAllEvent(IGeventDidPatchEvent):
     """patch_all is done, subscribers included."""
-
-
-for _name in events._DESCRIBED:
-    implementer(globals()["I" + _name])(getattr(events, _name))

@@ -5,6 +5,7 @@ from time import perf_counter
 from weakref import ref
 
 from weald._config import config as GEVENT_CONFIG
+from weald._core import getcurrent
 from weald._tracer import GreenletTracer
 from weald.events import (
     EventLoopBlocked,
@@ -14,8 +15,7 @@ from weald.events import (
     implementer,
     notify,
 )
-from weald.greenlet import getcurrent
-from weald.monkey import get_original
+from weald._patching import get_original
 
 __all__ = ["PeriodicMonitoringThread"]
 

@@ -8,7 +8,7 @@ import sys
 
 from weald._on_import import when_imported
 from weald.exceptions import LoopExit
-from weald.monkey import _announce, _patch_module, _warn, is_object_patched, patch_item
+from weald._patching import announce, is_object_patched, patch_item, patch_our_module, warn
 
 _PY313 = sys.version_info >= (3, 13)
 
@@ -29,10 +29,10 @@ class Patch:
         before = standard.current_thread()
         self._main = standard.main_thread()
         self._shutdown = standard._shutdown
-        ours, target = _patch_module("thread", _warnings=self._warnings, _notify_did_subscribers=False)
+        ours, target = patch_our_module("thread", _warnings=self._warnings, _notify_did_subscribers=False)
         ours_threading = None
         if threading:
-            ours_threading, _ = _patch_module("threading", _warnings=self._warnings, _notify_did_subscribers=False)
+            ours_threading, _ = patch_our_module("threading", _warnings=self._warnings, _notify_did_subscribers=False)
             if event:
                 self._patch_event()
             if existing_locks:
@@ -53,9 +53,9 @@ class Patch:
                 self._rename_main()
             else:
                 self._shutdown_elsewhere()
-        _announce(events.GeventDidPatchModuleEvent("thread", ours, target))
+        announce(events.GeventDidPatchModuleEvent("thread", ours, target))
         if ours_threading is not None:
-            _announce(events.GeventDidPatchModuleEvent("threading", ours_threading, standard))
+            announce(events.GeventDidPatchModuleEvent("threading", ours_threading, standard))
 
     # ---- locks ----
 
@@ -215,7 +215,7 @@ class Patch:
         patch_item(threading, "_shutdown", _shutdown)
 
     def _shutdown_elsewhere(self):
-        _warn(
+        warn(
             "Monkey-patching not on the main thread; threading.main_thread().join() will hang from a greenlet",
             self._warnings,
         )

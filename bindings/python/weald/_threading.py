@@ -1,7 +1,7 @@
 """Locks and a queue that always belong to native threads, whatever is patched. They serve the thread pool."""
 from collections import deque
 
-from weald.monkey import get_original
+from weald._patching import get_original
 
 __all__ = ["Lock", "Queue", "EmptyTimeout"]
 

@@ -4,8 +4,8 @@ import time
 import traceback
 from time import perf_counter
 
-from weald.greenlet import getcurrent, settrace
-from weald.util import format_run_info
+from weald._core import getcurrent, settrace
+from weald._run_info import format_run_info
 
 __all__ = ["GreenletTracer", "HubSwitchTracer", "MaxSwitchTracer"]
 

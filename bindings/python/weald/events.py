@@ -39,6 +39,8 @@ def __getattr__(name):
     from weald import _event_interfaces
 
     globals().update((name, getattr(_event_interfaces, name)) for name in _OF_INTERFACES)
+    for event in _DESCRIBED:
+        _event_interfaces.implementer(globals()["I" + event])(globals()[event])
     return globals()[name]
 
 

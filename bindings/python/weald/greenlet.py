@@ -9,6 +9,7 @@ from weald import _core
 from weald._core import (
     Greenlet, GreenletExit, Timeout, _extend, _joinall, error, getcurrent, gettrace, greenlet, settrace,
 )  # fmt: skip
+from weald.hub import iwait, wait
 
 __all__ = ["Greenlet", "joinall", "killall"]
 __version__ = "3.5.6"
@@ -270,8 +271,6 @@ def joinall(greenlets, timeout=None, raise_error=False, count=None):
             return list(greenlets)
         if done is False:
             return [g for g in greenlets if g.ready()]
-    from weald.hub import iwait, wait
-
     if not raise_error:
         return wait(greenlets, timeout=timeout, count=count)
     done = []

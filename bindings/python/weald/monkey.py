@@ -17,222 +17,26 @@ __all__ = [
     "get_original", "is_module_patched", "is_object_patched", "patch_module", "main", "MonkeyPatchWarning",
 ]  # fmt: skip
 
-# What this module imports at its top is imported before anything is patched. So it imports nothing.
+# What is imported here is imported before anything is patched: so this alone, which imports nothing.
+from weald._patching import (  # noqa: F401
+    MonkeyPatchWarning,
+    announce,
+    get_original,
+    give_warnings,
+    is_anything_patched,
+    is_module_patched,
+    is_object_patched,
+    patch_item,
+    patch_module,
+    patch_our_module,
+    remove_item,
+    saved,
+    warn,
+)
 
-#: name of a module: {name in it: what was there}
-saved = {}
-
-_MISSING = object()
 _PATCH_ALL = "_gevent_saved_patch_all_module_settings"
 
-
-class MonkeyPatchWarning(RuntimeWarning):
-    """Something was patched too late, or only in part."""
-
-
-class _BadImplements(AttributeError):
-    def __init__(self, module):
-        super().__init__(f"Module {module!r} has a bad or missing value for __implements__")
-
-
-# ---- what is patched ----
-
-
-def is_module_patched(mod_name):
-    """Whether anything in the module was replaced, or will be before anybody can have it."""
-    return mod_name in saved or _waits_for_import(mod_name)
-
-
-def is_object_patched(mod_name, item_name):
-    """Whether this name of the module was replaced."""
-    if _waits_for_import(mod_name):
-        __import__(mod_name)
-    return item_name in saved.get(mod_name, ())
-
-
-def is_anything_patched():
-    return bool(saved)
-
-
-def get_original(mod_name, item_name):
-    """What the standard module has, or had, under a name.
-
-    Given several modules, the first that can be imported; given several names, a list.
-    """
-    names = [item_name] if isinstance(item_name, str) else item_name
-    modules = [mod_name] if isinstance(mod_name, str) else list(mod_name)
-    for module in modules:
-        try:
-            found = [_original(module, name) for name in names]
-        except ImportError:
-            if module is modules[-1]:
-                raise
-        else:
-            return found[0] if isinstance(item_name, str) else found
-
-
-def _original(mod_name, name):
-    if _waits_for_import(mod_name):
-        __import__(mod_name)
-    was = saved.get(mod_name, {}).get(name, _MISSING)
-    return getattr(__import__(mod_name), name) if was is _MISSING else was
-
-
-# ---- replacing ----
-
-
-def _save(module, name, value):
-    saved.setdefault(module.__name__, {}).setdefault(name, value)
-
-
-def patch_item(module, attr, newitem):
-    """Replaces one name, and keeps what was there."""
-    was = getattr(module, attr, _MISSING)
-    if was is not _MISSING:
-        _save(module, attr, was)
-    setattr(module, attr, newitem)
-
-
-def remove_item(module, attr):
-    """Removes one name, and keeps what was there."""
-    was = getattr(module, attr, _MISSING)
-    if was is not _MISSING:
-        _save(module, attr, was)
-        delattr(module, attr)
-
-
-class _Request:
-    """What a module's own `_gevent_do_monkey_patch` is given."""
-
-    get_original = staticmethod(get_original)
-
-    def __init__(self, target_module, source_module, items, patch_kwargs):
-        self.target_module = target_module
-        self.source_module = source_module
-        self.items = items
-        self.patch_kwargs = patch_kwargs or {}
-
-    def __repr__(self):
-        return (
-            f"<{type(self).__name__} target={self.target_module!r} source={self.source_module!r} "
-            f"items={self.items!r} kwargs={self.patch_kwargs!r}>"
-        )
-
-    def default_patch_items(self):
-        for name in self.items:
-            patch_item(self.target_module, name, getattr(self.source_module, name))
-
-    def remove_item(self, target_module, *items):
-        if isinstance(target_module, str):
-            items, target_module = (target_module, *items), self.target_module
-        for name in items:
-            remove_item(target_module, name)
-
-
-def patch_module(target_module, source_module, items=None, _warnings=None, _patch_kwargs=None,
-                 _notify_will_subscribers=True, _notify_did_subscribers=True, _call_hooks=True):  # fmt: skip
-    """Replaces in target_module what source_module lists in __implements__, or `items`.
-
-    `_gevent_will_monkey_patch(target, items, warn)` and `_gevent_did_monkey_patch` of the source are called before and
-    after, if it has them. Returns whether it was done: a subscriber may have raised DoNotPatch.
-    """
-    from weald import events
-
-    if items is None:
-        items = getattr(source_module, "__implements__", None)
-        if items is None:
-            raise _BadImplements(source_module)
-
-    def hook(when):
-        function = getattr(source_module, f"_gevent_{when}_monkey_patch", None)
-        if function is not None and _call_hooks:
-            function(target_module, items, lambda message: _warn(message, _warnings))
-
-    try:
-        hook("will")
-        if _notify_will_subscribers:
-            _announce(
-                events.GeventWillPatchModuleEvent(target_module.__name__, source_module, target_module, items),
-                _warnings,
-            )
-    except events.DoNotPatch:
-        return False
-    request = _Request(target_module, source_module, items, _patch_kwargs)
-    own = getattr(source_module, "_gevent_do_monkey_patch", None)
-    own(request) if own else request.default_patch_items()
-    hook("did")
-    if _notify_did_subscribers:
-        _announce(events.GeventDidPatchModuleEvent(target_module.__name__, source_module, target_module))
-    return True
-
-
-def _announce(event, warnings=None):
-    from weald.events import notify_and_call_entry_points
-
-    event._warnings = warnings
-    notify_and_call_entry_points(event)
-
-
-def _unless_refused(function):
-    """A subscriber's DoNotPatch makes the function return False."""
-    from functools import wraps
-
-    @wraps(function)
-    def patch(*args, **kwargs):
-        from weald.events import DoNotPatch
-
-        try:
-            return function(*args, **kwargs)
-        except DoNotPatch:
-            return False
-
-    return patch
-
-
-def _check_availability(name):
-    """Our module, the standard one, and the latter's name."""
-    import importlib
-
-    # Ours first: it takes what it needs from the standard one before that is patched.
-    ours = importlib.import_module("weald." + name)
-    target = getattr(ours, "__target__", name)
-    return ours, __import__(target), target
-
-
-def _patch_module(name, items=None, **kwargs):
-    ours, standard, _ = _check_availability(name)
-    patch_module(standard, ours, items=items, **kwargs)
-    return ours, standard
-
-
-# ---- warnings: collected while patching, since `warnings` imports what is about to be patched ----
-
-
-def _warn(message, warnings):
-    if warnings is None:
-        _process_warnings([message])
-    else:
-        warnings.append(message)
-
-
-_queue_warning = _warn
-
-
-def _process_warnings(messages):
-    if messages:
-        import warnings
-
-        for message in messages:
-            warnings.warn(message, MonkeyPatchWarning, stacklevel=3)
-
-
 # ---- modules that nobody has imported yet ----
-
-
-def _waits_for_import(name):
-    """Whether patch_all has put this module off until somebody imports it."""
-    hooks = sys.modules.get("weald._on_import")
-    return hooks is not None and hooks.is_pending(name)
 
 
 def _when_imported(name, patch, now):
@@ -269,22 +73,38 @@ def _complete(name):
 # ---- module by module ----
 
 
+def _unless_refused(function):
+    """A subscriber's DoNotPatch makes the function return False."""
+    from functools import wraps
+
+    @wraps(function)
+    def patch(*args, **kwargs):
+        from weald.events import DoNotPatch
+
+        try:
+            return function(*args, **kwargs)
+        except DoNotPatch:
+            return False
+
+    return patch
+
+
 @_unless_refused
 def patch_os():
     """os.fork, os.waitpid and os.posix_spawn; needs patch_signal for handlers of SIGCHLD."""
-    _patch_module("os")
+    patch_our_module("os")
 
 
 @_unless_refused
 def patch_signal():
     """signal.signal for SIGCHLD; needs patch_os."""
-    _patch_module("signal")
+    patch_our_module("signal")
 
 
 @_unless_refused
 def patch_time():
     """time.sleep."""
-    _patch_module("time")
+    patch_our_module("time")
 
 
 @_unless_refused
@@ -297,13 +117,13 @@ def patch_queue():
     items = ["SimpleQueue", "PriorityQueue", "LifoQueue"]
     if not validate_bool(os.environ.get("GEVENT_MONKEY_DISABLE_QUEUE_QUEUE", "false")):
         items.append("Queue")
-    _patch_module("queue", items=items)
+    patch_our_module("queue", items=items)
 
 
 @_unless_refused
 def patch_subprocess():
     """subprocess.Popen and the functions that use it."""
-    _patch_module("subprocess")
+    patch_our_module("subprocess")
 
 
 @_unless_refused
@@ -314,7 +134,7 @@ def patch_socket(dns=True, aggressive=True):
     items = list(socket.__implements__)
     if not dns:
         items = [name for name in items if name not in socket.__dns__]
-    _patch_module("socket", items=items)
+    patch_our_module("socket", items=items)
 
 
 @_unless_refused
@@ -322,19 +142,19 @@ def patch_dns():
     """The name look-ups in `socket`."""
     from weald import socket
 
-    _patch_module("socket", items=socket.__dns__)
+    patch_our_module("socket", items=socket.__dns__)
 
 
 @_unless_refused
 def patch_select(aggressive=True):
     """select.select and poll; unless aggressive is false, epoll and the like are removed."""
-    _patch_module("select", _patch_kwargs={"aggressive": aggressive})
+    patch_our_module("select", _patch_kwargs={"aggressive": aggressive})
 
 
 @_unless_refused
 def patch_selectors(aggressive=True):
     """selectors.DefaultSelector; unless aggressive is false, EpollSelector and the like are removed."""
-    _patch_module("selectors", _patch_kwargs={"aggressive": aggressive})
+    patch_our_module("selectors", _patch_kwargs={"aggressive": aggressive})
 
 
 @_unless_refused
@@ -342,7 +162,7 @@ def patch_ssl(_warnings=None, _first_time=True):
     """ssl.SSLContext and SSLSocket. Modules that took them before keep the blocking ones, and a warning names them."""
     loaded = sys.modules.get("ssl")
     late = _first_time and loaded is not None and hasattr(loaded, "SSLContext")
-    ours, _ = _patch_module("ssl", _warnings=_warnings)
+    ours, _ = patch_our_module("ssl", _warnings=_warnings)
     if not late:
         return
     holders, subclasses = _find_module_refs(ours.orig_SSLContext, ("ssl", "weald.ssl"))
@@ -356,7 +176,7 @@ def patch_ssl(_warnings=None, _first_time=True):
         message += f"Modules that had direct imports (NOT patched): {[f'{name} ({file})' for name, file in holders]}. "
     if subclasses:
         message += f"Subclasses (NOT patched): {[str(kind) for kind in subclasses]}. "
-    _warn(message, _warnings)
+    warn(message, _warnings)
 
 
 def _find_module_refs(to, excluding_names=()):
@@ -410,7 +230,7 @@ def _settle(settings):
     before = saved.setdefault(_PATCH_ALL, {})
     first = not before
     if not first and before != settings:
-        _warn("Patching more than once will result in the union of all True parameters being patched", warnings)
+        warn("Patching more than once will result in the union of all True parameters being patched", warnings)
     wanted = {}
     for name, value in settings.items():
         if name not in before or (value and not before[name]):
@@ -430,15 +250,15 @@ def patch_all(socket=True, dns=True, time=True, select=True, thread=True, os=Tru
     from sys import modules  # `sys` is an argument
 
     if not wanted:
-        _process_warnings(warnings)
+        give_warnings(warnings)
         return None
     from weald import events
 
     try:
         event = events.GeventWillPatchAllEvent(wanted, kwargs)
-        _announce(event, warnings)
+        announce(event, warnings)
         if event.will_patch_module("signal") and not event.will_patch_module("os"):
-            _warn(
+            warn(
                 "Patching signal but not os will result in SIGCHLD handlers installed after this not being called and "
                 "os.waitpid may not function correctly if weald.subprocess is used.",
                 warnings,
@@ -474,9 +294,9 @@ def patch_all(socket=True, dns=True, time=True, select=True, thread=True, os=Tru
         patch_queue()
     if contextvars:
         patch_contextvars()
-    _announce(events.GeventDidPatchBuiltinModulesEvent(wanted, kwargs), warnings)
-    _announce(events.GeventDidPatchAllEvent(wanted, kwargs), warnings)
-    _process_warnings(warnings)
+    announce(events.GeventDidPatchBuiltinModulesEvent(wanted, kwargs), warnings)
+    announce(events.GeventDidPatchAllEvent(wanted, kwargs), warnings)
+    give_warnings(warnings)
     return True
 
 

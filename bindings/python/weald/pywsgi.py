@@ -14,7 +14,6 @@ Whatever it overrides is called as gevent calls it. A class that overrides none 
 alone, is served without a step of Python but for the application's.
 """
 import errno
-import http.client
 import io
 import sys
 import time
@@ -23,13 +22,20 @@ from _socket import IPPROTO_TCP, TCP_NODELAY
 
 import weald
 from weald import _core
+from weald._wsgi_environ import Environ, LoggingLogAdapter, SecureEnviron, WSGISecureEnviron, _NoopLog
+from weald._wsgi_request import (  # noqa: F401
+    MAX_REQUEST_LINE,
+    Headers,
+    Input,
+    _ConnectionFile,
+    _InvalidClientInput,
+    headers_factory,
+)
 from weald.hub import GreenletExit
 from weald.server import StreamServer
 from weald.socket import socket as _Socket
 
 __all__ = ["WSGIServer", "WSGIHandler", "LoggingLogAdapter", "Environ", "SecureEnviron", "WSGISecureEnviron"]
-
-MAX_REQUEST_LINE = 8192
 
 _ERRORS = {
     400: ("400 Bad Request", [("Content-Type", "text/plain"), ("Connection", "close"), ("Content-Length", "0")], b""),
@@ -50,10 +56,6 @@ _REFUSALS = {
 }  # fmt: skip
 
 
-class _InvalidClientInput(OSError):
-    """The body of a request is not what it should be."""
-
-
 class _InvalidClientRequest(ValueError):
     """The head of a request is not what it should be."""
 
@@ -68,227 +70,6 @@ def format_date_time(timestamp):
     day_name = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[weekday]
     month_name = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")[month - 1]
     return f"{day_name}, {day:02} {month_name} {year:04} {hour:02}:{minute:02}:{second:02} GMT".encode()
-
-
-# ---- what a request is read by ----
-
-
-class Headers:
-    """The headers of a request, in their order; looked up without regard to case.
-
-    Made of (name, value) pairs, or of a file that begins with them.
-    """
-
-    __slots__ = ("items", "status")
-
-    def __init__(self, source=(), *_):
-        if hasattr(source, "readline"):
-            source = http.client.parse_headers(source).items()
-        self.items = list(source)
-        # What is wrong with them: nothing, since the library has read them.
-        self.status = ""
-
-    def get_all(self, name, default=None):
-        name = name.lower()
-        return [value for key, value in self.items if key.lower() == name] or default
-
-    def get(self, name, default=None):
-        found = self.get_all(name)
-        return found[0] if found else default
-
-    getheader = __getitem__ = get
-
-    def __contains__(self, name):
-        return self.get_all(name) is not None
-
-    def __delitem__(self, name):
-        name = name.lower()
-        self.items = [item for item in self.items if item[0].lower() != name]
-
-    def __setitem__(self, name, value):
-        """Adds a header, as in a message of the standard library."""
-        self.items.append((name, value))
-
-    def __iter__(self):
-        return (name for name, _ in self.items)
-
-    keys = __iter__
-
-    def __len__(self):
-        return len(self.items)
-
-    @property
-    def headers(self):
-        """The lines."""
-        return (f"{name}: {value}\r\n" for name, value in self.items)
-
-    @property
-    def typeheader(self):
-        return self.get("content-type")
-
-
-headers_factory = Headers
-
-
-class _Raw:
-    """What is below a connection's file: where programs look for its socket."""
-
-    __slots__ = ("_sock",)
-
-    def __init__(self, sock):
-        self._sock = sock
-
-
-class _ConnectionFile:
-    """A handler's rfile: reads the connection itself, past whatever is a request."""
-
-    def __init__(self, handler):
-        self._handler = handler
-        self.raw = _Raw(handler.socket)
-
-    @property
-    def closed(self):
-        return self._handler is None
-
-    def close(self):
-        self._handler = None
-
-    def _open(self):
-        if self._handler is None:
-            raise ValueError("I/O operation on closed file.")
-        return self._handler
-
-    def fileno(self):
-        return self._open().socket.fileno()
-
-    def readable(self):
-        return True
-
-    def read1(self, size=-1):
-        return self._open()._raw_read(65536 if size is None or size < 0 else size)
-
-    def read(self, size=-1):
-        handler, parts = self._open(), []
-        while size is None or size < 0 or size:
-            part = handler._raw_read(65536 if size is None or size < 0 else size)
-            if not part:
-                break
-            parts.append(part)
-            if size is not None and size > 0:
-                size -= len(part)
-        return b"".join(parts)
-
-    def readinto(self, buffer):
-        with memoryview(buffer).cast("B") as view:
-            data = self.read(len(view))
-            view[: len(data)] = data
-        return len(data)
-
-    def readline(self, size=-1):
-        handler, parts = self._open(), []
-        while size is None or size < 0 or size:
-            part = handler._raw_line(-1 if size is None or size < 0 else size)
-            parts.append(part)
-            if not part or part.endswith(b"\n"):
-                break
-            if size is not None and size > 0:
-                size -= len(part)
-        return b"".join(parts)
-
-    def readlines(self, hint=-1):
-        return list(self)
-
-    def __iter__(self):
-        return iter(self.readline, b"")
-
-
-class Input:
-    """A wsgi.input over a file of any kind, for those who make one themselves: the server's own is of the library.
-
-    With a socket, the client waits for a word before it sends: it gets it when the body is first read.
-    """
-
-    def __init__(self, rfile, content_length, socket=None, chunked_input=False):
-        self.rfile, self.content_length, self.socket = rfile, content_length, socket
-        self.chunked_input, self.position = chunked_input, 0
-        self._chunked_input_error = False
-        self._left = 0 if chunked_input else content_length or 0
-        self._has_ended = not chunked_input
-        self.send_100_continue_enabled = True
-
-    def _broken(self, text):
-        self._chunked_input_error = True
-        return OSError(text) if "end of file" in text else _InvalidClientInput(text)
-
-    def _line(self):
-        line = self.rfile.readline(MAX_REQUEST_LINE)
-        if not line:
-            raise self._broken("unexpected end of file while parsing chunked data")
-        if not line.endswith(b"\r\n"):
-            raise self._broken(f"a line of the chunks that does not end: {line[:20]!r}")
-        return line[:-2]
-
-    def _next_chunk(self):
-        size = self._line().partition(b";")[0]
-        if not size or len(size) > 16 or size.strip(b"0123456789abcdefABCDEF"):
-            raise self._broken(f"the size of a chunk: {size[:20]!r}")
-        self._left = int(size, 16)
-        if not self._left:
-            self._has_ended = True
-            while self._line():
-                pass  # a trailer
-
-    def _some(self, most, read):
-        """Up to `most` bytes (None: any number), by one call of `read`; nothing at the end."""
-        if self.socket is not None and self.send_100_continue_enabled:
-            sock, self.socket = self.socket, None
-            sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if not self._left and not self._has_ended:
-            self._next_chunk()
-        most = self._left if most is None else min(most, self._left)
-        if not most:
-            return b""
-        data = read(min(most, sys.maxsize >> 8))
-        if not data:
-            if self.chunked_input:
-                raise self._broken("unexpected end of file while parsing chunked data")
-            raise OSError(f"unexpected end of file while reading request at position {self.position}")
-        self.position += len(data)
-        self._left -= len(data)
-        if not self._left and self.chunked_input and self._line():
-            raise self._broken("a chunk is longer than it said")
-        return data
-
-    def _gather(self, size, read, line):
-        size = None if size is None or size < 0 else size
-        parts = []
-        while size is None or size:
-            data = self._some(size, read)
-            parts.append(data)
-            if not data or (line and data.endswith(b"\n")):
-                break
-            if size is not None:
-                size -= len(data)
-        return b"".join(parts)
-
-    def read(self, length=None):
-        """So many bytes; fewer only at the end."""
-        return self._gather(length, self.rfile.read, False)
-
-    def readline(self, size=None):
-        """A line, or so much of it."""
-        return self._gather(size, lambda most: self.rfile.readline(min(most, 1 << 20)), True)
-
-    def readlines(self, hint=None):
-        return list(self)
-
-    def __iter__(self):
-        return iter(self.readline, b"")
-
-    def __next__(self):
-        if line := self.readline():
-            return line
-        raise StopIteration
 
 
 # ---- the handler ----
@@ -593,104 +374,6 @@ class WSGIHandler(_core.Exchange):
 
 def _singles(values):
     return [(value,) for value in values]
-
-
-# ---- logs and environments ----
-
-
-class _NoopLog:
-    def write(self, *args, **kwargs):
-        pass
-
-    flush = writelines = write
-
-
-class LoggingLogAdapter:
-    """Makes a logger look like a file. Any other attribute is the logger's."""
-
-    __slots__ = ("_logger", "_level")
-
-    def __init__(self, logger, level=20):
-        self._logger = logger
-        self._level = level
-
-    def write(self, msg):
-        self._logger.log(self._level, msg.removesuffix("\n") if msg else msg)
-
-    def writelines(self, lines):
-        for line in lines:
-            self.write(line)
-
-    def flush(self):
-        """A logger flushes itself."""
-
-    def __getattr__(self, name):
-        return getattr(self._logger, name)
-
-    def __setattr__(self, name, value):
-        if name in LoggingLogAdapter.__slots__:
-            object.__setattr__(self, name, value)
-        else:
-            setattr(self._logger, name, value)
-
-    def __delattr__(self, name):
-        delattr(self._logger, name)
-
-
-class Environ(dict):
-    """A base for environments: copies stay of their class, and a pickle is an ordinary dict."""
-
-    __slots__ = ()
-
-    def copy(self):
-        return self.__class__(self)
-
-    def iteritems(self):
-        return self.items()
-
-    def __reduce_ex__(self, proto):
-        return (dict, (), None, None, iter(self.items()))
-
-
-class SecureEnviron(Environ):
-    """An environment whose text tells nothing: it has cookies and passwords, and would go into logs.
-
-    secure_repr switches that off. Keys in whitelist_keys are shown; the others as <MASKED>, or, with
-    print_masked_keys false, counted. The class has defaults for the three, named default_...
-    """
-
-    default_secure_repr = True
-    default_whitelist_keys = ()
-    default_print_masked_keys = True
-
-    __slots__ = ("secure_repr", "whitelist_keys", "print_masked_keys")
-
-    def __getattr__(self, name):
-        if name in SecureEnviron.__slots__:
-            return getattr(type(self), "default_" + name)
-        raise AttributeError(name)
-
-    def __repr__(self):
-        if not self.secure_repr:
-            return super().__repr__()
-        shown = self.whitelist_keys
-        if not shown:
-            return f"<pywsgi.SecureEnviron dict (keys: {len(self)}) at {id(self)}>"
-        masked = self.print_masked_keys
-        visible = {
-            key: value if key in shown else "<MASKED>" for key, value in self.items() if masked or key in shown
-        }
-        hidden = len(self) - len(visible)
-        return f"{repr(visible)[:-1]}, (hidden keys: {hidden})}}" if hidden else repr(visible)
-
-    __str__ = __repr__
-
-
-class WSGISecureEnviron(SecureEnviron):
-    """Shows where a request came from."""
-
-    default_whitelist_keys = ("REMOTE_ADDR", "REMOTE_PORT", "HTTP_HOST")
-    default_print_masked_keys = False
 
 
 # ---- the server ----

@@ -1,8 +1,8 @@
-import logging
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from weald._wsgi_environ import Environ, LoggingLogAdapter, SecureEnviron, WSGISecureEnviron
 from weald.baseserver import _Address, _Spawner
 from weald.server import StreamServer
 from weald.socket import socket as _socket
@@ -10,24 +10,6 @@ from weald.socket import socket as _socket
 __all__ = ["WSGIServer", "WSGIHandler", "LoggingLogAdapter", "Environ", "SecureEnviron", "WSGISecureEnviron"]
 
 _Application: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-
-class Environ(dict[str, Any]): ...
-
-class SecureEnviron(Environ):
-    default_secure_repr: bool
-    default_whitelist_keys: tuple[str, ...]
-    default_print_masked_keys: bool
-    secure_repr: bool
-    whitelist_keys: tuple[str, ...]
-    print_masked_keys: bool
-
-class WSGISecureEnviron(SecureEnviron): ...
-
-class LoggingLogAdapter:
-    def __init__(self, logger: logging.Logger, level: int = ...) -> None: ...
-    def write(self, msg: str) -> None: ...
-    def writelines(self, lines: Iterable[str]) -> None: ...
-    def flush(self) -> None: ...
 
 class WSGIHandler:
     protocol_version: str

@@ -5,7 +5,7 @@ and says whether it wants to read or to write.
 """
 import ssl as __ssl__
 import sys
-from _socket import AF_INET, SO_TYPE, SOCK_STREAM, SOL_SOCKET
+from _socket import AF_INET, SHUT_WR, SO_TYPE, SOCK_STREAM, SOL_SOCKET
 from errno import EINVAL, ENOTCONN
 from ssl import (
     CERT_NONE,
@@ -458,6 +458,16 @@ class SSLSocket(socket):
                 raise
         self._sslobj = None
         return self
+
+    def _end(self):
+        """Says that no more will be written, and waits for nothing; reading goes on."""
+        if self._sslobj is None:
+            raise ValueError(f"No SSL wrapper around {self}")
+        try:
+            self._sslobj.shutdown()
+        except OSError:
+            pass  # above all: the peer has not said so yet
+        self._sock.shutdown(SHUT_WR)
 
     def shutdown(self, how):
         """Shuts the connection down below TLS; the peer is not told by TLS."""

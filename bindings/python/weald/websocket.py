@@ -21,9 +21,11 @@ A message is str or bytes. What comes is checked (masks, lengths, UTF-8), pings 
 passes over those who are slow instead.
 """
 import contextlib
+import sys
 
 from weald._core import WebSocket as _WebSocket
 from weald._core import broadcast as _broadcast
+from weald._relay import Relay
 from weald.pywsgi import WSGIHandler, WSGIServer
 
 __all__ = ["WebSocket", "WebSocketHandler", "WebSocketServer", "broadcast", "connect"]
@@ -78,15 +80,31 @@ class WebSocketHandler(WSGIHandler):
     origins = None
 
     uses_socket = False
+    _relay = None
+
+    def _move_to_relay(self):
+        """Has the library go on with a descriptor, and read the request there again; whether that may be."""
+        if self._given_file is not None:
+            return False
+        self._relay = Relay(self.socket, getattr(self.server, "write_timeout", None))
+        line = f"{self.command} {self.path} {self.request_version}\r\n".encode("latin-1")
+        return self._move(self._relay.near.fileno(), line + self._head(self._header_pairs()))
+
+    def _close(self):
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            self._hang_up()
+            relay.end(at_once=sys.exc_info()[0] is not None)  # a greenlet that was killed waits for nobody
+        super()._close()
 
     def run_application(self):
         self.environ["wsgi.websocket"] = None
         if self.environ.get("HTTP_UPGRADE", "").lower() != "websocket":
             return super().run_application()
-        if self._is_foreign:
-            return self._refuse("501 Not Implemented", "no WebSocket over such a connection: let a proxy do that")
         if self.origins is not None and self.environ.get("HTTP_ORIGIN") not in self.origins:
             return self._refuse("403 Forbidden", "not from this origin")
+        if self._is_foreign and not self._move_to_relay():
+            return self._refuse("501 Not Implemented", "no WebSocket over a file")
         socket = self._websocket(WebSocket, self.max_message, self.max_unsent, ",".join(self.protocols) or None)
         self.code, self._orig_status = (101, "101 Switching Protocols") if socket else (400, "400 Bad Request")
         if socket is None:

@@ -1,4 +1,4 @@
-from weald.util import _reachable_greenlets as get_reachable_greenlets  # noqa: F401
+from weald._run_info import _reachable_greenlets as get_reachable_greenlets  # noqa: F401
 
 
 def get_memory(data):
