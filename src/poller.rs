@@ -38,10 +38,10 @@ pub use slot::Nature;
 
 use crate::error::{Error, Result};
 use crate::sys;
-use epoll::{ALARM, Epoll, NONE, Outer, WAKER};
+use epoll::{ALARM, Epoll, NONE, Outer};
 use mio::Waker;
-use readiness::{from_epoll, lost, to_epoll};
-use slot::{EMPTY, Edges, Slot};
+use readiness::{EDGE_BITS, from_epoll, lost, to_epoll};
+use slot::{DRAINED, EMPTY, HAS_EDGES, NO_EDGES, REGISTERED, Slot, UNVERIFIED, WARY};
 use std::cell::{Cell, UnsafeCell};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -79,8 +79,9 @@ pub struct Poller {
     haunted: Cell<bool>,
     renewed: Cell<bool>,
     slots: UnsafeCell<Vec<Slot>>,
-    waiting: Cell<usize>,
     linked: Cell<usize>,
+    /// So many of them are watchers.
+    watching: Cell<usize>,
     events: UnsafeCell<Vec<libc::epoll_event>>,
     unverified: Unverified,
     sweep: Sweep,
@@ -101,8 +102,8 @@ impl Poller {
             haunted: Cell::new(false),
             renewed: Cell::new(false),
             slots: UnsafeCell::new(Vec::new()),
-            waiting: Cell::new(0),
             linked: Cell::new(0),
+            watching: Cell::new(0),
             events: UnsafeCell::new(vec![libc::epoll_event { events: 0, u64: 0 }; BATCH]),
             unverified: Unverified::new(),
             sweep: Sweep::default(),
@@ -134,20 +135,13 @@ impl Poller {
     /// How many wait, watchers not counted: those keep the loop running by themselves.
     #[inline]
     pub fn waiting(&self) -> usize {
-        self.waiting.get()
+        self.linked.get() - self.watching.get()
     }
 
     /// How many nodes are linked, watchers included.
     #[inline]
     pub fn linked(&self) -> usize {
         self.linked.get()
-    }
-
-    fn count(&self, node: &FdNode, change: isize) {
-        self.linked.set(self.linked.get().wrapping_add_signed(change));
-        if !node.persistent.get() {
-            self.waiting.set(self.waiting.get().wrapping_add_signed(change));
-        }
     }
 
     #[allow(clippy::mut_from_ref)]
@@ -166,7 +160,7 @@ impl Poller {
     fn control(&self, op: i32, fd: RawFd, wanted: u32) -> Result<()> {
         let slot = &self.slots()[fd as usize];
         let data = (u64::from(slot.generation) << 32) | fd as u64;
-        let edges = if slot.edges.registered { Edges::BITS } else { 0 };
+        let edges = if slot.is(HAS_EDGES) { EDGE_BITS } else { 0 };
         sys::epoll_ctl(self.epoll_fd.get(), op, fd, to_epoll(wanted) | edges, data)
     }
 
@@ -200,11 +194,62 @@ impl Poller {
         self.add_to(node, fd, wanted, true)
     }
 
+    #[inline(always)]
     fn add_to(&self, node: &FdNode, fd: RawFd, wanted: u32, patient: bool) -> Result<Added> {
         debug_assert!(!node.is_linked());
         node.fd.set(fd);
         node.wanted.set(wanted);
         node.got.set(0);
+        match self.slot(fd) {
+            // The usual wait: nobody else waits, and the kernel knows what it has to.
+            Some(slot)
+                if slot.first.is_null()
+                    && !node.persistent.get()
+                    && wanted & !slot.armed() == 0
+                    && slot.is(HAS_EDGES) == (patient && slot.wants_edges()) =>
+            {
+                let trust = self.trust_in(slot, patient);
+                self.rely_on(slot, fd, trust);
+                self.begin(slot, node, true);
+                Ok(Added::Waiting)
+            }
+            _ => self.add_with_care(node, fd, patient),
+        }
+    }
+
+    /// Why a wait that begins now may rely on a registration.
+    #[inline(always)]
+    fn trust_in(&self, slot: &Slot, patient: bool) -> Trust {
+        let is_fresh = || !slot.is(UNVERIFIED) && self.polled_at.get() - slot.since < FRESH_NS;
+        match patient {
+            true => Trust::Patient,
+            false if is_fresh() => Trust::Fresh,
+            false => Trust::Strict,
+        }
+    }
+
+    /// Notes that a wait begins that relies on the registration of `fd`, whose slot it is.
+    #[inline(always)]
+    fn rely_on(&self, slot: &mut Slot, fd: RawFd, trust: Trust) {
+        slot.trust = trust;
+        slot.since = self.polled_at.get();
+        slot.set(UNVERIFIED, true);
+        if !slot.enqueue(trust) {
+            self.unverified.push(trust, fd);
+        }
+    }
+
+    #[inline(always)]
+    fn begin(&self, slot: &mut Slot, node: &FdNode, trusting: bool) {
+        node.trusting.set(trusting);
+        slot.link(node);
+        self.linked.set(self.linked.get() + 1);
+        self.sweep.note_activity();
+    }
+
+    #[inline(never)]
+    fn add_with_care(&self, node: &FdNode, fd: RawFd, patient: bool) -> Result<Added> {
+        let wanted = node.wanted.get();
         self.have_epoll()?;
         let slot = self.slot_for(fd)?;
         if slot.is_taken(node) {
@@ -216,45 +261,51 @@ impl Poller {
         }
         let slot = &mut self.slots()[fd as usize];
         let all = slot.wanted() | wanted;
-        slot.edges.must_not |= !patient;
-        let edges = slot.edges.may && !slot.edges.must_not;
-        let had_edges = std::mem::replace(&mut slot.edges.registered, edges);
+        if !patient {
+            slot.set(NO_EDGES, true);
+        }
+        let (edges, had_edges) = (slot.wants_edges(), slot.is(HAS_EDGES));
+        slot.set(HAS_EDGES, edges);
+        let is_armed = slot.is(REGISTERED) && all & !slot.armed() == 0 && edges == had_edges;
         // A watcher has a wait of its own in what never blocks: it must know at once.
-        let is_armed = slot.registered && all & !slot.armed == 0 && edges == had_edges;
         let trusting = is_armed && !node.persistent.get();
-        let is_fresh = !slot.unverified && self.polled_at.get() - slot.since < FRESH_NS;
-        let trust = match patient {
-            true => Trust::Patient,
-            false if is_fresh => Trust::Fresh,
-            false => Trust::Strict,
-        };
-        slot.trust = if slot.first.is_null() { trust } else { trust.min(slot.trust) };
-        slot.since = self.polled_at.get();
+        let trust = self.trust_in(slot, patient);
+        let trust = if slot.first.is_null() { trust } else { trust.min(slot.trust) };
         if trusting {
-            slot.unverified = true;
-            self.will_verify(fd);
+            self.rely_on(slot, fd, trust);
         } else {
+            slot.trust = trust;
+            slot.since = self.polled_at.get();
             match self.rearm(fd, all) {
                 Ok(Added::Waiting) => {}
                 Ok(Added::AlwaysReady) => return Ok(Added::AlwaysReady),
                 Err(e) => {
-                    self.slots()[fd as usize].edges.registered = had_edges;
+                    self.slots()[fd as usize].set(HAS_EDGES, had_edges);
                     return Err(e);
                 }
             }
         }
-        node.trusting.set(trusting);
-        self.slots()[fd as usize].link(node);
-        self.count(node, 1);
-        self.sweep.note_activity();
+        if node.persistent.get() {
+            self.watching.set(self.watching.get() + 1);
+        }
+        self.begin(&mut self.slots()[fd as usize], node, trusting);
         Ok(Added::Waiting)
     }
 
     /// Ends a wait; does nothing when it has ended.
+    #[inline(always)]
     pub fn remove(&self, node: &FdNode) {
         if node.is_linked() {
-            self.slots()[node.fd.get() as usize].unlink(node);
-            self.count(node, -1);
+            self.take_off(node);
+        }
+    }
+
+    #[inline(never)]
+    fn take_off(&self, node: &FdNode) {
+        self.slots()[node.fd.get() as usize].unlink(node);
+        self.linked.set(self.linked.get() - 1);
+        if node.persistent.get() {
+            self.watching.set(self.watching.get() - 1);
         }
     }
 
@@ -263,7 +314,7 @@ impl Poller {
     /// does not name any more, everybody when it is closed or can not be registered, and
     /// those for whom it is ready because it never blocks.
     fn rearm(&self, fd: RawFd, wanted: u32) -> Result<Added> {
-        if self.slots()[fd as usize].registered {
+        if self.slots()[fd as usize].is(REGISTERED) {
             match self.control(libc::EPOLL_CTL_MOD, fd, wanted) {
                 Ok(()) => {
                     self.is_armed(fd, wanted);
@@ -303,14 +354,12 @@ impl Poller {
 
     fn is_armed(&self, fd: RawFd, wanted: u32) {
         let slot = &mut self.slots()[fd as usize];
-        (slot.registered, slot.armed) = (true, wanted);
+        slot.is_armed(wanted);
         slot.trust_proved();
     }
 
     fn is_unarmed(&self, fd: RawFd) {
-        let slot = &mut self.slots()[fd as usize];
-        (slot.registered, slot.armed, slot.unverified) = (false, 0, false);
-        (slot.drained, slot.nature, slot.edges) = (false, Nature::Unknown, Edges::NONE);
+        self.slots()[fd as usize].is_unknown();
     }
 
     /// The description that `fd` named is gone, and who waits for it is told. Who began
@@ -329,12 +378,18 @@ impl Poller {
     }
 
     fn tell(&self, node: &FdNode, got: u32) {
-        node.got.set(got);
         if !node.persistent.get() || got & GONE != 0 {
             self.remove(node);
         }
-        // SAFETY: the node was linked, so its owner lives. `notify` only marks
-        // somebody ready; it does not run user code or touch the list.
+        self.notify(node, got);
+    }
+
+    /// Tells the owner of `node`, which was linked just now.
+    #[inline(always)]
+    fn notify(&self, node: &FdNode, got: u32) {
+        node.got.set(got);
+        // SAFETY: as it was linked, its owner lives. `notify` only marks somebody ready; it
+        // does not run user code or touch the list.
         unsafe { node.notify.get()(node) };
     }
 
@@ -342,15 +397,11 @@ impl Poller {
     /// who wait. How many events came; EINTR when a signal came instead.
     pub fn poll(&self, timeout_ns: Option<i64>) -> Result<usize> {
         let came = self.wait(timeout_ns)?;
-        let mut n = came;
+        let mut n = 0;
         for i in 0..came {
-            // SAFETY: `wait` filled the first ones; the reference ends here.
-            let event = unsafe { (&*self.events.get())[i] };
-            if event.u64 == ALARM {
-                n -= 1; // the loop looks at its chores whoever wakes it
-                continue;
-            }
-            self.dispatch(event.u64, from_epoll(event.events));
+            // SAFETY: `wait` has filled so many; the reference ends here.
+            let event = unsafe { *(&*self.events.get()).get_unchecked(i) };
+            n += usize::from(self.dispatch(event.u64, event.events));
         }
         if n > 0 {
             self.sweep.note_activity();
@@ -389,22 +440,48 @@ impl Poller {
         sys::epoll_wait(self.epoll_fd.get(), buffer, timeout_ns)
     }
 
-    fn dispatch(&self, data: u64, got: u32) {
-        if data == WAKER {
-            return; // edge-triggered: nothing to read; the inbox is looked at anyway
-        }
-        let (fd, generation) = (data as u32 as usize, (data >> 32) as u32);
-        let slot = &mut self.slots()[fd];
-        if slot.generation != generation {
+    /// Tells of an event; false when it was but the alarm's.
+    #[inline(always)]
+    fn dispatch(&self, data: u64, bits: u32) -> bool {
+        let Some(slot) = self.slots().get_mut(data as u32 as usize) else {
+            // No descriptor. The waker tells edges, so there is nothing to read, and the inbox
+            // is looked at anyway; the loop looks at its chores whoever wakes it.
+            return data != ALARM;
+        };
+        if slot.generation != (data >> 32) as u32 {
             self.haunted.set(true);
-            return;
+            return true;
         }
-        slot.trust_proved();
         slot.since = self.polled_at.get();
+        // The usual event: one waits, to read, and once.
+        if bits == libc::EPOLLIN as u32
+            && let Some(node) = slot.only_node()
+            && node.wanted.get() == READ
+            && !node.persistent.get()
+        {
+            slot.clear(UNVERIFIED | DRAINED);
+            slot.unwanted = 0;
+            slot.first = std::ptr::null();
+            node.linked.set(false);
+            node.trusting.set(false);
+            self.linked.set(self.linked.get() - 1);
+            self.notify(node, READ);
+        } else {
+            self.tell_all(data as RawFd, from_epoll(bits));
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn tell_all(&self, fd: RawFd, got: u32) {
+        let slot = &mut self.slots()[fd as usize];
+        slot.trust_proved();
         let ends = got & (HUP | ERROR);
-        slot.drained = false;
-        slot.edges.wary |= got & (HUP | ERROR | PRI | RDHUP) != 0;
-        let tells_edges = slot.edges.registered;
+        slot.clear(DRAINED);
+        if got & (HUP | ERROR | PRI | RDHUP) != 0 {
+            slot.set(WARY, true);
+        }
+        let tells_edges = slot.is(HAS_EDGES);
         let mut wanted_by_somebody = false;
         for node in slot.nodes() {
             if got & node.wanted.get() != 0 {
@@ -412,7 +489,7 @@ impl Poller {
                 self.tell(node, got & node.wanted.get() | ends);
             }
         }
-        let slot = &mut self.slots()[fd];
+        let slot = &mut self.slots()[fd as usize];
         if wanted_by_somebody || tells_edges {
             slot.unwanted = 0;
             return;
@@ -420,7 +497,7 @@ impl Poller {
         slot.unwanted += if self.others_run.get() { 1 } else { WHILE_BUSY };
         if slot.unwanted > BORNE * WHILE_BUSY {
             slot.unwanted = 0;
-            self.disarm(fd as RawFd, got);
+            self.disarm(fd, got);
         }
     }
 
@@ -430,10 +507,10 @@ impl Poller {
         let wanted = slot.wanted();
         // Hang-up and error can not be masked, only deregistered.
         if wanted == 0 && got & (HUP | ERROR) != 0 {
-            (slot.registered, slot.armed) = (false, 0);
+            slot.is_unregistered();
             self.must(self.control(libc::EPOLL_CTL_DEL, fd, 0));
-        } else if wanted != slot.armed {
-            slot.armed = wanted;
+        } else if wanted != slot.armed() {
+            slot.is_armed(wanted);
             self.must(self.control(libc::EPOLL_CTL_MOD, fd, wanted));
         }
     }
@@ -501,9 +578,9 @@ impl Poller {
         }
         // Whatever comes of the new one, the parent's registrations are not ours; the lives of
         // its numbers are.
-        let lives: Vec<Slot> = self.slots().drain(..).map(|slot| Slot { life: slot.life, ..EMPTY }).collect();
-        self.waiting.set(0);
+        let lives: Vec<Slot> = self.slots().drain(..).map(|slot| Slot::of_life(slot.life)).collect();
         self.linked.set(0);
+        self.watching.set(0);
         self.epoll_fd.set(NONE);
         *self.slots() = lives;
         let fresh = Poller::new()?;

@@ -8,9 +8,8 @@ use std::cell::Cell;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-const WAKER_TOKEN: Token = Token(usize::MAX);
-/// What their events carry.
-pub(super) const WAKER: u64 = u64::MAX;
+/// What the events of what is no descriptor of ours carry: numbers that no descriptor has.
+const WAKER: Token = Token(usize::MAX);
 pub(super) const ALARM: u64 = u64::MAX - 1;
 
 /// No descriptor.
@@ -29,7 +28,7 @@ impl Epoll {
         sys::may_fail(sys::Call::Poller)?;
         let poll = Poll::new()?;
         sys::may_fail(sys::Call::Poller)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER_TOKEN)?);
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let alarm = Alarm::new().ok().filter(|alarm| {
             let events = libc::EPOLLIN | libc::EPOLLET;
             sys::epoll_ctl(poll.as_raw_fd(), libc::EPOLL_CTL_ADD, alarm.fd(), events as u32, ALARM).is_ok()

@@ -1,6 +1,6 @@
 //! Numbers that are given out and closed by calls of ours.
 
-use super::slot::{Edges, Nature};
+use super::slot::REGISTERED;
 use super::{GONE, Poller};
 use std::os::fd::RawFd;
 
@@ -41,9 +41,9 @@ impl Poller {
     /// registration, which would live on with a copy of `fd` in a forked child.
     pub fn forget(&self, fd: RawFd) {
         let Some(slot) = self.slot(fd) else { return };
-        (slot.unverified, slot.drained, slot.nature) = (false, false, Nature::Unknown);
-        (slot.armed, slot.edges) = (0, Edges::NONE);
-        if std::mem::take(&mut slot.registered) {
+        let was_registered = slot.is(REGISTERED);
+        slot.is_unknown();
+        if was_registered {
             let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
         }
     }

@@ -23,14 +23,19 @@ pub(super) fn lost(why: Error) -> u32 {
 }
 
 /// With which code a greenlet goes on that waited for a descriptor.
+#[inline(always)]
 pub fn wake_code(got: u32) -> i32 {
     match got {
+        _ if got & (GONE | CANCELLED) == 0 => 0,
         _ if got >> WHY_SHIFT != 0 => -((got >> WHY_SHIFT) as i32),
         _ if got & GONE != 0 => Error::BADF.code(),
-        _ if got & CANCELLED != 0 => Error::CANCELED.code(),
-        _ => 0,
+        _ => Error::CANCELED.code(),
     }
 }
+
+/// What a registration for edges asks for besides, whoever waits: for what does not show in a
+/// short read, too.
+pub(super) const EDGE_BITS: u32 = (libc::EPOLLET | libc::EPOLLRDHUP | libc::EPOLLPRI) as u32;
 
 pub(super) fn to_epoll(wanted: u32) -> u32 {
     let mut bits = 0;

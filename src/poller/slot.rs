@@ -1,63 +1,58 @@
 //! What is known of a descriptor's number, and who waits for it.
+//!
+//! There is one for every number below the highest that was waited for, so it is small: two in
+//! a cache line.
 
 use super::node::FdNode;
 use super::trust::Trust;
 
 pub(super) struct Slot {
     pub(super) first: *const FdNode,
-    /// Interest known to the kernel.
-    pub(super) armed: u32,
-    pub(super) registered: bool,
-    pub(super) unverified: bool,
-    /// It is in these queues of the unverified.
-    pub(super) queued: [bool; 3],
-    /// What was read last was all there was.
-    pub(super) drained: bool,
-    pub(super) nature: Nature,
-    pub(super) edges: Edges,
-    /// Events in a row that nobody waited for.
-    pub(super) unwanted: u16,
-    pub(super) generation: u32,
     /// When the last wait began, or an event proved the registration.
     pub(super) since: i64,
-    pub(super) trust: Trust,
+    pub(super) generation: u32,
     /// How often this number has been closed or given out by calls of ours.
     pub(super) life: u32,
+    /// What is so: the constants below.
+    facts: u16,
+    /// Events in a row that nobody waited for.
+    pub(super) unwanted: u16,
+    /// Interest known to the kernel; none of a number that is not registered.
+    armed: u8,
+    pub(super) nature: Nature,
+    pub(super) trust: Trust,
 }
+
+/// The kernel knows it.
+pub(super) const REGISTERED: u16 = 1;
+/// Somebody relies on the registration, and nothing has proved it since.
+pub(super) const UNVERIFIED: u16 = 2;
+/// What was read last was all there was.
+pub(super) const DRAINED: u16 = 4;
+/// It is a TCP connection, so it may tell edges: see the head of `poller`.
+pub(super) const MAY_EDGES: u16 = 8;
+/// Somebody waits, or has waited, for what is there, and not for what comes.
+pub(super) const NO_EDGES: u16 = 16;
+/// It is registered for edges.
+pub(super) const HAS_EDGES: u16 = 32;
+/// A short read does not mean that nothing is left: it has ended, or has urgent data.
+pub(super) const WARY: u16 = 64;
+/// It is in the queue of those who trust so.
+const QUEUED: u16 = 128;
 
 pub(super) const EMPTY: Slot = Slot {
     first: std::ptr::null(),
-    armed: 0,
-    registered: false,
-    unverified: false,
-    queued: [false; 3],
-    drained: false,
-    nature: Nature::Unknown,
-    edges: Edges::NONE,
-    unwanted: 0,
-    generation: 0,
     since: 0,
-    trust: Trust::Strict,
+    generation: 0,
     life: 0,
+    facts: 0,
+    unwanted: 0,
+    armed: 0,
+    nature: Nature::Unknown,
+    trust: Trust::Strict,
 };
 
-/// What there is to know about telling edges of a descriptor.
-#[derive(Clone, Copy)]
-pub(super) struct Edges {
-    /// It is a TCP connection: see the head of this file.
-    pub(super) may: bool,
-    /// Somebody waits, or has waited, for what is there, and not for what comes.
-    pub(super) must_not: bool,
-    /// It is registered so.
-    pub(super) registered: bool,
-    /// A short read does not mean that nothing is left: it has ended, or has urgent data.
-    pub(super) wary: bool,
-}
-
-impl Edges {
-    pub(super) const NONE: Edges = Edges { may: false, must_not: false, registered: false, wary: false };
-    pub(super) const BITS: u32 = (libc::EPOLLET | libc::EPOLLRDHUP | libc::EPOLLPRI) as u32;
-}
+const _: () = assert!(size_of::<Slot>() == 32);
 
 /// How a descriptor is read and written without blocking.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,8 +79,79 @@ impl Iterator for Nodes {
 }
 
 impl Slot {
+    /// As `EMPTY`, of a number that has been closed or given out so often.
+    pub(super) fn of_life(life: u32) -> Slot {
+        Slot { life, ..EMPTY }
+    }
+
+    /// Whether one of these is so.
+    #[inline(always)]
+    pub(super) fn is(&self, facts: u16) -> bool {
+        self.facts & facts != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn set(&mut self, fact: u16, so: bool) {
+        self.facts = if so { self.facts | fact } else { self.facts & !fact };
+    }
+
+    #[inline(always)]
+    pub(super) fn clear(&mut self, facts: u16) {
+        self.facts &= !facts;
+    }
+
+    /// Interest known to the kernel.
+    #[inline(always)]
+    pub(super) fn armed(&self) -> u32 {
+        u32::from(self.armed)
+    }
+
+    /// The kernel knows this interest now.
+    pub(super) fn is_armed(&mut self, wanted: u32) {
+        self.armed = wanted as u8; // the bits that can be wanted fit
+        self.set(REGISTERED, true);
+    }
+
+    /// The kernel does not know it any more.
+    pub(super) fn is_unregistered(&mut self) {
+        self.armed = 0;
+        self.clear(REGISTERED);
+    }
+
+    /// Nothing is known of what it stands for now.
+    pub(super) fn is_unknown(&mut self) {
+        self.is_unregistered();
+        self.nature = Nature::Unknown;
+        self.clear(UNVERIFIED | DRAINED | MAY_EDGES | NO_EDGES | HAS_EDGES | WARY);
+    }
+
+    /// Whether it is to tell edges.
+    #[inline(always)]
+    pub(super) fn wants_edges(&self) -> bool {
+        self.facts & (MAY_EDGES | NO_EDGES) == MAY_EDGES
+    }
+
+    /// Notes that it is in the queue of those who trust so; whether it was.
+    #[inline(always)]
+    pub(super) fn enqueue(&mut self, trust: Trust) -> bool {
+        let was = self.is(QUEUED << trust as u16);
+        self.set(QUEUED << trust as u16, true);
+        was
+    }
+
+    pub(super) fn dequeue(&mut self, trust: Trust) {
+        self.clear(QUEUED << trust as u16);
+    }
+
     pub(super) fn nodes(&self) -> Nodes {
         Nodes(self.first)
+    }
+
+    /// Who waits, if that is one alone.
+    #[inline(always)]
+    pub(super) fn only_node(&self) -> Option<&'static FdNode> {
+        // SAFETY: as in `Nodes`.
+        unsafe { self.first.as_ref() }.filter(|node| node.next.get().is_null())
     }
 
     pub(super) fn wanted(&self) -> u32 {
@@ -94,10 +160,11 @@ impl Slot {
 
     /// The registration is what it was taken for.
     pub(super) fn trust_proved(&mut self) {
-        self.unverified = false;
+        self.clear(UNVERIFIED);
         self.nodes().for_each(|n| n.trusting.set(false));
     }
 
+    #[inline(always)]
     pub(super) fn unlink(&mut self, node: &FdNode) {
         let (prev, next) = (node.prev.get(), node.next.get());
         // SAFETY: neighbours of a linked node are linked, so alive.
@@ -112,6 +179,7 @@ impl Slot {
         node.linked.set(false);
     }
 
+    #[inline(always)]
     pub(super) fn link(&mut self, node: &FdNode) {
         node.prev.set(std::ptr::null());
         node.next.set(self.first);

@@ -49,6 +49,11 @@ impl Unverified {
         unsafe { &mut *self.queues[trust as usize].get() }
     }
 
+    #[inline(always)]
+    pub(super) fn push(&self, trust: Trust, fd: RawFd) {
+        self.queue(trust).push_back(fd);
+    }
+
     /// How long a wait that trusts so may wait to be verified.
     pub(super) fn patience(&self, trust: Trust) -> i64 {
         self.patience.get()[trust as usize]

@@ -6,6 +6,7 @@
 //! those who try for themselves), and a few in each turn if the poller never does.
 
 use super::Poller;
+use super::slot::UNVERIFIED;
 use super::trust::{TRUSTS, Trust};
 use std::os::fd::RawFd;
 
@@ -64,24 +65,24 @@ impl Poller {
         for _ in 0..count {
             let Some(fd) = self.unverified.queue(trust).pop_front() else { return };
             let slot = &mut self.slots()[fd as usize];
-            slot.queued[trust as usize] = false;
+            slot.dequeue(trust);
             if slot.first.is_null() {
-                slot.unverified = false;
-            } else if slot.unverified && slot.since <= before {
+                slot.clear(UNVERIFIED);
+            } else if slot.is(UNVERIFIED) && slot.since <= before {
                 self.look_again(fd);
             }
-            if self.slots()[fd as usize].unverified {
+            if self.slots()[fd as usize].is(UNVERIFIED) {
                 self.will_verify(fd); // too young, or it could not be verified now
             }
         }
     }
 
     /// Notes that those who wait for `fd` rely on its registration.
-    pub(super) fn will_verify(&self, fd: RawFd) {
+    fn will_verify(&self, fd: RawFd) {
         let slot = &mut self.slots()[fd as usize];
         let trust = slot.trust;
-        if !std::mem::replace(&mut slot.queued[trust as usize], true) {
-            self.unverified.queue(trust).push_back(fd);
+        if !slot.enqueue(trust) {
+            self.unverified.push(trust, fd);
         }
     }
 
