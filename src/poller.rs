@@ -40,6 +40,7 @@ use crate::error::{Error, Result};
 use crate::sys;
 use epoll::{ALARM, Epoll, NONE, Outer};
 use mio::Waker;
+use node::LONG_AGO;
 use readiness::{EDGE_BITS, from_epoll, lost, to_epoll};
 use slot::{DRAINED, EMPTY, HAS_EDGES, NO_EDGES, REGISTERED, Slot, UNVERIFIED, WARY};
 use std::cell::{Cell, UnsafeCell};
@@ -197,7 +198,9 @@ impl Poller {
     #[inline(always)]
     fn add_to(&self, node: &FdNode, fd: RawFd, wanted: u32, patient: bool) -> Result<Added> {
         debug_assert!(!node.is_linked());
-        node.fd.set(fd);
+        if node.fd.replace(fd) != fd {
+            node.since.set(LONG_AGO);
+        }
         node.wanted.set(wanted);
         node.got.set(0);
         match self.slot(fd) {
@@ -208,7 +211,7 @@ impl Poller {
                     && wanted & !slot.armed() == 0
                     && slot.is(HAS_EDGES) == (patient && slot.wants_edges()) =>
             {
-                let trust = self.trust_in(slot, patient);
+                let trust = self.trust_in(slot, node, patient);
                 self.rely_on(slot, fd, trust);
                 self.begin(slot, node, true);
                 Ok(Added::Waiting)
@@ -219,8 +222,8 @@ impl Poller {
 
     /// Why a wait that begins now may rely on a registration.
     #[inline(always)]
-    fn trust_in(&self, slot: &Slot, patient: bool) -> Trust {
-        let is_fresh = || !slot.is(UNVERIFIED) && self.polled_at.get() - slot.since < FRESH_NS;
+    fn trust_in(&self, slot: &Slot, node: &FdNode, patient: bool) -> Trust {
+        let is_fresh = || !slot.is(UNVERIFIED) && self.polled_at.get() - node.since.get() < FRESH_NS;
         match patient {
             true => Trust::Patient,
             false if is_fresh() => Trust::Fresh,
@@ -232,7 +235,6 @@ impl Poller {
     #[inline(always)]
     fn rely_on(&self, slot: &mut Slot, fd: RawFd, trust: Trust) {
         slot.trust = trust;
-        slot.since = self.polled_at.get();
         slot.set(UNVERIFIED, true);
         if !slot.enqueue(trust) {
             self.unverified.push(trust, fd);
@@ -242,6 +244,7 @@ impl Poller {
     #[inline(always)]
     fn begin(&self, slot: &mut Slot, node: &FdNode, trusting: bool) {
         node.trusting.set(trusting);
+        node.since.set(self.polled_at.get());
         slot.link(node);
         self.linked.set(self.linked.get() + 1);
         self.sweep.note_activity();
@@ -269,13 +272,12 @@ impl Poller {
         let is_armed = slot.is(REGISTERED) && all & !slot.armed() == 0 && edges == had_edges;
         // A watcher has a wait of its own in what never blocks: it must know at once.
         let trusting = is_armed && !node.persistent.get();
-        let trust = self.trust_in(slot, patient);
+        let trust = self.trust_in(slot, node, patient);
         let trust = if slot.first.is_null() { trust } else { trust.min(slot.trust) };
         if trusting {
             self.rely_on(slot, fd, trust);
         } else {
             slot.trust = trust;
-            slot.since = self.polled_at.get();
             match self.rearm(fd, all) {
                 Ok(Added::Waiting) => {}
                 Ok(Added::AlwaysReady) => return Ok(Added::AlwaysReady),
@@ -452,7 +454,6 @@ impl Poller {
             self.haunted.set(true);
             return true;
         }
-        slot.since = self.polled_at.get();
         // The usual event: one waits, to read, and once.
         if bits == libc::EPOLLIN as u32
             && let Some(node) = slot.only_node()
@@ -464,6 +465,7 @@ impl Poller {
             slot.first = std::ptr::null();
             node.linked.set(false);
             node.trusting.set(false);
+            node.since.set(self.polled_at.get());
             self.linked.set(self.linked.get() - 1);
             self.notify(node, READ);
         } else {
@@ -476,6 +478,7 @@ impl Poller {
     fn tell_all(&self, fd: RawFd, got: u32) {
         let slot = &mut self.slots()[fd as usize];
         slot.trust_proved();
+        slot.nodes().for_each(|node| node.since.set(self.polled_at.get()));
         let ends = got & (HUP | ERROR);
         slot.clear(DRAINED);
         if got & (HUP | ERROR | PRI | RDHUP) != 0 {

@@ -5,6 +5,9 @@ use std::os::fd::RawFd;
 
 pub type NotifyFn = unsafe fn(*const FdNode);
 
+/// Before anything was waited for.
+pub(super) const LONG_AGO: i64 = i64::MIN / 2;
+
 /// Somebody's interest in a descriptor. Its owner removes it before going away.
 pub struct FdNode {
     pub(super) fd: Cell<RawFd>,
@@ -21,6 +24,8 @@ pub struct FdNode {
     pub(super) next: Cell<*const FdNode>,
     pub(super) prev: Cell<*const FdNode>,
     pub(super) linked: Cell<bool>,
+    /// When its wait for this descriptor began, or an event proved the registration meanwhile.
+    pub(super) since: Cell<i64>,
 }
 
 impl FdNode {
@@ -36,6 +41,7 @@ impl FdNode {
             next: Cell::new(std::ptr::null()),
             prev: Cell::new(std::ptr::null()),
             linked: Cell::new(false),
+            since: Cell::new(LONG_AGO),
         }
     }
 

@@ -1,15 +1,12 @@
 //! What is known of a descriptor's number, and who waits for it.
 //!
-//! There is one for every number below the highest that was waited for, so it is small: two in
-//! a cache line.
+//! There is one for every number below the highest that was waited for, so it is small.
 
 use super::node::FdNode;
 use super::trust::Trust;
 
 pub(super) struct Slot {
     pub(super) first: *const FdNode,
-    /// When the last wait began, or an event proved the registration.
-    pub(super) since: i64,
     pub(super) generation: u32,
     /// How often this number has been closed or given out by calls of ours.
     pub(super) life: u32,
@@ -42,7 +39,6 @@ const QUEUED: u16 = 128;
 
 pub(super) const EMPTY: Slot = Slot {
     first: std::ptr::null(),
-    since: 0,
     generation: 0,
     life: 0,
     facts: 0,
@@ -52,7 +48,7 @@ pub(super) const EMPTY: Slot = Slot {
     trust: Trust::Strict,
 };
 
-const _: () = assert!(size_of::<Slot>() == 32);
+const _: () = assert!(size_of::<Slot>() == 24);
 
 /// How a descriptor is read and written without blocking.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,6 +119,11 @@ impl Slot {
         self.is_unregistered();
         self.nature = Nature::Unknown;
         self.clear(UNVERIFIED | DRAINED | MAY_EDGES | NO_EDGES | HAS_EDGES | WARY);
+    }
+
+    /// When the last of those who wait began to.
+    pub(super) fn since(&self) -> i64 {
+        self.nodes().next().map_or(0, |node| node.since.get())
     }
 
     /// Whether it is to tell edges.

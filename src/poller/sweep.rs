@@ -57,7 +57,7 @@ impl Poller {
         }
         let waited = |i: &usize| {
             let slot = &self.slots()[*i];
-            let is_young = slot.trust == Trust::Patient && slot.since > now - self.unverified.patience(slot.trust);
+            let is_young = slot.trust == Trust::Patient && slot.since() > now - self.unverified.patience(slot.trust);
             !slot.first.is_null() && !is_young
         };
         let some: Vec<usize> = (from..self.slots().len()).filter(waited).take(SWEEP_STEP).collect();

@@ -68,7 +68,7 @@ impl Poller {
             slot.dequeue(trust);
             if slot.first.is_null() {
                 slot.clear(UNVERIFIED);
-            } else if slot.is(UNVERIFIED) && slot.since <= before {
+            } else if slot.is(UNVERIFIED) && slot.since() <= before {
                 self.look_again(fd);
             }
             if self.slots()[fd as usize].is(UNVERIFIED) {
