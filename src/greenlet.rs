@@ -14,13 +14,13 @@
 //! resume and given back at the end, so that a finished greenlet whose handle is
 //! still open, or a thousand that have not started, hold no stack.
 
+use crate::block;
 use crate::error::Error;
 use crate::fiber::Fiber;
 use crate::poller::{FdNode, NotifyFn};
 use crate::stack::{Class, Stack};
 use crate::timer::{FireFn, TimerNode};
 use crate::waitlist::{WaitList, WaitNode};
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CString, c_void};
@@ -173,40 +173,17 @@ pub struct Greenlet {
     pub fd_node: FdNode,
 }
 
-/// A record's owner, as a box is. It begins at a cache line, and sees to that itself: malloc
-/// leaves more than a hundred bytes between blocks that it is to align, and a type's size is
-/// rounded up to its alignment.
-pub struct Record(NonNull<Placed>);
+/// A record's owner, as a box is. It begins at a cache line.
+pub struct Record(NonNull<Greenlet>);
 
-#[repr(C)]
-struct Placed {
-    greenlet: Greenlet,
-    /// How far behind the beginning of its memory.
-    shift: usize,
-}
+const _: () = assert!(size_of::<Greenlet>() <= block::SIZE && align_of::<Greenlet>() <= 64);
 
 impl Record {
-    const LINE: usize = 64;
-    /// What malloc aligns to by itself.
-    const USUAL: usize = 16;
-    const LAYOUT: Layout =
-        match Layout::from_size_align(size_of::<Placed>() + Record::LINE - Record::USUAL, Record::USUAL) {
-            Ok(layout) => layout,
-            Err(_) => unreachable!(),
-        };
-
     /// A record, in the place that it stays in: its node knows where that is.
     pub fn new(id: i64, class: Class, fire: FireFn, notify: NotifyFn) -> Record {
-        // SAFETY: a record has a size.
-        let memory = unsafe { alloc(Record::LAYOUT) };
-        if memory.is_null() {
-            handle_alloc_error(Record::LAYOUT);
-        }
-        let shift = memory.align_offset(Record::LINE);
-        // SAFETY: the layout has room for as much as a line less what is aligned anyway.
-        let at = unsafe { NonNull::new_unchecked(memory.add(shift)) }.cast::<Placed>();
+        let at: NonNull<Greenlet> = block::take().cast();
         // SAFETY: room for it, and aligned.
-        unsafe { at.write(Placed { greenlet: Greenlet::new(id, class, fire, notify), shift }) };
+        unsafe { at.write(Greenlet::new(id, class, fire, notify)) };
         let record = Record(at);
         record.node.owner.set(at.as_ptr().cast_const().cast());
         record
@@ -214,14 +191,14 @@ impl Record {
 
     /// Leaves it to the caller, for `from_raw`.
     pub fn into_raw(self) -> *const Greenlet {
-        std::mem::ManuallyDrop::new(self).0.as_ptr().cast()
+        std::mem::ManuallyDrop::new(self).0.as_ptr().cast_const()
     }
 
     /// # Safety
     /// It came from `into_raw`, and nobody else owns it.
     pub unsafe fn from_raw(g: *const Greenlet) -> Record {
         // SAFETY: by contract not null.
-        Record(unsafe { NonNull::new_unchecked(g.cast_mut().cast()) })
+        Record(unsafe { NonNull::new_unchecked(g.cast_mut()) })
     }
 }
 
@@ -230,7 +207,7 @@ impl Deref for Record {
     #[inline(always)]
     fn deref(&self) -> &Greenlet {
         // SAFETY: alive as long as its owner.
-        unsafe { &self.0.as_ref().greenlet }
+        unsafe { self.0.as_ref() }
     }
 }
 
@@ -238,7 +215,7 @@ impl DerefMut for Record {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut Greenlet {
         // SAFETY: as above.
-        unsafe { &mut self.0.as_mut().greenlet }
+        unsafe { self.0.as_mut() }
     }
 }
 
@@ -246,9 +223,8 @@ impl Drop for Record {
     fn drop(&mut self) {
         // SAFETY: made in `new`, and nobody uses it any more.
         unsafe {
-            let shift = self.0.as_ref().shift;
             self.0.drop_in_place();
-            dealloc(self.0.as_ptr().byte_sub(shift).cast(), Record::LAYOUT);
+            block::give(self.0.cast());
         }
     }
 }

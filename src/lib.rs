@@ -4,6 +4,7 @@
 //! poller / greenlet, hub, wait / sync, group, ... / ffi.
 
 pub mod alarm;
+pub mod block;
 pub mod buffer;
 pub mod channel;
 pub mod disk;

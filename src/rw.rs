@@ -37,6 +37,38 @@ pub enum Known {
     Never,
 }
 
+/// An operation that can be tried again and again; a closure is one.
+pub trait Attempt {
+    fn once(&mut self, hub: &Hub, fd: RawFd, known: Known, deadline: Deadline) -> Result<usize>;
+}
+
+impl<F: FnMut(Known) -> Result<usize>> Attempt for F {
+    #[inline(always)]
+    fn once(&mut self, _: &Hub, _: RawFd, known: Known, _: Deadline) -> Result<usize> {
+        self(known)
+    }
+}
+
+/// To read, and to write, what lies together. No closures: those would be called, with what they
+/// refer to in memory.
+struct Read(*mut u8, usize);
+struct Write(*const u8, usize);
+
+impl Attempt for Read {
+    #[inline(always)]
+    fn once(&mut self, hub: &Hub, fd: RawFd, known: Known, deadline: Deadline) -> Result<usize> {
+        // SAFETY: by contract of `read_at`, which alone makes one.
+        unsafe { try_read(hub, fd, self.0, self.1, known, deadline) }
+    }
+}
+
+impl Attempt for Write {
+    #[inline(always)]
+    fn once(&mut self, hub: &Hub, fd: RawFd, known: Known, deadline: Deadline) -> Result<usize> {
+        try_write(hub, fd, self.0, self.1, known, deadline)
+    }
+}
+
 impl Hub {
     /// Whoever never has to wait lets others run now and then. EBADF when one of them has
     /// closed `fd`.
@@ -72,37 +104,30 @@ impl Hub {
     /// Tries an operation on `fd` until it is done; EAGAIN means that it has to wait for
     /// `wanted` (READ, WRITE). EBADF, EBUSY, ETIMEDOUT, and those of `park`.
     #[inline(always)]
-    pub fn until_done(
-        &self,
-        fd: RawFd,
-        wanted: u32,
-        deadline: Deadline,
-        mut attempt: impl FnMut(Known) -> Result<usize>,
-    ) -> Result<usize> {
+    pub fn until_done(&self, fd: RawFd, wanted: u32, deadline: Deadline, mut attempt: impl Attempt) -> Result<usize> {
         if deadline.is_now() {
-            return self.at_once(fd, wanted, attempt);
+            return self.at_once(fd, wanted, deadline, attempt);
         }
         self.check()?;
         self.take_turn(fd)?;
-        if self.poller().advice(fd, wanted) == Advice::Try {
-            match attempt(Known::Nothing) {
-                Err(Error::AGAIN) => {}
-                done => return done,
-            }
-        }
+        let mut must_wait = self.poller().advice(fd, wanted) == Advice::Wait;
+        let mut known = Known::Nothing;
         loop {
-            let known = match self.wait_to_try(fd, wanted, deadline) {
-                Ok(Added::Waiting) => {
-                    self.new_turn();
-                    Known::Ready
-                }
-                Ok(Added::AlwaysReady) => Known::Never,
-                // What can be done is done, however late we are: then no scope has cut us short.
-                Err(Error::TIMEDOUT) => return self.too_late(fd, wanted, attempt),
-                Err(e) => return Err(e),
-            };
-            match attempt(known) {
-                Err(Error::AGAIN) => {}
+            if must_wait {
+                known = match self.wait_to_try(fd, wanted, deadline) {
+                    Ok(Added::Waiting) => {
+                        self.new_turn();
+                        Known::Ready
+                    }
+                    Ok(Added::AlwaysReady) => Known::Never,
+                    // What can be done is done, however late we are: then no scope has cut us short.
+                    Err(Error::TIMEDOUT) => return self.too_late(fd, wanted, deadline, attempt),
+                    Err(e) => return Err(e),
+                };
+            }
+            // In one place, so that it is compiled right here.
+            match attempt.once(self, fd, known, deadline) {
+                Err(Error::AGAIN) => must_wait = true,
                 done => return done,
             }
         }
@@ -110,8 +135,8 @@ impl Hub {
 
     #[cold]
     #[inline(never)]
-    fn too_late(&self, fd: RawFd, wanted: u32, attempt: impl FnMut(Known) -> Result<usize>) -> Result<usize> {
-        match self.at_once(fd, wanted, attempt) {
+    fn too_late(&self, fd: RawFd, wanted: u32, deadline: Deadline, attempt: impl Attempt) -> Result<usize> {
+        match self.at_once(fd, wanted, deadline, attempt) {
             Err(Error::AGAIN) => Err(Error::TIMEDOUT),
             done => {
                 self.unfire_scopes(self.current());
@@ -122,16 +147,16 @@ impl Hub {
 
     #[cold]
     #[inline(never)]
-    fn at_once(&self, fd: RawFd, wanted: u32, mut attempt: impl FnMut(Known) -> Result<usize>) -> Result<usize> {
-        match attempt(Known::Nothing) {
+    fn at_once(&self, fd: RawFd, wanted: u32, deadline: Deadline, mut attempt: impl Attempt) -> Result<usize> {
+        match attempt.once(self, fd, Known::Nothing, deadline) {
             Err(Error::AGAIN) if self.poller().nature(fd) != Nature::Unknown => {}
             done => return done,
         }
         if sys::is_file(fd) {
-            return attempt(Known::Never);
+            return attempt.once(self, fd, Known::Never, deadline);
         }
         look(fd, wanted)?;
-        attempt(Known::Ready)
+        attempt.once(self, fd, Known::Ready, deadline)
     }
 }
 
@@ -290,14 +315,13 @@ const NOTHING: [iovec; 1] = [iovec { iov_base: std::ptr::null_mut(), iov_len: 0 
 /// `at` points to `len` bytes that are this call's alone until it returns.
 #[inline(always)]
 pub unsafe fn read_at(hub: &Hub, fd: RawFd, at: *mut u8, len: usize, deadline: Deadline) -> Result<usize> {
-    // SAFETY: by contract.
-    hub.until_done(fd, READ, deadline, |known| unsafe { try_read(hub, fd, at, len, known, deadline) })
+    hub.until_done(fd, READ, deadline, Read(at, len))
 }
 
 /// Writes at least a byte.
 #[inline(always)]
 pub fn write_at(hub: &Hub, fd: RawFd, at: *const u8, len: usize, deadline: Deadline) -> Result<usize> {
-    hub.until_done(fd, WRITE, deadline, |known| try_write(hub, fd, at, len, known, deadline))
+    hub.until_done(fd, WRITE, deadline, Write(at, len))
 }
 
 pub fn read(hub: &Hub, fd: RawFd, buffer: &mut [u8], deadline: Deadline) -> Result<usize> {
@@ -366,22 +390,30 @@ fn there(
     }
 }
 
-/// Moves all of `len` bytes piece by piece; how many, and why no more. EBADF when `fd`
-/// has been closed between two pieces.
-#[inline(always)]
-fn all(hub: &Hub, fd: RawFd, len: usize, mut piece: impl FnMut(usize) -> Result<usize>) -> (usize, Result<()>) {
-    let (mut done, life) = (0, hub.poller().life(fd));
-    while done < len {
-        match piece(done) {
-            Ok(0) => return (done, Err(Error::PIPE)),
+/// Goes on until all of `len` bytes are moved, the first piece was; how many, and why no more.
+/// EBADF when `fd`, which had this life, has been closed between two pieces.
+fn all(
+    hub: &Hub,
+    (fd, life): (RawFd, u32),
+    len: usize,
+    first: Result<usize>,
+    mut piece: impl FnMut(usize) -> Result<usize>,
+) -> (usize, Result<()>) {
+    let (mut done, mut last) = (0, first);
+    loop {
+        match last {
+            Ok(0) if done < len => return (done, Err(Error::PIPE)),
             Ok(n) => done += n,
             Err(e) => return (done, Err(e)),
         }
-        if done < len && hub.poller().life(fd) != life {
+        if done == len {
+            return (done, Ok(()));
+        }
+        if hub.poller().life(fd) != life {
             return (done, Err(Error::BADF));
         }
+        last = piece(done);
     }
-    (done, Ok(()))
 }
 
 /// Reads `buffer` full; how much was read, and why no more: EPIPE at the end.
@@ -389,13 +421,38 @@ fn all(hub: &Hub, fd: RawFd, len: usize, mut piece: impl FnMut(usize) -> Result<
 /// # Safety
 /// As for `read_at`.
 pub unsafe fn read_exact(hub: &Hub, fd: RawFd, at: *mut u8, len: usize, deadline: Deadline) -> (usize, Result<()>) {
+    if len == 0 {
+        return (0, Ok(()));
+    }
+    let life = hub.poller().life(fd);
     // SAFETY: by contract; no more than `len` are read.
-    all(hub, fd, len, |done| unsafe { read_at(hub, fd, at.add(done), len - done, deadline) })
+    let piece = |done| unsafe { read_at(hub, fd, at.add(done), len - done, deadline) };
+    all(hub, (fd, life), len, piece(0), piece)
 }
 
 /// Writes everything; how much was written, and why no more.
+#[inline(always)]
 pub fn write_all_at(hub: &Hub, fd: RawFd, at: *const u8, len: usize, deadline: Deadline) -> (usize, Result<()>) {
-    all(hub, fd, len, |done| write_at(hub, fd, at.wrapping_add(done), len - done, deadline))
+    if len == 0 {
+        return (0, Ok(()));
+    }
+    let life = hub.poller().life(fd);
+    match write_at(hub, fd, at, len, deadline) {
+        Ok(n) if n == len => (n, Ok(())), // as a rule there is room
+        first => write_rest(hub, (fd, life), (at, len), first, deadline),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn write_rest(
+    hub: &Hub,
+    file: (RawFd, u32),
+    (at, len): (*const u8, usize),
+    first: Result<usize>,
+    deadline: Deadline,
+) -> (usize, Result<()>) {
+    all(hub, file, len, first, |done| write_at(hub, file.0, at.wrapping_add(done), len - done, deadline))
 }
 
 pub fn write_all(hub: &Hub, fd: RawFd, data: &[u8], deadline: Deadline) -> (usize, Result<()>) {

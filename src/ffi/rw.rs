@@ -15,7 +15,7 @@
 //! Besides the codes that stand with a function it fails with those of its system call, such as
 //! WEALD_ECONNRESET or -EIO.
 
-use super::{blocking, fence, fence_any, fence64, put, quick64, slice, wanted};
+use super::{blocking, fence, fence_any, fence64, put, quick, quick64, slice, wanted};
 use crate::error::{Error, Result};
 use crate::net::socket;
 use crate::sys::descriptor as sys;
@@ -144,7 +144,7 @@ pub extern "C" fn weald_write_all(
     done: *mut usize,
     deadline: i64,
 ) -> c_int {
-    fence(|hub| {
+    quick(|hub| {
         bytes(data, len)?;
         let (n, result) = rw::write_all_at(hub, fd, data.cast(), len, Deadline::from_raw(deadline));
         // SAFETY: NULL or writable, by the caller.

@@ -126,8 +126,7 @@ static void prepare(void)
     else
         ask("GET / HTTP/1.1\r\nHost: oak\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
-    while (fill(inside) > 0) /* what is under way makes room once more */
-        CHECK_EQ(weald_sleep(WEALD_MS(3)), 0);
+    fill_tcp(inside);
     current->before();
 }
 
@@ -250,7 +249,7 @@ TEST(an_answer_that_was_too_slow_is_broken)
     net_write(client, HTTP_GET("/"));
     while (r == 0)
         CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
-    fill(other_end(net_port(client)));
+    fill_tcp(other_end(net_port(client)));
     CHECK_EQ(c_reply(WEALD_FOREVER), WEALD_ETIMEDOUT);
     CHECK_EQ(weald_http_add_header(r, "A", "b"), WEALD_ETIMEDOUT);
     CHECK_EQ(weald_http_begin(r, 200, NULL, 0), WEALD_ETIMEDOUT);
@@ -282,11 +281,6 @@ TEST(no_call_on_a_request_waits_without_memory)
             CHECK_EQ(close(file), 0);
             prepare();
             starve();
-            for (int quiet = 0; current->as.events == WEALD_WRITE && quiet < 4; quiet++) {
-                if (fill(inside) > 0)
-                    quiet = 0; /* something was under way still */
-                usleep(20000);
-            }
             CALL_CHECK(current->as.call(soon()), WEALD_ENOMEM);
             feed();
             test_leave(0);

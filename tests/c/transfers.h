@@ -6,7 +6,9 @@
 #include "test.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -62,6 +64,20 @@ static TEST_UNUSED size_t fill(int fd)
         all += (size_t)n;
     CHECK_EQ(errno, EAGAIN);
     return all;
+}
+
+/* The same for a TCP socket whose other end does not read, for good. What is under way makes room once more, and the other
+ * end may find some any time, when it is probed or puts its memory in order; but there is room only for who has less queued
+ * than its buffer has, and that is made smaller than what is queued by far. */
+static TEST_UNUSED void fill_tcp(int fd)
+{
+    int least = 1, queued = 0;
+
+    while (fill(fd) > 0)
+        CHECK_EQ(weald_sleep(WEALD_MS(3)), 0);
+    CHECK_EQ(ioctl(fd, SIOCOUTQ, &queued), 0);
+    CHECK_GT(queued, 65536);
+    CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &least, sizeof least), 0);
 }
 
 /* What the calls wait for: data at quiet[0], room at full[0], a connection at lonely, room in a backlog at dialling, data
