@@ -753,7 +753,7 @@ impl Hub {
         if now >= self.trim_at.get() {
             let more = self.stacks.trim();
             self.trim_at.set(if more { now } else { now + TRIM_EVERY_NS });
-            if self.records_freed.get() >= MANY_RECORDS {
+            if self.records_freed.get() >= MANY_RECORDS && !self.stacks.puts_off() {
                 self.records_freed.set(0);
                 sys::trim_heap();
             }

@@ -472,6 +472,12 @@ impl Stacks {
         self.trimming.get() || self.pools().iter().any(|p| p.free.len() > p.cold + KEEP_WARM)
     }
 
+    /// Whether the last round left a burst alone that is still ending: pages that lie between
+    /// records which are about to be freed as well are given back more cheaply later, too.
+    pub fn puts_off(&self) -> bool {
+        self.pools().iter().any(|p| p.put_off > 0)
+    }
+
     /// One bounded step of giving back what was not needed since the last round.
     /// True when it wants to be called again soon.
     pub fn trim(&self) -> bool {

@@ -1,6 +1,7 @@
 /* What is not hot of state.h. */
 
 #include "state.h"
+#include <stdbool.h>
 
 #if PY_VERSION_HEX >= 0x030B0000
 #define Py_BUILD_CORE 1
@@ -165,6 +166,19 @@ int state_depth(const pystate *s)
     return s->depth;
 }
 
+/* The one that was made last, while somebody uses it. */
+static call_stack *last_stack;
+
+static bool is_stack(const call_stack *s, PyObject *const *code, const int *at, int n)
+{
+    if (s->n != n)
+        return false;
+    for (int i = 0; i < n; i++)
+        if (s->frame[i].code != code[i] || s->frame[i].at != at[i])
+            return false;
+    return true;
+}
+
 call_stack *state_stack(PyThreadState *ts, int most)
 {
     PyObject *code[STATE_STACK_MOST];
@@ -196,21 +210,31 @@ call_stack *state_stack(PyThreadState *ts, int most)
         }
     }
 #endif
+    if (last_stack && is_stack(last_stack, code, at, n)) {
+        last_stack->users++;
+        return last_stack;
+    }
     call_stack *s = PyMem_Malloc(sizeof *s + (size_t)n * sizeof s->frame[0]);
     if (!s) {
         PyErr_NoMemory();
         return NULL;
     }
+    s->users = 1;
     s->n = n;
     for (int i = 0; i < n; i++) {
         s->frame[i].code = Py_NewRef(code[i]);
         s->frame[i].at = at[i];
     }
+    last_stack = s;
     return s;
 }
 
-void state_stack_free(call_stack *s)
+void state_stack_release(call_stack *s)
 {
+    if (--s->users > 0)
+        return;
+    if (last_stack == s)
+        last_stack = NULL;
     for (int i = 0; i < s->n; i++)
         Py_DECREF(s->frame[i].code);
     PyMem_Free(s);

@@ -207,8 +207,10 @@ void state_forget(pystate *s);
 
 #define STATE_STACK_MOST 32
 
-/* Where something was called: cheaper than frame objects. */
+/* Where something was called: cheaper than frame objects. What is called again and again at one
+ * place shares it. */
 typedef struct {
+    Py_ssize_t users;
     int n;
     struct {
         PyObject *code;
@@ -218,7 +220,7 @@ typedef struct {
 
 /* The innermost `most` frames of the running greenlet; NULL: no memory. */
 call_stack *state_stack(PyThreadState *ts, int most);
-void state_stack_free(call_stack *s);
+void state_stack_release(call_stack *s);
 
 /* How deep in nested deallocations it is. */
 int state_trash(PyThreadState *ts);

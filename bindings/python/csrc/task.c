@@ -53,7 +53,7 @@ static int task_clear(PyObject *self)
     Py_CLEAR(t->spawner);
     Py_CLEAR(t->tree);
     if (t->stack)
-        state_stack_free(t->stack);
+        state_stack_release(t->stack);
     t->stack = NULL;
     list_clear(&t->links);
     return green_clear(self);
@@ -381,8 +381,13 @@ static task *make_plain(thread *th, PyObject *const *args, Py_ssize_t n, PyObjec
         t->args = Py_NewRef(empty);
     } else {
         t->args = PyTuple_New(n - 1);
-        for (Py_ssize_t i = 1; t->args && i < n; i++)
+        bool holds_containers = false;
+        for (Py_ssize_t i = 1; t->args && i < n; i++) {
             PyTuple_SET_ITEM(t->args, i - 1, Py_NewRef(args[i]));
+            holds_containers |= PyObject_IS_GC(args[i]);
+        }
+        if (t->args && !holds_containers)
+            PyObject_GC_UnTrack(t->args); /* the collector would find out as well */
     }
     if (unlikely(names != NULL)) {
         t->kwargs = PyDict_New();

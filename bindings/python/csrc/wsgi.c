@@ -323,7 +323,6 @@ static PyMethodDef exchange_methods[] = {
     {"_go_on", py_go_on, METH_NOARGS, "After a response: whether there may be another request."},
     {"_process", py_process, METH_NOARGS, "Sends what the application has returned."},
     {"_end", py_end, METH_NOARGS, "Ends the response."},
-    {"_raw_read", exchange_raw_read, METH_O, "_raw_read(n): at least a byte of the connection."},
     {"_raw_line", exchange_raw_line, METH_O, "_raw_line(limit): a line of it."},
     {"_first_line", exchange_first_line, METH_O, "_first_line(limit): a request's first line, in the server's time."},
     {"_unread", exchange_unread, METH_O, "_unread(data): puts bytes back."},
@@ -380,7 +379,7 @@ static PyObject *exchange_new(PyTypeObject *type, PyObject *args, PyObject *keyw
     return (PyObject *)x;
 }
 
-static PyTypeObject exchange_type = {
+PyTypeObject exchange_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "weald._core.Exchange",
     .tp_basicsize = sizeof(exchange),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
@@ -444,6 +443,8 @@ int init_wsgi(PyObject *m)
     if (!str_input || !str_terminated || !str_http[0] || !str_http[1] || !str_empty)
         return -1;
     if (PyType_Ready(&exchange_type) < 0 || PyType_Ready(&input_type) < 0 || PyModule_AddFunctions(m, functions) < 0)
+        return -1;
+    if (init_wsgi_file(m) < 0)
         return -1;
     Py_INCREF(&exchange_type);
     Py_INCREF(&input_type);

@@ -4,6 +4,7 @@
  *   wsgi_connection  what is below: opening it, over a Python object too, requests from it, bytes past them
  *   wsgi_environ     a request's environ
  *   wsgi_input       wsgi.input
+ *   wsgi_file        a handler's rfile
  *   wsgi_response    start_response, and what is sent
  *   wsgi_log         a request's line of the log
  *   wsgi_attributes  what others see of an exchange
@@ -52,6 +53,8 @@ typedef struct {
     char headers_sent, use_chunked, upgraded, ended, broken, wants_upgrade;
     char told_close; /* the response's head says that the connection ends */
 } exchange;
+
+extern PyTypeObject exchange_type;
 
 /* From weald.pywsgi. */
 extern struct pywsgi {
@@ -116,7 +119,8 @@ int exchange_next(exchange *x);
 /* Has the library end the request: what is left of its body is passed over, and the response has gone. */
 int exchange_done(exchange *x);
 void exchange_forget_request(exchange *x);
-PyObject *exchange_raw_read(PyObject *self, PyObject *size);
+/* Up to `size` bytes of the connection, to its end if that is negative; with `some` what is there, at least a byte. */
+PyObject *exchange_read(exchange *x, Py_ssize_t size, bool some);
 PyObject *exchange_raw_line(PyObject *self, PyObject *limit);
 PyObject *exchange_first_line(PyObject *self, PyObject *limit);
 PyObject *exchange_unread(PyObject *self, PyObject *bytes);
@@ -133,6 +137,10 @@ PyObject *exchange_make_environ(PyObject *self, PyObject *unused);
 extern PyTypeObject input_type;
 PyObject *input_new(exchange *x);
 bool input_is_broken(PyObject *o); /* of any object */
+
+/* ---- wsgi_file ---- */
+
+int init_wsgi_file(PyObject *m);
 
 /* ---- wsgi_response ---- */
 

@@ -355,26 +355,40 @@ static int raw_fill(exchange *x, size_t n, const char **data, int64_t deadline)
     return (int)code;
 }
 
-/* Reads at least one byte of the connection, and up to `n`. */
-PyObject *exchange_raw_read(PyObject *self, PyObject *arg)
+/* What was asked for is not made room for before it comes: it may be a number that the client has named. */
+PyObject *exchange_read(exchange *x, Py_ssize_t size, bool some)
 {
-    exchange *x = (exchange *)self;
-    const char *data = NULL;
-    Py_ssize_t n = PyNumber_AsSsize_t(arg, PyExc_OverflowError);
-    if (n < 0) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_ValueError, "a size is not negative");
-        return NULL;
-    }
-    int there = n ? raw_fill(x, 1, &data, WEALD_FOREVER) : 0;
-    if (there < 0)
-        return NULL;
-    if (there < n)
-        n = there;
-    PyObject *bytes = PyBytes_FromStringAndSize(data, n);
-    if (bytes && n)
+    PyObject *all = NULL;
+    Py_ssize_t done = 0, room = 0;
+    while (size < 0 || done < size) {
+        const char *data = NULL;
+        Py_ssize_t n = raw_fill(x, 1, &data, WEALD_FOREVER);
+        if (n < 0) {
+            Py_XDECREF(all);
+            return NULL;
+        }
+        if (n == 0)
+            break;
+        if (size >= 0 && n > size - done)
+            n = size - done;
+        if (done + n > room) {
+            room = all ? 2 * (done + n) : n;
+            if (size >= 0 && room > size)
+                room = size;
+            if (all ? _PyBytes_Resize(&all, room) < 0 : !(all = PyBytes_FromStringAndSize(NULL, room)))
+                return NULL;
+        }
+        memcpy(PyBytes_AS_STRING(all) + done, data, (size_t)n);
         weald_stream_skip(x->stream, (size_t)n);
-    return bytes;
+        done += n;
+        if (some)
+            break;
+    }
+    if (!all)
+        return PyBytes_FromStringAndSize(NULL, 0);
+    if (done < room)
+        _PyBytes_Resize(&all, done);
+    return all;
 }
 
 /* Reads a line of the connection with its end, or `limit` bytes of it. With `is_first` it is a request's, for which

@@ -133,14 +133,26 @@ static int check_header(exchange *x, PyObject *name, PyObject *value)
     return 0;
 }
 
+/* The two of a tuple. Without PyArg_ParseTuple, which goes deep, as printf does: many that have waited answer at once,
+ * each on one page of stack so far. */
+static int two_of(PyObject *pair, PyObject **name, PyObject **value)
+{
+    if (PyTuple_GET_SIZE(pair) != 2) {
+        PyErr_SetString(PyExc_TypeError, "a header is a name and a value");
+        return -1;
+    }
+    *name = PyTuple_GET_ITEM(pair, 0);
+    *value = PyTuple_GET_ITEM(pair, 1);
+    return 0;
+}
+
 /* The headers as they are now, whatever becomes of the application's list: tuples of good text. */
 static PyObject *checked_headers(exchange *x, PyObject *headers)
 {
     PyObject *all = PySequence_List(headers), *given = NULL;
     for (Py_ssize_t i = 0; all && i < PyList_GET_SIZE(all); i++) {
         PyObject *pair = PySequence_Tuple(PyList_GET_ITEM(all, i)), *name, *value;
-        if (!pair || !PyArg_ParseTuple(pair, "OO;a header is a name and a value", &name, &value) ||
-            check_header(x, name, value) < 0) {
+        if (!pair || two_of(pair, &name, &value) < 0 || check_header(x, name, value) < 0) {
             Py_XDECREF(pair);
             Py_DECREF(all);
             return NULL;
@@ -322,7 +334,7 @@ static int check_pairs(PyObject *pairs)
         PyObject *name, *value, *pair = PySequence_Tuple(PySequence_Fast_GET_ITEM(pairs, i));
         Py_ssize_t n, v;
         int64_t length = -1;
-        if (!pair || !PyArg_ParseTuple(pair, "OO;a header is a name and a value", &name, &value)) {
+        if (!pair || two_of(pair, &name, &value) < 0) {
             Py_XDECREF(pair);
             return -1;
         }
@@ -447,6 +459,14 @@ static void phrase_of(exchange *x, char *reason, size_t room)
     reason[len] = 0;
 }
 
+static int digits_of(int64_t n)
+{
+    int digits = 1;
+    for (; n > 9; n /= 10)
+        digits++;
+    return digits;
+}
+
 /* Settles the response's framing, and hands its head to the library, which sends it with what comes next. */
 static int send_head(exchange *x, thread *th)
 {
@@ -483,7 +503,7 @@ static int send_head(exchange *x, thread *th)
     x->use_chunked = length < 0 && !has_none && weald_http_version(x->request) == 11;
     /* The first line, Date, the end, and what says how long the body is. */
     x->response_length += (long long)(15 + strlen(reason) + 39);
-    x->response_length += length >= 0 ? 18 + snprintf(NULL, 0, "%lld", (long long)length) : x->use_chunked ? 28 : 0;
+    x->response_length += length >= 0 ? 18 + digits_of(length) : x->use_chunked ? 28 : 0;
     return 0;
 }
 

@@ -2,6 +2,8 @@
 import http.client
 import sys
 
+from weald import _core
+
 MAX_REQUEST_LINE = 8192
 
 
@@ -75,22 +77,14 @@ class _Raw:
         self._sock = sock
 
 
-class _ConnectionFile:
+class _ConnectionFile(_core.ConnectionFile):
     """A handler's rfile: reads the connection itself, past whatever is a request."""
 
     def __init__(self, handler):
-        self._handler = handler
         self.raw = _Raw(handler.socket)
 
-    @property
-    def closed(self):
-        return self._handler is None
-
-    def close(self):
-        self._handler = None
-
     def _open(self):
-        if self._handler is None:
+        if self.closed:
             raise ValueError("I/O operation on closed file.")
         return self._handler
 
@@ -99,20 +93,6 @@ class _ConnectionFile:
 
     def readable(self):
         return True
-
-    def read1(self, size=-1):
-        return self._open()._raw_read(65536 if size is None or size < 0 else size)
-
-    def read(self, size=-1):
-        handler, parts = self._open(), []
-        while size is None or size < 0 or size:
-            part = handler._raw_read(65536 if size is None or size < 0 else size)
-            if not part:
-                break
-            parts.append(part)
-            if size is not None and size > 0:
-                size -= len(part)
-        return b"".join(parts)
 
     def readinto(self, buffer):
         with memoryview(buffer).cast("B") as view:

@@ -46,6 +46,8 @@ _BUFFERED = {
     (False, True): io.BufferedWriter,
     (True, True): lambda raw, size: io.BufferedRWPair(raw, raw, size),
 }
+# A raw socket's, whatever its class.
+_set_blocking, _fileno, _get_default_timeout = _socket.socket.setblocking, _socket.socket.fileno, _socket.getdefaulttimeout
 # Takes the place of a descriptor that is closed: the kernel says EBADF for it.
 _NO_FD = 0x7FFFFFFF
 
@@ -91,7 +93,8 @@ class _ClosedSocket:
     send = recv = recv_into = sendto = recvfrom = recvfrom_into = getsockname = __getattr__ = _fail
 
     def __repr__(self):
-        return f"<socket object [closed proxy at {id(self):#x} {self._was}]>"
+        fd, closed = self._was
+        return f"<socket object [closed proxy at {id(self):#x} fd={fd} {'closed' if closed else 'detached'}]>"
 
 
 class socket(_core.SocketBase):
@@ -108,17 +111,17 @@ class socket(_core.SocketBase):
         self._closed = True  # what is half made has nothing to close
         self._io_refs = 0
         self._fd = _NO_FD
-        self._reader = self._writer = self._sock = self._hub = self.timeout = None
+        self._hub = None
         if fileno is None:
             family = _socket.AF_INET if family == -1 else family
             type = _socket.SOCK_STREAM if type == -1 else type
             proto = 0 if proto == -1 else proto
         sock = self._gevent_sock_class(family, type, proto, fileno)
-        _socket.socket.setblocking(sock, False)
+        _set_blocking(sock, False)
         self._sock = sock
-        self._fd = _socket.socket.fileno(sock)
+        self._fd = _fileno(sock)
         self._closed = False
-        self.timeout = _socket.getdefaulttimeout()
+        self.timeout = _get_default_timeout()
 
     # ---- waiting ----
 
@@ -499,13 +502,14 @@ class socket(_core.SocketBase):
     def _let_go(self, close):
         sock, fd = self._sock, self._fd
         self._fd = _NO_FD
-        self._sock = _ClosedSocket(
-            sock.family, sock.type, sock.proto, f"fd={fd} {'closed' if close else 'detached'}"
-        )
+        self._sock = _ClosedSocket(sock.family, sock.type, sock.proto, (fd, close))
         watchers = self._reader, self._writer
         self._reader = self._writer = None
         if close and sock.fileno() == fd:
-            close_fd(watchers, _core.close_fd, sock.detach())
+            if watchers == (None, None):
+                _core.close_fd(sock.detach())
+            else:
+                close_fd(watchers, _core.close_fd, sock.detach())
         else:
             # Given away, or the raw socket was closed behind our back.
             _core.cancel_wait(fd)
