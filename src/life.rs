@@ -275,13 +275,13 @@ impl Hub {
         self.release(g);
     }
 
-    /// `g` has done its work, and there is no more to its end than to tell who waits. If the
-    /// next in line has not begun, it begins right here, on the same stack, and is returned;
-    /// if it is suspended, it goes on, and this does not return. None where the end is the
-    /// root's to make.
+    /// `g`, no coroutine, has done its work, and there is no more to its end than to tell who
+    /// waits. If the next in line has not begun, it begins right here, on the same stack, and
+    /// is returned; if it is suspended, it goes on, and this does not return. None where the
+    /// end is the root's to make.
     #[inline(always)]
     fn succeed(&self, g: &Greenlet) -> Option<&Greenlet> {
-        if !Fiber::HANDS_ON || self.is_coroutine(g) {
+        if !Fiber::HANDS_ON {
             return None;
         }
         let Some(next) = self.next_alike(g) else { self.end_and_leave(g) };
@@ -794,9 +794,10 @@ extern "C" fn run_bodies(first: *const ()) {
     // SAFETY: a greenlet runs in a hub, and `begin` passed a record, which outlives its fiber.
     let (hub, mut g) = unsafe { (&*hub, &*first.cast::<Greenlet>()) };
     loop {
-        run_body(hub, g);
-        let is_plain = g.error.get() == 0 && !g.is_dirty.get() && hub.hooks.get().is_none();
-        if !is_plain && wind_up(hub, g) {
+        let is_coroutine = run_body(hub, g);
+        debug_assert!(g.error.get() == 0 || g.is_dirty.get(), "who fails has a message, or could have");
+        let is_plain = !g.is_dirty.get() && hub.hooks.get().is_none();
+        if (!is_plain && wind_up(hub, g)) || is_coroutine {
             return;
         }
         match hub.succeed(g) {
@@ -806,20 +807,27 @@ extern "C" fn run_bodies(first: *const ()) {
     }
 }
 
+/// Runs the body of `g`; whether that is a coroutine.
 #[inline(always)]
-fn run_body(hub: &Hub, g: &Greenlet) {
+fn run_body(hub: &Hub, g: &Greenlet) -> bool {
     if hub.hooks.get().is_some() {
         hub.call_enter_hook(g);
     }
     let who = || format!("the entry function of greenlet {}", g.label());
     let arg = g.arg.get();
     let outcome = fence::call(who, || match g.body.get() {
-        Body::Greenlet(f) => f(arg),
-        body => run_coroutine(body, g.value.get(), arg),
+        Body::Greenlet(f) => (f(arg), false),
+        body => (run_coroutine(body, g.value.get(), arg), true),
     });
     match outcome {
-        Ok(value) => g.value.set(value),
-        Err(message) => hub.fail(Error::PANIC.code(), Some(&message)),
+        Ok((value, is_coroutine)) => {
+            g.value.set(value);
+            is_coroutine
+        }
+        Err(message) => {
+            hub.fail(Error::PANIC.code(), Some(&message));
+            hub.is_coroutine(g)
+        }
     }
 }
 
