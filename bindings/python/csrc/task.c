@@ -12,7 +12,7 @@ enum { NOT_YET, PENDING, BEGUN, CANCELLED };
 
 typedef struct {
     green g;
-    PyObject *args, *kwargs;
+    PyObject *args, *kwargs; /* with g.single the one argument, else a tuple; a dict or NULL */
     PyObject *value;
     PyObject *exc_info; /* NULL: not done; None: a value; else (type, value, traceback) */
     nodelist links;
@@ -54,10 +54,19 @@ static int task_traverse(PyObject *self, visitproc visit, void *arg)
     return r ? r : green_traverse(self, visit, arg);
 }
 
+/* Steals a tuple, or NULL. */
+static void set_args(task *t, PyObject *args)
+{
+    PyObject *before = t->args;
+    t->args = args;
+    t->g.single = false;
+    Py_XDECREF(before);
+}
+
 static int task_clear(PyObject *self)
 {
     task *t = (task *)self;
-    Py_CLEAR(t->args);
+    set_args(t, NULL);
     Py_CLEAR(t->kwargs);
     Py_CLEAR(t->value);
     Py_CLEAR(t->exc_info);
@@ -169,7 +178,7 @@ static int task_init(PyObject *self, PyObject *args, PyObject *keywords)
     PyObject *rest = n > 1 ? PyTuple_GetSlice(args, 1, n) : Py_NewRef(empty);
     if (!rest)
         return -1;
-    Py_XSETREF(t->args, rest);
+    set_args(t, rest);
     Py_XSETREF(t->kwargs, kw);
     PyObject *f = run ? Py_NewRef(run) : PyObject_GetAttr(self, str_underscore_run);
     if (!f || !PyCallable_Check(f)) {
@@ -288,8 +297,13 @@ static PyObject *call_body(task *t)
         if (!f)
             return NULL;
     }
-    PyObject *args = Py_NewRef(t->args ? t->args : empty), *kwargs = Py_XNewRef(t->kwargs);
-    PyObject *r = PyObject_Call(f, args, kwargs);
+    PyObject *args = Py_NewRef(t->args ? t->args : empty), *kwargs = Py_XNewRef(t->kwargs), *r;
+    if (t->g.single) {
+        PyObject *room[] = {NULL, args};
+        r = PyObject_VectorcallDict(f, room + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, kwargs);
+    } else {
+        r = PyObject_Call(f, args, kwargs);
+    }
     Py_DECREF(f);
     Py_DECREF(args);
     Py_XDECREF(kwargs);
@@ -313,8 +327,8 @@ static PyObject *task_run(PyObject *self, PyObject *unused)
     else
         report_error(th, t);
     Py_CLEAR(t->g.run);
-    if (t->args != empty)
-        Py_XSETREF(t->args, Py_NewRef(empty));
+    if (t->args != empty || t->g.single)
+        set_args(t, Py_NewRef(empty));
     Py_CLEAR(t->kwargs);
     Py_RETURN_NONE;
 }
@@ -402,6 +416,9 @@ static task *make_plain(thread *th, PyObject *const *args, Py_ssize_t n, PyObjec
     t->g.run = Py_NewRef(args[0]);
     if (n == 1) {
         t->args = Py_NewRef(empty);
+    } else if (n == 2) { /* without a tuple, which would be 56 bytes for each of many that wait */
+        t->args = Py_NewRef(args[1]);
+        t->g.single = true;
     } else {
         t->args = PyTuple_New(n - 1);
         bool holds_containers = false;
@@ -633,6 +650,30 @@ static PyObject *task_get_pending_start(PyObject *self, void *c)
     return PyLong_FromLong(((task *)self)->g.start);
 }
 
+static PyObject *task_get_args(PyObject *self, void *c)
+{
+    task *t = (task *)self;
+    (void)c;
+    if (t->g.single) {
+        PyObject *tuple = PyTuple_Pack(1, t->args);
+        if (!tuple)
+            return NULL;
+        set_args(t, tuple);
+    }
+    return Py_NewRef(t->args ? t->args : Py_None);
+}
+
+static int task_set_args(PyObject *self, PyObject *args, void *c)
+{
+    (void)c;
+    if (args && !PyTuple_Check(args)) {
+        PyErr_SetString(PyExc_TypeError, "arguments are a tuple");
+        return -1;
+    }
+    set_args((task *)self, Py_XNewRef(args));
+    return 0;
+}
+
 /* [code, instruction, ...] */
 static PyObject *task_get_stack(PyObject *self, void *c)
 {
@@ -779,7 +820,7 @@ static void die_before_start(thread *th, task *t, PyObject *exception)
         PyErr_SetObject(PyExc_BaseException, exception);
     }
     report_error(th, t);
-    Py_CLEAR(t->args);
+    set_args(t, NULL);
     Py_CLEAR(t->kwargs);
 }
 
@@ -901,7 +942,6 @@ static PyMethodDef task_methods[] = {
     {NULL}};
 
 static PyMemberDef task_members[] = {
-    {"args", T_OBJECT, offsetof(task, args), 0, "The arguments, until it has ended."},
     {"_kwargs", T_OBJECT, offsetof(task, kwargs), 0, NULL},
     {"value", T_OBJECT, offsetof(task, value), 0, "What the function returned."},
     {"_ident", T_OBJECT, offsetof(task, ident), 0, NULL},
@@ -909,6 +949,7 @@ static PyMemberDef task_members[] = {
     {NULL}};
 
 static PyGetSetDef task_getset[] = {
+    {"args", task_get_args, task_set_args, "The arguments, until it has ended.", NULL},
     {"dead", task_get_dead, NULL, "Whether it will not run any more.", NULL},
     {"started", task_get_started, NULL, "Whether it was started and has not ended.", NULL},
     {"exception", task_get_exception, NULL, "The exception that it ended with, or None.", NULL},
