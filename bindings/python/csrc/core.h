@@ -134,7 +134,8 @@ struct green {
     bool scheduled;    /* was given to the loop to start */
     bool finalized;
     bool is_dummy;
-    uint8_t start;     /* of a Greenlet: see task.c */
+    uint8_t start;     /* of a Greenlet, as the next: see task.c */
+    bool single;
     pystate ps;
     node node;
     green *next_dropped;

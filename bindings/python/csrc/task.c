@@ -45,7 +45,7 @@ static int task_traverse(PyObject *self, visitproc visit, void *arg)
 static int task_clear(PyObject *self)
 {
     task *t = (task *)self;
-    Py_CLEAR(t->args);
+    task_put_args(t, NULL);
     Py_CLEAR(t->kwargs);
     Py_CLEAR(t->value);
     Py_CLEAR(t->exc_info);
@@ -154,7 +154,7 @@ static int task_init(PyObject *self, PyObject *args, PyObject *keywords)
     PyObject *rest = n > 1 ? PyTuple_GetSlice(args, 1, n) : Py_NewRef(empty);
     if (!rest)
         return -1;
-    Py_XSETREF(t->args, rest);
+    task_put_args(t, rest);
     Py_XSETREF(t->kwargs, kw);
     PyObject *f = run ? Py_NewRef(run) : PyObject_GetAttr(self, str_underscore_run);
     if (!f || !PyCallable_Check(f)) {
@@ -265,8 +265,13 @@ static PyObject *call_body(task *t)
         if (!f)
             return NULL;
     }
-    PyObject *args = Py_NewRef(t->args ? t->args : empty), *kwargs = Py_XNewRef(t->kwargs);
-    PyObject *r = PyObject_Call(f, args, kwargs);
+    PyObject *args = Py_NewRef(t->args ? t->args : empty), *kwargs = Py_XNewRef(t->kwargs), *r;
+    if (t->g.single) {
+        PyObject *room[] = {NULL, args};
+        r = PyObject_VectorcallDict(f, room + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, kwargs);
+    } else {
+        r = PyObject_Call(f, args, kwargs);
+    }
     Py_DECREF(f);
     Py_DECREF(args);
     Py_XDECREF(kwargs);
@@ -290,8 +295,8 @@ static PyObject *task_run(PyObject *self, PyObject *unused)
     else
         task_report_error(th, t);
     Py_CLEAR(t->g.run);
-    if (t->args != empty)
-        Py_XSETREF(t->args, Py_NewRef(empty));
+    if (t->args != empty || t->g.single)
+        task_put_args(t, Py_NewRef(empty));
     Py_CLEAR(t->kwargs);
     Py_RETURN_NONE;
 }
@@ -379,6 +384,9 @@ static task *make_plain(thread *th, PyObject *const *args, Py_ssize_t n, PyObjec
     t->g.run = Py_NewRef(args[0]);
     if (n == 1) {
         t->args = Py_NewRef(empty);
+    } else if (n == 2) { /* without a tuple, which would be 56 bytes for each of many that wait */
+        t->args = Py_NewRef(args[1]);
+        t->g.single = true;
     } else {
         t->args = PyTuple_New(n - 1);
         bool holds_containers = false;

@@ -16,7 +16,7 @@ enum { NOT_YET, PENDING, BEGUN, CANCELLED };
 
 typedef struct {
     green g;
-    PyObject *args, *kwargs;
+    PyObject *args, *kwargs; /* with g.single the one argument, else a tuple; a dict or NULL */
     PyObject *value;
     PyObject *exc_info; /* NULL: not done; None: a value; else (type, value, traceback) */
     nodelist links;
@@ -31,6 +31,15 @@ extern bool track_tree;
 /* Whether what is spawned begins with a copy of the spawner's context variables; else with none. */
 extern bool inherit_context;
 extern PyObject *str_underscore_run;
+
+/* Steals a tuple, or NULL. */
+static inline void task_put_args(task *t, PyObject *args)
+{
+    PyObject *before = t->args;
+    t->args = args;
+    t->g.single = false;
+    Py_XDECREF(before);
+}
 
 static inline bool task_is_dead(task *t)
 {

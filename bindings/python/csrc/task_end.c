@@ -174,7 +174,7 @@ static void die_before_start(thread *th, task *t, PyObject *exception)
         PyErr_SetObject(PyExc_BaseException, exception);
     }
     task_report_error(th, t);
-    Py_CLEAR(t->args);
+    task_put_args(t, NULL);
     Py_CLEAR(t->kwargs);
 }
 

@@ -152,8 +152,31 @@ static PyObject *task_get_stack(PyObject *self, void *c)
     return all;
 }
 
+static PyObject *task_get_args(PyObject *self, void *c)
+{
+    task *t = (task *)self;
+    (void)c;
+    if (t->g.single) {
+        PyObject *tuple = PyTuple_Pack(1, t->args);
+        if (!tuple)
+            return NULL;
+        task_put_args(t, tuple);
+    }
+    return Py_NewRef(t->args ? t->args : Py_None);
+}
+
+static int task_set_args(PyObject *self, PyObject *args, void *c)
+{
+    (void)c;
+    if (args && !PyTuple_Check(args)) {
+        PyErr_SetString(PyExc_TypeError, "arguments are a tuple");
+        return -1;
+    }
+    task_put_args((task *)self, Py_XNewRef(args));
+    return 0;
+}
+
 PyMemberDef task_members[] = {
-    {"args", T_OBJECT, offsetof(task, args), 0, "The arguments, until it has ended."},
     {"_kwargs", T_OBJECT, offsetof(task, kwargs), 0, NULL},
     {"value", T_OBJECT, offsetof(task, value), 0, "What the function returned."},
     {"_ident", T_OBJECT, offsetof(task, ident), 0, NULL},
@@ -161,6 +184,7 @@ PyMemberDef task_members[] = {
     {NULL}};
 
 PyGetSetDef task_getset[] = {
+    {"args", task_get_args, task_set_args, "The arguments, until it has ended.", NULL},
     {"dead", task_get_dead, NULL, "Whether it will not run any more.", NULL},
     {"started", task_get_started, NULL, "Whether it was started and has not ended.", NULL},
     {"exception", task_get_exception, NULL, "The exception that it ended with, or None.", NULL},

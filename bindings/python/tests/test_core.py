@@ -335,6 +335,52 @@ class Soak(unittest.TestCase):
         self.assertLess(living() - before, 5)
 
 
+class Spawning(unittest.TestCase):
+    def test_arguments_arrive_as_they_were_given(self):
+        def given(*args, **kwargs):
+            return args, kwargs
+
+        for args in (), (1,), ((),), ((1, 2),), (1, 2), ([], [1]), (None,):
+            for kwargs in {}, {"key": 1}:
+                for make in weald.Greenlet, weald.spawn:
+                    g = make(given, *args, **kwargs)
+                    self.assertEqual((g.args, g.kwargs), (args, kwargs))
+                    g.start()
+                    self.assertEqual(g.get(), (args, kwargs))
+                    self.assertEqual(g.args, ())
+                    unseen = make(given, *args, **kwargs)
+                    unseen.start()
+                    self.assertEqual(unseen.get(), (args, kwargs))
+                    killed = make(given, *args, **kwargs)
+                    killed.kill()
+                    self.assertFalse(killed.args)
+
+    def test_arguments_may_be_replaced_before_the_start(self):
+        g = weald.Greenlet(lambda *args: args, 1)
+        g.args = (2, 3)
+        with self.assertRaises(TypeError):
+            g.args = [4]
+        g.start()
+        self.assertEqual(g.get(), (2, 3))
+
+    def test_an_argument_that_refers_to_its_greenlet_is_collected(self):
+        held = []
+        held.append(weald.Greenlet(len, held))
+        gone = weakref.ref(held[0])
+        del held
+        gc.collect()
+        self.assertIsNone(gone())
+
+    def test_each_knows_where_it_was_spawned(self):
+        here = [weald.spawn(int) for _ in range(3)]
+        there = weald.spawn(int)
+        lines = [g.spawning_stack.f_lineno for g in (*here, there)]
+        self.assertEqual(lines[0], lines[1])
+        self.assertEqual(lines[1], lines[2])
+        self.assertEqual(lines[3], lines[0] + 1)
+        weald.joinall([*here, there])
+
+
 class Timeouts(unittest.TestCase):
     def test_one_that_nobody_refers_to_fires(self):
         def body():
