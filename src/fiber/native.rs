@@ -94,12 +94,19 @@ impl Root {
 
 /// On main's stack, with main's suspended frames above: serves, then goes on with main as if it
 /// had been switched to.
+///
+/// An unwinder or debugger is told where main goes on, with what registers, so that it shows
+/// main's frames behind those of the loop.
 #[unsafe(naked)]
 extern "C" fn enter_root() {
     naked_asm!(
         ".cfi_startproc",
+        ".cfi_def_cfa rsp, 24", // what `switch` has saved
+        ".cfi_offset rip, -24",
+        ".cfi_offset rbx, -16",
+        ".cfi_offset rbp, -8",
         "mov rbx, rsp",
-        ".cfi_def_cfa rbx, 8", // a return would go where main goes on
+        ".cfi_def_cfa_register rbx",
         "mov r12, rcx",
         "and rsp, -16",
         "mov rdi, rcx",

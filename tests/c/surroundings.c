@@ -214,3 +214,38 @@ TEST(a_backtrace_ends_at_the_base_of_the_greenlets_stack)
     }
     CHECK_GE(ours, 1);
 }
+
+static void look_back_from_the_loop(void *hub)
+{
+    look_back();
+    CHECK_EQ(weald_close(*(weald_handle *)hub), 0);
+}
+
+static void *have_the_loop_look_back(void *hub)
+{
+    CHECK_EQ(weald_post(*(weald_handle *)hub, look_back_from_the_loop, hub), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(1)), 0); /* the greenlet has control, not main: it gives that to the loop */
+    return NULL;
+}
+
+__attribute__((noinline)) static void wait_as_main(void)
+{
+    weald_handle hub = weald_hub();
+    weald_greenlet g = weald_spawn(have_the_loop_look_back, &hub);
+
+    CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_close(g), 0);
+}
+
+TEST(a_backtrace_of_the_loop_goes_on_with_the_frames_of_main_which_waits)
+{
+    int mains = 0;
+
+    wait_as_main();
+    CHECK_LT(frames, FRAMES);
+    for (int i = 0; i < frames; i++) {
+        uintptr_t from = (uintptr_t)wait_as_main, at = (uintptr_t)trace[i];
+        mains += at > from && at < from + 512;
+    }
+    CHECK_GE(mains, 1);
+}
