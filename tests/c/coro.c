@@ -633,6 +633,20 @@ TEST(a_switch_in_a_callback_is_ewouldblock)
 
 static int forbidden(void) { return 0; }
 
+TEST(a_switch_in_a_callback_is_ewouldblock_to_one_that_waits_for_it_too)
+{
+    weald_handle hub = weald_hub();
+    weald_greenlet c = made(until_cancelled, NULL, 0);
+
+    switched(c, NULL);
+    CHECK_EQ(weald_post(hub, switch_in_callback, &c), 0);
+    CHECK_EQ(weald_run_once(WEALD_RUN_NOWAIT), 0);
+    CHECK_EQ(in_callback[0], WEALD_EWOULDBLOCK);
+    CHECK_EQ(weald_close(c), 0);
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_EQ(weald_close(hub), 0);
+}
+
 TEST(a_switch_that_a_binding_forbids_is_eperm)
 {
     weald_hooks hooks;
@@ -706,6 +720,43 @@ TEST(the_next_switch_of_a_killed_coroutine_is_ecanceled_too)
     CHECK_EQ(codes[1], WEALD_ECANCELED);
     CHECK_EQ(weald_dead(c), 1);
     CHECK_EQ(weald_close(c), 0);
+}
+
+static void *switch_though_killed(void *first, void *arg)
+{
+    CHECK_EQ(weald_kill(weald_self(), 0, WEALD_NOW), 0);
+    codes[0] = weald_switch(weald_main(), first, NULL); /* main waits in a switch, for us */
+    return arg;
+}
+
+TEST(one_that_is_killed_while_it_runs_switches_to_nobody)
+{
+    weald_greenlet c = made(switch_though_killed, &f1, 0);
+
+    CHECK_PTR(switched(c, &f2), &f1);
+    CHECK_EQ(codes[0], WEALD_ECANCELED);
+    CHECK_EQ(weald_dead(c), 1);
+    CHECK_EQ(weald_close(c), 0);
+}
+
+static void *wait_in_vain_and_switch(void *first, void *never)
+{
+    codes[0] = weald_semaphore_acquire(*(weald_semaphore *)never, weald_after(WEALD_MS(1)));
+    codes[1] = weald_switch(weald_main(), first, NULL);
+    return first;
+}
+
+TEST(a_wait_that_failed_does_not_fail_the_next_switch)
+{
+    weald_semaphore never = weald_semaphore_new(0);
+    weald_greenlet c = made(wait_in_vain_and_switch, &never, 0);
+
+    CHECK_PTR(switched(c, &f1), &f1);
+    CHECK_PTR(switched(c, &f2), &f1);
+    CHECK_EQ(codes[0], WEALD_ETIMEDOUT);
+    CHECK_EQ(codes[1], 0);
+    CHECK_EQ(weald_close(c), 0);
+    CHECK_EQ(weald_close(never), 0);
 }
 
 TEST(a_generator_that_waits_does_not_keep_the_loop_running)

@@ -747,6 +747,63 @@ __attribute__((noinline)) static void *spawn_sites(void *arg)
     return arg;
 }
 
+static void *close_another_and_spawn(void *g)
+{
+    CHECK_EQ(weald_close(*(weald_greenlet *)g), 0);
+    return (void *)weald_spawn(return_it, NULL);
+}
+
+/* Its record is not the next one's before main has looked at it. */
+TEST(who_gets_the_value_of_one_that_is_closed_meanwhile_has_it)
+{
+    int value = 0;
+    void *got = NULL;
+    weald_greenlet g = spawned(return_it, &value), other = spawned(close_another_and_spawn, &g);
+
+    CHECK_EQ(weald_get(g, &got, WEALD_FOREVER), 0);
+    CHECK_PTR(got, &value);
+    CHECK_EQ(weald_close(g), WEALD_EBADF);
+    CHECK_EQ(weald_get(other, &got, WEALD_FOREVER), 0);
+    join_and_close((weald_greenlet)got);
+    CHECK_EQ(weald_close(other), 0);
+}
+
+TEST(one_that_has_ended_stays_until_its_last_reference_is_dropped)
+{
+    int value = 0;
+    void *got = NULL;
+    weald_greenlet g = spawned(return_it, &value);
+
+    CHECK_EQ(weald_dup(g), g);
+    CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_close(g), 0);
+    join_and_close(spawned(return_it, NULL));
+    CHECK_EQ(weald_value(g, &got), 0);
+    CHECK_PTR(got, &value);
+    CHECK_EQ(weald_close(g), 0);
+    CHECK_EQ(weald_close(g), WEALD_EBADF);
+}
+
+/* More than records are kept for the next ones. */
+TEST(thousands_that_are_closed_in_a_row_leave_room_for_as_many)
+{
+    enum { MANY = 3000 };
+    static weald_greenlet gs[MANY];
+
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < MANY; i++)
+            gs[i] = spawned(return_it, &gs[i]);
+        CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+        for (int i = 0; i < MANY; i++) {
+            void *value = NULL;
+            CHECK_EQ(weald_value(gs[i], &value), 0);
+            CHECK_PTR(value, &gs[i]);
+        }
+        for (int i = 0; i < MANY; i++)
+            CHECK_EQ(weald_close(gs[i]), 0);
+    }
+}
+
 TEST(the_spawn_site_is_the_line_that_called)
 {
     weald_greenlet g = spawn_here();

@@ -430,6 +430,22 @@ TEST(a_post_is_noticed_when_a_greenlet_has_asked_for_the_descriptor)
     CHECK_EQ(weald_close(p.hub), 0);
 }
 
+TEST(a_post_is_noticed_by_a_foreign_loop_when_hooks_have_come_and_gone)
+{
+    struct post_later p = {weald_hub(), 0, note_call, (char[]){"p"}};
+    struct pollfd fd = {.fd = weald_hub_fd(), .events = POLLIN};
+    weald_hooks none = {.size = sizeof none};
+
+    CHECK_EQ(weald_set_hooks(&none), 0);
+    CHECK_EQ(weald_set_hooks(NULL), 0);
+    while (poll(&fd, 1, 0) == 1 || weald_hub_next_deadline() == WEALD_NOW)
+        CHECK_GE(weald_hub_step(), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(1)), 0);
+    CHECK_EQ(pthread_join(in_thread(post_later, &p), NULL), 0);
+    CHECK_EQ(poll(&fd, 1, 2000), 1);
+    CHECK_EQ(weald_close(p.hub), 0);
+}
+
 TEST(an_idle_hubs_descriptor_is_not_readable)
 {
     struct pollfd fd = {.fd = weald_hub_fd(), .events = POLLIN};

@@ -611,6 +611,20 @@ static void *switch_home_noting(void *first, void *arg)
     return arg;
 }
 
+TEST(hooks_see_main_run_the_loop)
+{
+    static char m[] = "m";
+    weald_greenlet a;
+
+    watch_switches();
+    CHECK_EQ(weald_set_user(weald_main(), m), 0);
+    a = with_user("a", yield_once);
+    CHECK_EQ(weald_run(WEALD_FOREVER), 0);
+    CHECK_STR(order, "*a-m+a..-a/a+m");
+    CHECK_EQ(weald_set_hooks(NULL), 0);
+    CHECK_EQ(weald_close(a), 0);
+}
+
 TEST(hooks_see_raw_switches)
 {
     static char m[] = "m";
