@@ -886,7 +886,7 @@ TEST(the_hooks_around_the_sleep_are_the_loops)
     h.block_end = look_round_again;
     CHECK_EQ(weald_set_hooks(&h), 0);
     CHECK_EQ(weald_go(return_it, NULL), 0); /* it has ended when the loop sleeps */
-    CHECK_EQ(weald_sleep(WEALD_MS(5)), 0);
+    CHECK_EQ(weald_sleep(WEALD_MS(100)), 0);
     CHECK_GE(looked, 2);
     CHECK_EQ(weald_self(), weald_main());
     CHECK_EQ(weald_set_hooks(NULL), 0);
