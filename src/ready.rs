@@ -132,18 +132,24 @@ impl<T> Ring<T> {
         Some(item)
     }
 
-    /// Takes the first and puts `item` at the end. The ring is not empty.
+    /// Takes the first, if there is one and it `may_go`, and puts `item` at the end.
     #[inline(always)]
-    pub fn exchange(&self, item: *const T) -> *const T {
+    pub fn exchange(&self, item: *const T, may_go: impl FnOnce(*const T) -> bool) -> Option<*const T> {
         let (head, tail) = (self.head.get(), self.tail.get());
-        debug_assert!(head != tail);
+        if head == tail {
+            return None;
+        }
         // SAFETY: the first was pushed; where the last goes there is room once it is taken.
         unsafe {
+            let last = self.slot(tail);
             let first = *self.slot(head);
-            *self.slot(tail) = item;
+            if !may_go(first) {
+                return None;
+            }
+            *last = item;
             self.head.set(head.wrapping_add(1));
             self.tail.set(tail.wrapping_add(1));
-            first
+            Some(first)
         }
     }
 

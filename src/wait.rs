@@ -294,15 +294,21 @@ impl Hub {
         }
     }
 
+    /// The usual yield, as `yield_now`. None, with nothing done, where there is more to it.
+    #[inline(always)]
+    pub fn yield_at_hand(&self) -> Option<Result<()>> {
+        let g = self.current();
+        if g.attention.get() != 0 {
+            return None;
+        }
+        let (hub, g) = self.take_turns(g)?;
+        Some(hub.check_after(g))
+    }
+
     /// Lets everything that is ready run first.
     #[inline(always)]
     pub fn yield_now(&self) -> Result<()> {
         let g = self.current();
-        if g.attention.get() == 0
-            && let Some((hub, g)) = self.take_turns(g)
-        {
-            return hub.check_after(g);
-        }
         self.check()?;
         // Alone: nothing to wait for, but now and then the loop must look round.
         if self.ready.is_empty() && !self.in_callback() && self.spends_budget() {

@@ -679,6 +679,15 @@ pub extern "C" fn weald_yield() -> c_int {
 }
 
 extern "C" fn yield_now() -> c_int {
+    match Hub::existing().and_then(Hub::yield_at_hand) {
+        Some(yielded) => code(yielded),
+        None => yield_by_waiting(),
+    }
+}
+
+/// Jumped to, so that who suspends here suspends at the depth of the others: see `blocking`.
+#[inline(never)]
+extern "C" fn yield_by_waiting() -> c_int {
     quick(|hub| hub.yield_now())
 }
 

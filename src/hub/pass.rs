@@ -106,7 +106,9 @@ impl Hub {
 
     /// Gives control away; returns when the current greenlet is resumed. One of the two
     /// places where a greenlet stops running. Inlined into every function that blocks:
-    /// each frame between here and the caller costs a return that may be mispredicted.
+    /// each frame between here and the caller costs a return that may be mispredicted. (With
+    /// the way to the root alone in a function of its own, which one yield of 64 takes, a
+    /// yield cost 8.9 ns instead of 7.7.)
     ///
     /// Returns this hub and `g` once more: use these from here on, they are known before
     /// the stack that holds the others has been read.
@@ -148,18 +150,16 @@ impl Hub {
     /// that takes more than a switch: the usual yield has a short way of its own.
     #[inline(always)]
     pub fn take_turns<'a>(&'a self, g: &'a Greenlet) -> Option<(&'a Hub, &'a Greenlet)> {
-        if self.ready.is_empty() || !self.switches_plainly() || !self.spends_budget() {
+        if !self.switches_plainly() {
             return None;
         }
         // SAFETY: who is in the ready ring is alive.
-        let next = unsafe { &*self.ready.peek(0)? };
-        if !next.fiber.is_suspended() {
-            return None;
-        }
+        let may_go = |next: *const Greenlet| unsafe { &*next }.fiber.is_suspended() && self.spends_budget();
+        let next = self.ready.exchange(g, may_go)?;
         g.state.set(State::Ready);
-        self.ready.exchange(g);
         self.prefetch();
-        Some(self.pass_to_suspended(g, next))
+        // SAFETY: as above.
+        Some(self.pass_to_suspended(g, unsafe { &*next }))
     }
 
     /// As `suspend`, and `to` goes on, past those who are ready.
@@ -208,13 +208,6 @@ impl Hub {
             // SAFETY: what is in the ready ring is alive.
             return self.pass(g, unsafe { &*next });
         }
-        self.give_way_to_root(g)
-    }
-
-    /// Out of the way, so that those who find somebody go straight on.
-    #[cold]
-    #[inline(never)]
-    fn give_way_to_root<'a>(&'a self, g: &'a Greenlet) -> (&'a Hub, &'a Greenlet) {
         self.suspend_to_root(g)
     }
 
@@ -230,14 +223,7 @@ impl Hub {
     /// Goes on with `next`, whose turn it is.
     #[inline(always)]
     fn pass<'a>(&'a self, g: &'a Greenlet, next: &Greenlet) -> (&'a Hub, &'a Greenlet) {
-        if next.fiber.is_suspended() { self.go_on_with(g, next) } else { self.pass_to_fresh(g, next) }
-    }
-
-    /// As `pass`, to one that has not begun; as `give_way_to_root`, out of the way.
-    #[cold]
-    #[inline(never)]
-    fn pass_to_fresh<'a>(&'a self, g: &'a Greenlet, next: &Greenlet) -> (&'a Hub, &'a Greenlet) {
-        if self.begins_at_hand(next) {
+        if next.fiber.is_suspended() || self.begins_at_hand(next) {
             return self.go_on_with(g, next);
         }
         // It is over before it has begun, or fibers go by way of the root.
