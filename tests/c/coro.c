@@ -877,3 +877,25 @@ TEST(a_coroutine_goes_home_while_main_is_in_the_loop_for_another)
     CHECK_EQ(weald_kill(c, WEALD_ECANCELED, WEALD_FOREVER), 0);
     CHECK_EQ(weald_close(c), 0);
 }
+
+static void *wait_on_when_killed(void *value, void *arg)
+{
+    CHECK_EQ(weald_switch(weald_main(), value, NULL), WEALD_ECANCELED);
+    CHECK_EQ(weald_shield(1), 0);
+    CHECK_EQ(weald_park(NULL, WEALD_FOREVER), 0);
+    return arg;
+}
+
+/* The loop has resumed it, for the kill, and nobody waited for it then: now somebody does. */
+TEST(one_that_the_loop_has_resumed_returns_to_who_switches_to_it_after_that)
+{
+    int here;
+    weald_greenlet c = made(wait_on_when_killed, &here, 0);
+
+    switched(c, NULL);
+    CHECK_EQ(weald_kill(c, 0, WEALD_NOW), 0);
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_PTR(switched(c, NULL), &here);
+    CHECK_EQ(weald_ready(c), 1);
+    CHECK_EQ(weald_close(c), 0);
+}
