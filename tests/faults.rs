@@ -119,6 +119,17 @@ fn assert_becomes(now: impl Fn() -> Vec<u64>, before: &[u64], what: &str) {
     assert_eq!(now(), before, "{what}: fds, threads, handles, alive, unfinished, ready, timers, descriptors");
 }
 
+/// The end of a hub whose server has survived the n-th fault: nothing is left of what came meanwhile.
+fn end_as_before(server: i64, before: &[u64], n: i64) {
+    let now = || {
+        weald_sleep(1_000_000);
+        process()
+    };
+    assert_becomes(now, before, &format!("after fault {n}"));
+    assert_eq!(weald_server_stop(server, WEALD_FOREVER), 0);
+    assert_eq!(weald_hub_shutdown(), 0);
+}
+
 fn counts_after_a_turn() -> Vec<u64> {
     assert_eq!(weald_sleep(200_000), 0);
     counts()
@@ -1401,16 +1412,7 @@ fn survive(n: i64, make: fn() -> i64, ask: fn(&str) -> std::net::TcpStream, look
             look(&mut other);
         }
         drop((one, other));
-        assert_becomes(
-            || {
-                weald_sleep(1_000_000);
-                process()
-            },
-            &before,
-            &format!("after fault {n}"),
-        );
-        assert_eq!(weald_server_stop(server, WEALD_FOREVER), 0);
-        assert_eq!(weald_hub_shutdown(), 0);
+        end_as_before(server, &before, n);
     })
     .join()
     .unwrap_or_else(|_| panic!("fault {n}"));
@@ -1506,16 +1508,7 @@ fn a_fetch_survives_every_fault() {
             while weald_server_count(server) > 0 {
                 assert_eq!(weald_sleep(1_000_000), 0);
             }
-            assert_becomes(
-                || {
-                    weald_sleep(1_000_000);
-                    process()
-                },
-                &before,
-                &format!("after fault {n}"),
-            );
-            assert_eq!(weald_server_stop(server, WEALD_FOREVER), 0);
-            assert_eq!(weald_hub_shutdown(), 0);
+            end_as_before(server, &before, n);
             i32::from(first < 0)
         })
         .join()
