@@ -8,7 +8,7 @@
 //! before sleeping or the sleeper is woken; and a hub that is awake anyway costs the
 //! sender no system call. The flags are swapped, not stored: of two swaps the later one
 //! sees the earlier, and all that was before it. That is enough for the proof, costs the
-//! same, and loom, which checks it (tests/loom.rs), knows swaps but no sequentially
+//! same, and loom, which checks it (tests/loom), knows swaps but no sequentially
 //! consistent stores.
 
 use std::collections::VecDeque;
@@ -29,6 +29,7 @@ pub trait Wake {
     fn wake(&self);
 }
 
+#[cfg(not(loom))]
 impl Wake for std::sync::Arc<mio::Waker> {
     fn wake(&self) {
         // It can fail only when the counter is full, and then it is readable.

@@ -8,7 +8,7 @@ use loom::thread;
 
 // On its own: the rest of the library is not made of loom's parts.
 #[allow(dead_code)]
-#[path = "../src/remote.rs"]
+#[path = "../../src/remote.rs"]
 mod remote;
 
 use remote::{Mailbox, Wake};
