@@ -79,12 +79,18 @@ impl<T, W: Wake> Mailbox<T, W> {
         Ok(())
     }
 
-    /// Everything that has come. Called by the hub.
-    pub fn take(&self) -> VecDeque<T> {
+    /// What has come, at most so many; the others stay pending. Called by the hub.
+    pub fn take(&self, most: usize) -> VecDeque<T> {
         if !self.pending.swap(false, SeqCst) {
             return VecDeque::new();
         }
-        self.inbox().as_mut().map(std::mem::take).unwrap_or_default()
+        let mut inbox = self.inbox();
+        let Some(queue) = inbox.as_mut() else { return VecDeque::new() };
+        if queue.len() <= most {
+            return std::mem::take(queue);
+        }
+        self.pending.swap(true, SeqCst);
+        queue.drain(..most).collect()
     }
 
     #[inline]
