@@ -147,7 +147,7 @@ int raise_code(int code)
         return -1;
     }
     case WEALD_ENOMEM:
-        PyErr_NoMemory();
+        PyErr_SetString(PyExc_MemoryError, weald_strerror(code));
         return -1;
     case WEALD_ECANCELED:
         PyErr_SetNone(exc_exit);
