@@ -432,6 +432,7 @@ const THREAD_STACK: usize = 8 << 20;
 /// mask is inherited, so there is no moment at which it would take one.
 pub fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     may_fail(Call::Thread)?;
+    crate::reserve::ask_malloc().map_err(|_| Error::AGAIN)?;
     let builder = std::thread::Builder::new().name(name.into()).stack_size(THREAD_STACK);
     let before = mask_signals(&all_but_faults());
     let started = builder.spawn(body);
