@@ -413,6 +413,7 @@ TEST(options_are_set_and_got)
         CHECK_EQ(weald_get_option(fd, numbers[i].option, &value), 0);
         CHECK_EQ(value, numbers[i].value);
     }
+    CHECK_EQ(weald_set_option(fd, WEALD_OPTION_LINGER, -2), WEALD_EINVAL);
     CHECK_EQ(weald_set_option(fd, WEALD_OPTION_SNDBUF, 10000), 0);
     CHECK_EQ(weald_get_option(fd, WEALD_OPTION_SNDBUF, &value), 0);
     CHECK_EQ(value, 20000);
