@@ -375,8 +375,10 @@ pub fn nap(ns: i64) {
 
 /// poll(2) without waiting.
 pub fn poll_now(fds: &mut [libc::pollfd]) -> Result<usize> {
+    // The kernel looks at half of a long alone.
+    let n = u32::try_from(fds.len()).map_err(|_| Error::INVAL)?;
     // SAFETY: a valid slice.
-    Ok(check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 0) })? as usize)
+    Ok(check(unsafe { libc::poll(fds.as_mut_ptr(), libc::nfds_t::from(n), 0) })? as usize)
 }
 
 /// A descriptor that becomes readable when the process ends.
