@@ -1575,8 +1575,9 @@ int weald_pipe(int *ends);
 
 /* Closes a descriptor, of whatever kind: whoever of this thread's greenlets waits for it fails with
  * WEALD_EBADF, once, and its watchers stop. After a close(2) of one's own they learn of it up to a
- * second later. From any thread; does not switch. Returns how many waits and watchers there were.
- * Fails with WEALD_EBADF. */
+ * second later, and who then waits for a new descriptor of the same number may be told a
+ * millisecond too late, the first few times a tenth of a second. From any thread; does not switch.
+ * Returns how many waits and watchers there were. Fails with WEALD_EBADF. */
 int weald_close_fd(int fd);
 
 /* ----------------------------------------------------------------------------------------------

@@ -255,8 +255,9 @@ pub(super) fn put_pair(ends: *mut c_int, pair: [std::os::fd::OwnedFd; 2]) {
 
 /// Closes a descriptor, of whatever kind: whoever of this thread's greenlets waits for it fails with
 /// WEALD_EBADF, once, and its watchers stop. After a close(2) of one's own they learn of it up to a
-/// second later. From any thread; does not switch. Returns how many waits and watchers there were.
-/// Fails with WEALD_EBADF.
+/// second later, and who then waits for a new descriptor of the same number may be told a
+/// millisecond too late, the first few times a tenth of a second. From any thread; does not switch.
+/// Returns how many waits and watchers there were. Fails with WEALD_EBADF.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_close_fd(fd: c_int) -> c_int {
     fence_any(|| rw::close(fd)) as c_int
