@@ -42,7 +42,7 @@ use epoll::{ALARM, Epoll, NONE, Outer};
 use mio::Waker;
 use node::LONG_AGO;
 use readiness::{EDGE_BITS, from_epoll, lost, to_epoll};
-use slot::{DRAINED, EMPTY, HAS_EDGES, NO_EDGES, REGISTERED, Slot, UNVERIFIED, WARY};
+use slot::{DRAINED, EMPTY, HAS_EDGES, NO_EDGES, REGISTERED, SUSPECT, Slot, UNVERIFIED, WARY};
 use std::cell::{Cell, UnsafeCell};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -227,7 +227,7 @@ impl Poller {
     #[inline(always)]
     fn trust_in(&self, slot: &Slot, node: &FdNode, patient: bool) -> Trust {
         let is_fresh = || !slot.is(UNVERIFIED) && self.polled_at.get() - node.since.get() < FRESH_NS;
-        match patient {
+        match patient && !slot.is(SUSPECT) {
             true => Trust::Patient,
             false if is_fresh() => Trust::Fresh,
             false => Trust::Strict,
@@ -330,6 +330,7 @@ impl Poller {
                 Err(_) => {
                     self.unverified.mistrust();
                     self.tell_gone(fd);
+                    self.slots()[fd as usize].set(SUSPECT, true);
                 }
             }
         }

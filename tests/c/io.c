@@ -712,6 +712,7 @@ TEST(poll_checks_its_arguments)
     CHECK_EQ(weald_poll(NULL, 1, WEALD_FOREVER), WEALD_EINVAL);
     CHECK_EQ(weald_poll(&one, SIZE_MAX, WEALD_FOREVER), WEALD_EINVAL);
     CHECK_EQ(weald_poll(&one, SIZE_MAX / 8, WEALD_NOW), WEALD_EINVAL);
+    CHECK_EQ(weald_poll(&one, (size_t)1 << 40, WEALD_NOW), WEALD_EINVAL); /* not 0 of them */
 }
 
 TEST(a_closed_descriptor_in_a_poll_is_pollnval_at_once)
