@@ -404,7 +404,7 @@ client.stop()
 
 class Web(support.TestCase):
     def test_gunicorn_serves_flask(self):
-        support.need("gunicorn", "flask")
+        support.need("gunicorn", "packaging", "flask")
         self._gunicorn(
             """
             import time
@@ -419,7 +419,7 @@ class Web(support.TestCase):
         )
 
     def test_gunicorn_serves_django(self):
-        support.need("gunicorn", "django")
+        support.need("gunicorn", "packaging", "django")
         self._gunicorn(
             """
             import time
@@ -440,7 +440,25 @@ class Web(support.TestCase):
             """
         )
 
-    def _gunicorn(self, source):
+    def test_gunicorn_by_our_wsgi_server(self):
+        support.need("gunicorn", "packaging", "flask")
+        output = self._gunicorn(
+            """
+            import time
+            from flask import Flask
+            application = Flask(__name__)
+
+            @application.route("/<name>")
+            def hello(name):
+                time.sleep(0.4)
+                return f"hello {name}"
+            """,
+            "--access-logfile", "-", "--access-logformat", "%(r)s %(s)s %({host}i)s", kind="gevent_pywsgi",
+        )  # fmt: skip
+        self.assertIn("GET /first HTTP/1.1 200 localhost\n", output)
+        self.assertNotIn("Traceback", output)
+
+    def _gunicorn(self, source, *options, kind="gevent"):
         import sys
         import tempfile
         import textwrap
@@ -451,8 +469,8 @@ class Web(support.TestCase):
         Path(folder.name, "site_of_tests.py").write_text(textwrap.dedent(source))
         port = support.free_port()
         server = support.Server(
-            [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "2", "-b", f"127.0.0.1:{port}", "site_of_tests:application"],
-            port=port, cwd=folder.name,
+            [sys.executable, "-m", "gunicorn", "-k", kind, "-w", "2", "-b", f"127.0.0.1:{port}", *options,
+             "site_of_tests:application"], port=port, cwd=folder.name,
         )  # fmt: skip
         self.addCleanup(server.stop)
         server.wait()
@@ -467,6 +485,7 @@ class Web(support.TestCase):
             client.join()
         self.assertEqual(sorted(answers), sorted((200, b"hello %d" % n) for n in range(20)))
         self.assertLess(time.monotonic() - began, 5)
+        return server.output()
 
     def test_flask_on_the_wsgi_server_with_requests_as_client(self):
         support.need("flask", "requests")
