@@ -460,7 +460,7 @@ int hub_throw(thread *th)
         PyErr_Clear();
         return 0;
     }
-    return green_raise_later(th->main, NULL);
+    return green_throw_at(th->main);
 }
 
 static PyObject *hub_m_throw(PyObject *self, PyObject *args)
