@@ -747,6 +747,71 @@ class Others(support.TestCase):
             """,
         )
 
+    def test_locust_by_a_master_and_workers(self):
+        support.need("locust")
+        import subprocess
+        import sys
+        import tempfile
+        from pathlib import Path
+
+        site = self.serves(
+            """
+            import sys
+            from gevent.pywsgi import WSGIServer
+            def hello(environ, start_response):
+                start_response("200 OK", [("Content-Length", "2")])
+                return [b"ok"]
+            WSGIServer(("127.0.0.1", int(sys.argv[1])), hello, log=None).serve_forever()
+            """,
+            port := support.free_port(), port=port,
+        )  # fmt: skip
+        folder = tempfile.TemporaryDirectory(prefix="weald-locust-")
+        self.addCleanup(folder.cleanup)
+        # All begin at once, by a semaphore whose module is gevent's own.
+        Path(folder.name, "locustfile.py").write_text(
+            """
+from gevent._semaphore import Semaphore
+from locust import FastHttpUser, HttpUser, constant, events, task
+
+all_are_there = Semaphore()
+all_are_there.acquire()
+
+@events.spawning_complete.add_listener
+def begin(**_):
+    all_are_there.release()
+
+class Slow(HttpUser):
+    wait_time = constant(0.05)
+
+    def on_start(self):
+        all_are_there.wait(timeout=20)
+
+    @task
+    def index(self):
+        self.client.get("/")
+
+class Fast(FastHttpUser, Slow):
+    pass
+"""
+        )
+        bus = support.free_port()
+        locust = [sys.executable, "-m", "locust"]
+        master = ["--headless", "--master", "--master-bind-host=127.0.0.1", f"--master-bind-port={bus}", "--expect-workers=2",
+                  "-u6", "-r6", "-t3", f"--host=http://127.0.0.1:{site.port}", "--only-summary"]  # fmt: skip
+        worker = ["--worker", "--master-host=127.0.0.1", f"--master-port={bus}"]
+        processes = [
+            subprocess.Popen([*locust, *words], cwd=folder.name, env=support.environment(), text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for words in (master, worker, worker)
+        ]  # fmt: skip
+        try:
+            outputs = [process.communicate(timeout=support.LIMIT)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        self.assertEqual([process.returncode for process in processes], [0, 0, 0], outputs)
+        self.assertRegex(outputs[0], r"Aggregated +[0-9]{2,} +0\(0")
+        self.assertNotIn("Traceback", "".join(outputs))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -31,9 +31,9 @@ spawn_later = Greenlet.spawn_later
 
 
 class _VersionInfo(tuple):
-    """gevent's version_info: five parts, of which the first three have names."""
+    """gevent's version_info: five parts that have names."""
 
-    major, minor, micro = (property(lambda self, part=part: self[part]) for part in range(3))
+    major, minor, micro, releaselevel, serial = (property(lambda self, part=part: self[part]) for part in range(5))
 
 
 def _version_info():

@@ -45,6 +45,10 @@ _ERRORS = {
         b"Internal Server Error",
     ),
 }
+# By the names that handlers know.
+_BAD_REQUEST_STATUS, _BAD_REQUEST_HEADERS, _BAD_REQUEST_BODY = _ERRORS[400]
+_INTERNAL_ERROR_STATUS, _INTERNAL_ERROR_HEADERS, _INTERNAL_ERROR_BODY = _ERRORS[500]
+_CONTINUE_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REQUEST_TOO_LONG_RESPONSE = b"HTTP/1.1 414 Request URI Too Long\r\nConnection: close\r\nContent-length: 0\r\n\r\n"
 _BAD_REQUEST_RESPONSE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-length: 0\r\n\r\n"
 
