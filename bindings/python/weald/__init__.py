@@ -5,6 +5,8 @@
 
 The modules are named as gevent's are. `weald.install_as_gevent()` makes programs written for gevent run on them; see
 also `python -m weald --help`. `weald.monkey.patch_all()` makes the standard library cooperative.
+
+PYTEST_DONT_REWRITE: we are a plugin of its as well, and it warns of what it finds imported.
 """
 from sys import getswitchinterval, modules, setswitchinterval
 
