@@ -32,6 +32,9 @@
 #include <stdbool.h>
 #include <weald.h>
 
+/* What help() shows, and inspect.signature() reads. */
+#define TEXT(signature, doc) signature "\n--\n\n" doc
+
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 

@@ -513,7 +513,7 @@ static PyMethodDef functions[] = {
     {"_set_exceptions", py_set_exceptions, METH_VARARGS, NULL},
     {"getcurrent", py_getcurrent, METH_NOARGS, "The greenlet that runs."},
     {"get_ident", (PyCFunction)(void (*)(void))py_get_ident, METH_FASTCALL | METH_KEYWORDS,
-     "get_ident(gr=None): a number that no other living greenlet has."},
+     TEXT("get_ident($module, gr=None)", "A number that no other living greenlet has.")},
     {"greenlets", py_greenlets, METH_NOARGS,
      "The greenlets of this thread that were started and have not ended, without main and the hub."},
     {NULL}};

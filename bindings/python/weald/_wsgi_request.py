@@ -105,9 +105,13 @@ class Input:
     With a socket, the client waits for a word before it sends: it gets it when the body is first read.
     """
 
+    __slots__ = ("rfile", "content_length", "socket", "position", "chunked_input", "chunk_length", "send_100_continue_enabled",
+                 "_chunked_input_error", "_left", "_has_ended")  # fmt: skip
+
     def __init__(self, rfile, content_length, socket=None, chunked_input=False):
         self.rfile, self.content_length, self.socket = rfile, content_length, socket
         self.chunked_input, self.position = chunked_input, 0
+        self.chunk_length = -1
         self._chunked_input_error = False
         self._left = 0 if chunked_input else content_length or 0
         self._has_ended = not chunked_input
@@ -129,7 +133,7 @@ class Input:
         size = self._line().partition(b";")[0]
         if not size or len(size) > 16 or size.strip(b"0123456789abcdefABCDEF"):
             raise self._broken(f"the size of a chunk: {size[:20]!r}")
-        self._left = int(size, 16)
+        self._left = self.chunk_length = int(size, 16)
         if not self._left:
             self._has_ended = True
             while self._line():
@@ -186,3 +190,5 @@ class Input:
         if line := self.readline():
             return line
         raise StopIteration
+
+    next = __next__

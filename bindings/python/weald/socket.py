@@ -350,8 +350,8 @@ class socket(_core.SocketBase):
     def recvmsg(self, *args):
         return self._read("recvmsg", *args)
 
-    def recvmsg_into(self, *args):
-        return self._read("recvmsg_into", *args)
+    def recvmsg_into(self, buffers, *args):
+        return self._read("recvmsg_into", buffers, *args)
 
     # ---- writing ----
 
