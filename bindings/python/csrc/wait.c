@@ -88,6 +88,13 @@ int green_raise_later(green *g, PyObject *source)
     return failed;
 }
 
+int green_throw_at(green *g)
+{
+    if (g->how == TOLD)
+        g->how = NOT_WOKEN;
+    return green_raise_later(g, NULL);
+}
+
 #define MOST_NAMED 50
 
 /* Who waits in this thread, and for what, as a list of strings. */
@@ -232,7 +239,7 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
         }
         if (unlikely(value != NULL) && (how != SWITCHED || me->pending))
             Py_CLEAR(value); /* it comes too late */
-        if (likely(how == WOKEN)) {
+        if (likely(how >= WOKEN)) {
             outcome = WAIT_WOKEN;
             break;
         }
@@ -258,7 +265,7 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
             outcome = raise_code(code);
             break;
         }
-        if (me->how == WOKEN) { /* by what has run here: a handler of a signal, a finalizer */
+        if (me->how >= WOKEN) { /* by what has run here: a handler of a signal, a finalizer */
             me->how = NOT_WOKEN;
             outcome = WAIT_WOKEN;
             break;

@@ -13,7 +13,7 @@ from errno import EAGAIN, EALREADY, EBADF, EINPROGRESS, EISCONN, EWOULDBLOCK
 
 from weald import _core
 from weald._names import take
-from weald._wait import cancel_wait, close_fd, wait, wait_read, wait_readwrite, wait_write
+from weald._wait import cancel_wait, cancel_wait_ex, close_fd, wait, wait_read, wait_readwrite, wait_write
 from weald.exceptions import BlockingSwitchOutError, ConcurrentObjectUseError
 from weald.hub import get_hub, sleep
 from weald.timeout import Timeout
@@ -350,8 +350,8 @@ class socket(_core.SocketBase):
     def recvmsg(self, *args):
         return self._read("recvmsg", *args)
 
-    def recvmsg_into(self, *args):
-        return self._read("recvmsg_into", *args)
+    def recvmsg_into(self, buffers, *args):
+        return self._read("recvmsg_into", buffers, *args)
 
     # ---- writing ----
 
