@@ -1,6 +1,8 @@
 """Waits, in a process started with WEALD_AS_GEVENT=1, for the first import of gevent or greenlet, and turns the alias on.
 
 The .pth beside this runs it in every such process; most are not about gevent at all, and weald costs them nothing.
+
+PYTEST_DONT_REWRITE: we are a plugin of its as well, and it warns of what it finds imported.
 """
 import sys
 

@@ -32,6 +32,9 @@
 #include <stdbool.h>
 #include <weald.h>
 
+/* What help() shows, and inspect.signature() reads. */
+#define TEXT(signature, doc) signature "\n--\n\n" doc
+
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -114,8 +117,9 @@ struct pend {
 
 enum { NEW, ACTIVE, DEAD };
 enum { RAW, MAIN, TASK, HUB, ALIEN }; /* ALIEN stands for those of C */
-/* Why a greenlet that is suspended goes on. */
-enum { NOT_WOKEN, WOKEN, SWITCHED };
+/* Why a greenlet that is suspended goes on. TOLD is woken by what stays as it is (an event that is set, a greenlet that
+ * has ended), so that an exception may come first and nothing is lost. */
+enum { NOT_WOKEN, SWITCHED, WOKEN, TOLD };
 
 struct green {
     PyObject_HEAD
@@ -136,6 +140,7 @@ struct green {
     bool is_dummy;
     uint8_t start;     /* of a Greenlet, as the next: see task.c */
     bool single;
+    bool slept;        /* of a Greenlet that is only to sleep: it has, when it begins */
     pystate ps;
     node node;
     green *next_dropped;
@@ -299,6 +304,9 @@ PyObject *green_wait_switch(thread *th);
 /* Has `g` raise the current exception, which is taken, when it goes on or waits next, and wakes it
  * if it waits. `source` is what it can be taken back by. Never runs code. */
 int green_raise_later(green *g, PyObject *source);
+
+/* The same, for who throws by hand: comes before what has woken it, if nothing can be lost by that. */
+int green_throw_at(green *g);
 /* ... and does not wake it. No source to green_unpend: all of them. */
 int green_pend(green *g, PyObject *source, PyObject *type, PyObject *value, PyObject *tb);
 void green_unpend(green *g, PyObject *source);
@@ -349,6 +357,7 @@ int hub_push(thread *th, PyObject *cb);
 void hub_wake(thread *th);
 void hub_on_wakeup(weald_watcher w, int events, void *user);
 void hub_wake_green(weald_watcher w, int events, void *user);
+bool is_sleep(PyObject *f); /* whether calling it is sleeping */
 /* Calls what a watcher that has fired is to call. */
 PyObject *watcher_run(PyObject *w);
 int hub_run_callbacks_here(thread *th);

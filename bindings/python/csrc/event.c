@@ -74,12 +74,13 @@ static PyObject *event_str(PyObject *self)
 }
 
 static PyMethodDef event_methods[] = {
-    {"set", event_set, METH_NOARGS, "Sets the flag: everybody who waits goes on, in the order they came."},
-    {"clear", event_clear, METH_NOARGS, "Takes the flag back."},
-    {"is_set", linkable_ready, METH_NOARGS, "Whether it is set."},
-    {"isSet", linkable_ready, METH_NOARGS, "Whether it is set."},
+    {"set", event_set, METH_NOARGS,
+     TEXT("set($self, /)", "Sets the flag: everybody who waits goes on, in the order they came.")},
+    {"clear", event_clear, METH_NOARGS, TEXT("clear($self, /)", "Takes the flag back.")},
+    {"is_set", linkable_ready, METH_NOARGS, TEXT("is_set($self, /)", "Whether it is set.")},
+    {"isSet", linkable_ready, METH_NOARGS, TEXT("isSet($self, /)", "Whether it is set.")},
     {"wait", WITH_KEYWORDS(event_wait), METH_FASTCALL | METH_KEYWORDS,
-     "wait(timeout=None): waits until it is set; whether it was."},
+     TEXT("wait($self, timeout=None)", "Waits until it is set; whether it was.")},
     {NULL}};
 
 PyTypeObject event_type = {

@@ -17,14 +17,15 @@ PyObject *empty_tuple, *str_run;
 void green_kill_here(thread *th, green *g)
 {
     PyObject *old = g->parent;
-    if (g->in_switch) {
+    if (g->in_switch && g->is_coro) {
         Py_INCREF(th->current);
         g->parent = (PyObject *)th->current;
     } else {
         old = NULL;
     }
     PyErr_SetNone(exc_exit);
-    PyObject *r = th->current->kind == HUB || !g->in_switch
+    /* One that returns to the loop would not come back here: it is woken to end in its turn. */
+    PyObject *r = th->current->kind == HUB || !g->in_switch || !g->is_coro
                       ? (green_raise_later(g, NULL), NULL)
                       : green_switch(th, g, NULL, NULL);
     if (!r && PyErr_Occurred())
@@ -512,7 +513,7 @@ static PyMethodDef functions[] = {
     {"_set_exceptions", py_set_exceptions, METH_VARARGS, NULL},
     {"getcurrent", py_getcurrent, METH_NOARGS, "The greenlet that runs."},
     {"get_ident", (PyCFunction)(void (*)(void))py_get_ident, METH_FASTCALL | METH_KEYWORDS,
-     "get_ident(gr=None): a number that no other living greenlet has."},
+     TEXT("get_ident($module, gr=None)", "A number that no other living greenlet has.")},
     {"greenlets", py_greenlets, METH_NOARGS,
      "The greenlets of this thread that were started and have not ended, without main and the hub."},
     {NULL}};

@@ -460,7 +460,7 @@ int hub_throw(thread *th)
         PyErr_Clear();
         return 0;
     }
-    return green_raise_later(th->main, NULL);
+    return green_throw_at(th->main);
 }
 
 static PyObject *hub_m_throw(PyObject *self, PyObject *args)
@@ -529,11 +529,13 @@ static PyObject *hub_join(PyObject *self, PyObject *args, PyObject *keywords)
 }
 
 static PyMethodDef hub_methods[] = {
-    {"switch", hub_switch_to, METH_NOARGS, "Waits until somebody switches to this greenlet; returns what is switched."},
+    {"switch", hub_switch_to, METH_NOARGS,
+     TEXT("switch($self, /)", "Waits until somebody switches to this greenlet; returns what is switched.")},
     {"throw", hub_m_throw, METH_VARARGS, "Raises an exception in the main greenlet."},
-    {"switch_out", hub_switch_out, METH_NOARGS, "Raises BlockingSwitchOutError: a callback must not wait."},
+    {"switch_out", hub_switch_out, METH_NOARGS,
+     TEXT("switch_out($self, /)", "Raises BlockingSwitchOutError: a callback must not wait.")},
     {"join", (PyCFunction)(void (*)(void))hub_join, METH_VARARGS | METH_KEYWORDS,
-     "join(timeout=None): runs the loop until nothing is left (True) or the timeout (False)."},
+     TEXT("join($self, timeout=None)", "Runs the loop until nothing is left (True) or the timeout (False).")},
     {NULL}};
 
 PyTypeObject hub_type = {
@@ -681,6 +683,11 @@ static PyObject *py_sleep(PyObject *self, PyObject *const *args, Py_ssize_t n, P
     Py_RETURN_NONE;
 }
 
+bool is_sleep(PyObject *f)
+{
+    return PyCFunction_Check(f) && PyCFunction_GET_FUNCTION(f) == (PyCFunction)(void (*)(void))py_sleep;
+}
+
 void hub_wake_green(weald_watcher w, int events, void *user)
 {
     (void)w, (void)events;
@@ -823,18 +830,21 @@ static PyObject *py_versions(PyObject *self, PyObject *unused)
 }
 
 static PyMethodDef functions[] = {
-    {"get_hub", py_get_hub, METH_NOARGS, "The hub of this thread; makes it."},
+    {"get_hub", py_get_hub, METH_NOARGS, TEXT("get_hub($module, /)", "The hub of this thread; makes it.")},
     {"get_hub_if_exists", py_get_hub_if_exists, METH_NOARGS, "The hub of this thread, or None."},
-    {"set_hub", py_set_hub, METH_O, "Has this thread use another hub, or (None) make a new one."},
+    {"set_hub", py_set_hub, METH_O,
+     TEXT("set_hub($module, hub, /)", "Has this thread use another hub, or (None) make a new one.")},
     {"set_hub_class", py_set_hub_class, METH_O, "What get_hub() makes."},
     {"run_callback", (PyCFunction)(void (*)(void))py_run_callback, METH_FASTCALL,
      "run_callback(f, *args): calls f in the hub; returns a callback object."},
     {"sleep", (PyCFunction)(void (*)(void))py_sleep, METH_FASTCALL | METH_KEYWORDS,
-     "sleep(seconds=0, ref=True): others run meanwhile; 0 lets those run that are ready."},
+     TEXT("sleep($module, seconds=0, ref=True)", "Waits while others run; 0 lets those run that are ready.")},
     {"idle", (PyCFunction)(void (*)(void))py_idle, METH_VARARGS | METH_KEYWORDS,
-     "idle(priority=0): goes on when nothing else is to be done."},
-    {"getswitchinterval", py_getswitchinterval, METH_NOARGS, "How long callbacks may run before others do, in seconds."},
-    {"setswitchinterval", py_setswitchinterval, METH_O, "See getswitchinterval."},
+     TEXT("idle($module, priority=0)", "Goes on when nothing else is to be done.")},
+    {"getswitchinterval", py_getswitchinterval, METH_NOARGS,
+     TEXT("getswitchinterval($module, /)", "How long callbacks may run before others do, in seconds.")},
+    {"setswitchinterval", py_setswitchinterval, METH_O,
+     TEXT("setswitchinterval($module, interval, /)", "See getswitchinterval.")},
     {"dump", py_dump, METH_O, "dump(fd): writes a line for every greenlet of this thread, those of C as well."},
     {"versions", py_versions, METH_NOARGS, "The library's version, and that of its ABI."},
     {NULL}};

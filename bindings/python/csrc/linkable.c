@@ -137,10 +137,11 @@ PyObject *linkable_reinit(PyObject *self, PyObject *unused)
 }
 
 static PyMethodDef linkable_methods[] = {
-    {"ready", linkable_ready, METH_NOARGS, "Whether a wait would return at once."},
-    {"rawlink", linkable_rawlink, METH_O, "rawlink(f): the hub calls f(self) once it is ready."},
-    {"unlink", linkable_unlink, METH_O, "Takes a link back."},
-    {"linkcount", linkable_linkcount, METH_NOARGS, "How many wait or are linked."},
+    {"ready", linkable_ready, METH_NOARGS, TEXT("ready($self, /)", "Whether a wait would return at once.")},
+    {"rawlink", linkable_rawlink, METH_O,
+     TEXT("rawlink($self, callback, /)", "The hub calls callback(self) once it is ready.")},
+    {"unlink", linkable_unlink, METH_O, TEXT("unlink($self, callback, /)", "Takes a link back.")},
+    {"linkcount", linkable_linkcount, METH_NOARGS, TEXT("linkcount($self, /)", "How many wait or are linked.")},
     {"_at_fork_reinit", linkable_reinit, METH_NOARGS, NULL},
     {NULL}};
 

@@ -30,12 +30,16 @@ static void list_notify(nodelist *l, PyObject *source)
     }
 }
 
-static void wake_node(nodelist *l, node *n)
+/* False when something was thrown at it before: it raises that, and nothing is handed over here that would be lost. */
+static bool wake_node(nodelist *l, node *n)
 {
     green *g = (green *)n->what;
     list_remove(l, n);
     g->in_list = false;
+    if (unlikely(g->pending != NULL) && !g->pending->source)
+        return false;
     green_wake(g);
+    return true;
 }
 
 /* In the hub: tells those behind the first link as well, in their order. A link may take out others,
@@ -50,8 +54,7 @@ PyObject *py_notify(PyObject *self, PyObject *source)
     for (Py_ssize_t left = l->len; left > 0 && l->first && greens > 0; left--) {
         node *n = l->first;
         if (node_is_green(n)) {
-            wake_node(l, n);
-            greens--;
+            greens -= wake_node(l, n);
             continue;
         }
         if (n->th != th) {
@@ -75,12 +78,10 @@ PyObject *py_notify(PyObject *self, PyObject *source)
 
 void list_wake_one(nodelist *l, PyObject *source)
 {
-    node *n = l->first;
-    if (!n)
-        return;
-    if (likely(node_is_green(n)))
-        wake_node(l, n);
-    else
+    while (l->first && node_is_green(l->first))
+        if (likely(wake_node(l, l->first)))
+            return;
+    if (l->first)
         list_notify(l, source);
 }
 
@@ -88,13 +89,8 @@ void list_wake_all(nodelist *l, PyObject *source)
 {
     for (Py_ssize_t n = l->len; n > 0 && l->first && node_is_green(l->first); n--) {
         green *g = (green *)l->first->what;
-        if (unlikely(g->pending != NULL) && !g->pending->source) {
-            /* Something was thrown at it before: it raises that, and nothing is handed over here that would be lost. */
-            list_remove(l, l->first);
-            g->in_list = false;
-        } else {
-            wake_node(l, l->first);
-        }
+        if (wake_node(l, l->first))
+            g->how = TOLD;
     }
     if (l->links && !node_is_green(l->first))
         list_notify(l, source);

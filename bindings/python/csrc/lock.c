@@ -90,8 +90,8 @@ static int lock_init(PyObject *self, PyObject *args, PyObject *keywords)
 
 static PyMethodDef lock_methods[] = {
     {"acquire", WITH_KEYWORDS(lock_acquire), METH_FASTCALL | METH_KEYWORDS,
-     "acquire(blocking=True, timeout=-1): takes it, waiting for it; whether it did."},
-    {"release", lock_release, METH_NOARGS, "Gives it back, whoever took it."},
+     TEXT("acquire($self, blocking=True, timeout=-1)", "Takes it, waiting for it; whether it did.")},
+    {"release", lock_release, METH_NOARGS, TEXT("release($self, /)", "Gives it back, whoever took it.")},
     {"__enter__", lock_enter, METH_NOARGS, NULL},
     {"__exit__", WITH_KEYWORDS(lock_exit), METH_FASTCALL, NULL},
     {NULL}};
@@ -127,7 +127,7 @@ static PyObject *rlock_enter(PyObject *self, PyObject *unused)
 
 static PyMethodDef rlock_methods[] = {
     {"acquire", WITH_KEYWORDS(rlock_acquire), METH_FASTCALL | METH_KEYWORDS,
-     "acquire(blocking=True, timeout=-1): takes it, again if it is ours; whether it did."},
+     TEXT("acquire($self, blocking=True, timeout=-1)", "Takes it, again if it is ours; whether it did.")},
     {"__enter__", rlock_enter, METH_NOARGS, NULL},
     {NULL}};
 

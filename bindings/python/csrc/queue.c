@@ -716,16 +716,17 @@ static PyObject *queue_str(PyObject *self)
 
 static PyMethodDef simple_methods[] = {
     {"put", WITH_KEYWORDS(queue_put), METH_FASTCALL | METH_KEYWORDS,
-     "put(item, block=True, timeout=None): waits for room; Full when there is none in time."},
-    {"put_nowait", queue_put_nowait, METH_O, "put(item, block=False)"},
+     TEXT("put($self, item, block=True, timeout=None)", "Waits for room; Full when there is none in time.")},
+    {"put_nowait", queue_put_nowait, METH_O, TEXT("put_nowait($self, item, /)", "put(item, block=False)")},
     {"get", WITH_KEYWORDS(queue_get), METH_FASTCALL | METH_KEYWORDS,
-     "get(block=True, timeout=None): waits for an item; Empty when there is none in time."},
-    {"get_nowait", queue_get_nowait, METH_NOARGS, "get(block=False)"},
-    {"peek", WITH_KEYWORDS(queue_peek), METH_FASTCALL | METH_KEYWORDS, "As get, and leaves the item there."},
-    {"peek_nowait", queue_peek_nowait, METH_NOARGS, "peek(block=False)"},
-    {"qsize", queue_qsize, METH_NOARGS, "How many items there are."},
-    {"empty", queue_empty, METH_NOARGS, "Whether there is none."},
-    {"full", queue_full, METH_NOARGS, "Whether there is no room."},
+     TEXT("get($self, block=True, timeout=None)", "Waits for an item; Empty when there is none in time.")},
+    {"get_nowait", queue_get_nowait, METH_NOARGS, TEXT("get_nowait($self, /)", "get(block=False)")},
+    {"peek", WITH_KEYWORDS(queue_peek), METH_FASTCALL | METH_KEYWORDS,
+     TEXT("peek($self, block=True, timeout=None)", "As get, and leaves the item there.")},
+    {"peek_nowait", queue_peek_nowait, METH_NOARGS, TEXT("peek_nowait($self, /)", "peek(block=False)")},
+    {"qsize", queue_qsize, METH_NOARGS, TEXT("qsize($self, /)", "How many items there are.")},
+    {"empty", queue_empty, METH_NOARGS, TEXT("empty($self, /)", "Whether there is none.")},
+    {"full", queue_full, METH_NOARGS, TEXT("full($self, /)", "Whether there is no room.")},
     {"_init", hook_init, METH_VARARGS, NULL},
     {"_create_queue", hook_create, METH_VARARGS, NULL},
     {"_put", hook_put, METH_O, NULL},
@@ -773,11 +774,12 @@ static PyTypeObject simple_type = {
 };
 
 static PyMethodDef queue_methods[] = {
-    {"task_done", queue_task_done, METH_NOARGS, "Says that one item that was got has been dealt with."},
+    {"task_done", queue_task_done, METH_NOARGS,
+     TEXT("task_done($self, /)", "Says that one item that was got has been dealt with.")},
     {"join", WITH_KEYWORDS(queue_join), METH_VARARGS | METH_KEYWORDS,
-     "join(timeout=None): waits until all have been dealt with; whether they have."},
+     TEXT("join($self, timeout=None)", "Waits until all have been dealt with; whether they have.")},
     {"shutdown", WITH_KEYWORDS(queue_shutdown), METH_VARARGS | METH_KEYWORDS,
-     "shutdown(immediate=False): from now on put raises ShutDown, and get when it is empty."},
+     TEXT("shutdown($self, immediate=False)", "From now on put raises ShutDown, and get when it is empty.")},
     {NULL}};
 
 static PyMemberDef queue_members[] = {{"unfinished_tasks", T_PYSSIZET, offsetof(queue, unfinished), 0, NULL}, {NULL}};

@@ -37,7 +37,6 @@ static PyObject *result_set(PyObject *self, PyObject *const *args, Py_ssize_t n,
         value = args[0];
     Py_INCREF(value);
     Py_XSETREF(r->value, value);
-    Py_CLEAR(r->exc_info);
     result_tell(r);
     Py_RETURN_NONE;
 }
@@ -57,14 +56,14 @@ static PyObject *result_set_exception(PyObject *self, PyObject *args, PyObject *
     if (!new)
         return NULL;
     Py_XSETREF(r->exc_info, new);
-    Py_CLEAR(r->value);
     result_tell(r);
     Py_RETURN_NONE;
 }
 
+/* Once there was a value that counts, whatever exception was set, or is. */
 static PyObject *result_outcome(result *r)
 {
-    if (r->exc_info) {
+    if (!r->value) {
         PyObject *type = PyTuple_GET_ITEM(r->exc_info, 0), *value = PyTuple_GET_ITEM(r->exc_info, 1),
                  *tb = PyTuple_GET_ITEM(r->exc_info, 2);
         if (PyTraceBack_Check(tb) && PyExceptionClass_Check(type)) {
@@ -247,20 +246,23 @@ static void result_dealloc(PyObject *self)
 }
 
 static PyMethodDef result_methods[] = {
-    {"set", WITH_KEYWORDS(result_set), METH_FASTCALL | METH_KEYWORDS, "set(value=None): the value; who waits goes on."},
-    {"set_result", WITH_KEYWORDS(result_set), METH_FASTCALL | METH_KEYWORDS, "set(value)"},
+    {"set", WITH_KEYWORDS(result_set), METH_FASTCALL | METH_KEYWORDS,
+     TEXT("set($self, value=None)", "Sets the value; who waits goes on.")},
+    {"set_result", WITH_KEYWORDS(result_set), METH_FASTCALL | METH_KEYWORDS,
+     TEXT("set_result($self, value=None)", "set(value)")},
     {"set_exception", WITH_KEYWORDS(result_set_exception), METH_VARARGS | METH_KEYWORDS,
-     "set_exception(exception, exc_info=None): who waits raises it."},
+     TEXT("set_exception($self, exception, exc_info=None)", "Sets the exception: who waits raises it.")},
     {"get", WITH_KEYWORDS(result_get), METH_FASTCALL | METH_KEYWORDS,
-     "get(block=True, timeout=None): the value, or raises the exception; Timeout if there is none yet."},
-    {"get_nowait", result_get_nowait, METH_NOARGS, "get(block=False)"},
-    {"result", WITH_KEYWORDS(result_result), METH_FASTCALL | METH_KEYWORDS, "result(timeout=None): get()"},
+     TEXT("get($self, block=True, timeout=None)", "The value, or raises the exception; Timeout if there is none yet.")},
+    {"get_nowait", result_get_nowait, METH_NOARGS, TEXT("get_nowait($self, /)", "get(block=False)")},
+    {"result", WITH_KEYWORDS(result_result), METH_FASTCALL | METH_KEYWORDS,
+     TEXT("result($self, timeout=None)", "get()")},
     {"wait", WITH_KEYWORDS(result_wait), METH_FASTCALL | METH_KEYWORDS,
-     "wait(timeout=None): waits until it is set; the value, or None."},
-    {"successful", result_successful, METH_NOARGS, "Whether it has a value."},
-    {"done", linkable_ready, METH_NOARGS, "ready()"},
-    {"cancel", result_cancel, METH_NOARGS, "False: it can not be cancelled."},
-    {"cancelled", result_cancel, METH_NOARGS, "False."},
+     TEXT("wait($self, timeout=None)", "Waits until it is set; the value, or None.")},
+    {"successful", result_successful, METH_NOARGS, TEXT("successful($self, /)", "Whether it has a value.")},
+    {"done", linkable_ready, METH_NOARGS, TEXT("done($self, /)", "ready()")},
+    {"cancel", result_cancel, METH_NOARGS, TEXT("cancel($self, /)", "False: it can not be cancelled.")},
+    {"cancelled", result_cancel, METH_NOARGS, TEXT("cancelled($self, /)", "False.")},
     {NULL}};
 
 static PyGetSetDef result_getset[] = {

@@ -190,9 +190,9 @@ static PyGetSetDef rlock_getset[] = {{"_block", rlock_get_block, NULL, NULL, NUL
 
 static PyMethodDef rlock_methods[] = {
     {"acquire", WITH_KEYWORDS(rlock_acquire), METH_FASTCALL | METH_KEYWORDS,
-     "acquire(blocking=True, timeout=None): takes it, again if it is ours; whether it did."},
-    {"release", rlock_release, METH_NOARGS, "Gives it back, once for each acquire."},
-    {"locked", rlock_locked, METH_NOARGS, "Whether somebody has it."},
+     TEXT("acquire($self, blocking=True, timeout=None)", "Takes it, again if it is ours; whether it did.")},
+    {"release", rlock_release, METH_NOARGS, TEXT("release($self, /)", "Gives it back, once for each acquire.")},
+    {"locked", rlock_locked, METH_NOARGS, TEXT("locked($self, /)", "Whether somebody has it.")},
     {"_is_owned", rlock_is_owned, METH_NOARGS, NULL},
     {"_recursion_count", rlock_recursion_count, METH_NOARGS, NULL},
     {"_release_save", rlock_release_save, METH_NOARGS, NULL},
@@ -207,7 +207,7 @@ PyTypeObject rlock_type = {
     .tp_base = &semaphore_type,
     .tp_basicsize = sizeof(rlock),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "RLock(hub=None): a lock that its owner, a greenlet, may take again.",
+    .tp_doc = TEXT("RLock(hub=None)", "A lock that its owner, a greenlet, may take again."),
     .tp_init = rlock_init,
     .tp_new = PyType_GenericNew,
     .tp_dealloc = rlock_dealloc,

@@ -175,12 +175,12 @@ static PyMemberDef sem_members[] = {
 
 static PyMethodDef sem_methods[] = {
     {"acquire", WITH_KEYWORDS(sem_acquire), METH_FASTCALL | METH_KEYWORDS,
-     "acquire(blocking=True, timeout=None): takes one, waiting for it; whether it did."},
+     TEXT("acquire($self, blocking=True, timeout=None)", "Takes one, waiting for it; whether it did.")},
     {"_py3k_acquire", WITH_KEYWORDS(sem_acquire), METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"release", sem_release, METH_NOARGS, "Gives one back; how many there are now."},
+    {"release", sem_release, METH_NOARGS, TEXT("release($self, /)", "Gives one back; how many there are now.")},
     {"wait", WITH_KEYWORDS(sem_wait), METH_FASTCALL | METH_KEYWORDS,
-     "wait(timeout=None): waits until there is one, and leaves it; how many there are."},
-    {"locked", sem_locked, METH_NOARGS, "Whether there is none."},
+     TEXT("wait($self, timeout=None)", "Waits until there is one, and leaves it; how many there are.")},
+    {"locked", sem_locked, METH_NOARGS, TEXT("locked($self, /)", "Whether there is none.")},
     {"_start_notify", sem_start_notify, METH_NOARGS, NULL},
     {"__enter__", sem_enter, METH_NOARGS, NULL},
     {"__exit__", WITH_KEYWORDS(sem_exit), METH_FASTCALL, NULL},
@@ -203,7 +203,8 @@ PyTypeObject semaphore_type = {
 };
 
 static PyMethodDef bounded_methods[] = {
-    {"release", bounded_release, METH_NOARGS, "Gives one back; ValueError when there would be more than at first."},
+    {"release", bounded_release, METH_NOARGS,
+     TEXT("release($self, /)", "Gives one back; ValueError when there would be more than at first.")},
     {"_at_fork_reinit", sem_reinit, METH_NOARGS, NULL},
     {NULL}};
 

@@ -225,15 +225,17 @@ static void sock_dealloc(PyObject *self)
 
 static PyMethodDef methods[] = {
     {"recv", WITH_KEYWORDS(sock_recv), METH_FASTCALL | METH_KEYWORDS,
-     "recv(bufsize, flags=0): waits until something came; at most bufsize bytes of it, b'' at the end."},
+     TEXT("recv($self, bufsize, flags=0)", "Waits until something came; at most bufsize bytes of it, b'' at the end.")},
     {"recv_into", WITH_KEYWORDS(sock_recv_into), METH_FASTCALL | METH_KEYWORDS,
-     "recv_into(buffer, nbytes=0, flags=0): as recv, into a buffer; how much came."},
+     TEXT("recv_into($self, buffer, nbytes=0, flags=0)", "As recv, into a buffer; how much came.")},
     {"send", WITH_KEYWORDS(sock_send), METH_FASTCALL | METH_KEYWORDS,
-     "send(data, flags=0): waits until there is room; how much was sent."},
+     TEXT("send($self, data, flags=0)", "Waits until there is room; how much was sent.")},
     {"sendall", WITH_KEYWORDS(sock_sendall), METH_FASTCALL | METH_KEYWORDS,
-     "sendall(data, flags=0): sends everything, or raises; the timeout is for the whole."},
-    {"settimeout", (PyCFunction)sock_settimeout, METH_O, "Seconds that a call may wait; None: for ever, 0: not at all."},
-    {"gettimeout", (PyCFunction)sock_gettimeout, METH_NOARGS, "Seconds that a call may wait, or None."},
+     TEXT("sendall($self, data, flags=0)", "Sends everything, or raises; the timeout is for the whole.")},
+    {"settimeout", (PyCFunction)sock_settimeout, METH_O,
+     TEXT("settimeout($self, howlong, /)", "Seconds that a call may wait; None: for ever, 0: not at all.")},
+    {"gettimeout", (PyCFunction)sock_gettimeout, METH_NOARGS,
+     TEXT("gettimeout($self, /)", "Seconds that a call may wait, or None.")},
     {NULL}};
 
 static PyMemberDef members[] = {

@@ -290,14 +290,14 @@ static PyObject *hub_switch(thread *th, green *to, PyObject *value)
         if ((to->in_switch || to->in_park) && weald_state(to->handle) == WEALD_STATE_SWITCHED) {
             to->how = SWITCHED;
             Py_XSETREF(to->inbox, value);
-            if (!value && green_raise_later(to, NULL) < 0)
+            if (!value && green_throw_at(to) < 0)
                 return NULL;
             green_hold(to);
             to->in_switch = false;
             return hub_runs(th, to);
         }
         if (!value) {
-            if (green_raise_later(to, NULL) < 0)
+            if (green_throw_at(to) < 0)
                 return NULL;
             break;
         }
@@ -447,7 +447,7 @@ PyObject *green_switch(thread *th, green *to, PyObject *args, PyObject *keywords
         if (unlikely(!to->in_switch)) {
             /* It waits for something else, or is ready. */
             if (!value) {
-                if (green_raise_later(to, NULL) < 0)
+                if (green_throw_at(to) < 0)
                     return NULL;
             } else if (to->in_park) {
                 to->how = SWITCHED;

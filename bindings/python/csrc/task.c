@@ -9,7 +9,7 @@
 #include "task.h"
 
 PyObject *str_underscore_run;
-static PyObject *empty, *str_run, *str_tree, *spawn_callbacks;
+static PyObject *empty, *str_run, *str_tree;
 bool track_tree = true;
 bool inherit_context;
 static int stack_limit = 10;
@@ -169,61 +169,7 @@ static int task_init(PyObject *self, PyObject *args, PyObject *keywords)
     return track_tree && !t->spawner ? note_spawner(th, t) : 0;
 }
 
-/* ---- starting ---- */
-
-static int call_spawn_callbacks(task *t)
-{
-    if (!spawn_callbacks || spawn_callbacks == Py_None)
-        return 0;
-    PyObject *all = PySequence_List(spawn_callbacks);
-    for (Py_ssize_t i = 0; all && i < PyList_GET_SIZE(all); i++) {
-        PyObject *r = PyObject_CallOneArg(PyList_GET_ITEM(all, i), (PyObject *)t);
-        if (!r)
-            Py_CLEAR(all);
-        Py_XDECREF(r);
-    }
-    Py_XDECREF(all);
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-static int task_begin(task *t)
-{
-    if (t->g.start != NOT_YET || t->g.life != NEW)
-        return 0;
-    thread *th = t->g.th;
-    if (th != this_thread) {
-        PyErr_SetString(exc_invalid_thread, "a greenlet is started in the thread that made it");
-        return -1;
-    }
-    if (unlikely(spawn_callbacks != NULL) && call_spawn_callbacks(t) < 0)
-        return -1;
-    t->g.start = PENDING;
-    if (green_start(th, &t->g) < 0) {
-        t->g.start = NOT_YET;
-        return -1;
-    }
-    return 0;
-}
-
-void task_cancel_start(task *t)
-{
-    if (t->g.start == BEGUN || t->g.start == CANCELLED)
-        return;
-    green *g = &t->g;
-    bool was_pending = t->g.start == PENDING;
-    t->g.start = CANCELLED;
-    if (was_pending && g->handle) {
-        weald_kill(g->handle, 0, WEALD_NOW);
-        weald_close(g->handle);
-        g->handle = 0;
-    }
-    g->life = DEAD;
-    Py_CLEAR(g->run);
-    if (g->held) {
-        g->held = false;
-        Py_DECREF(g); /* the caller has one */
-    }
-}
+/* ---- running ---- */
 
 static void report_result(task *t, PyObject *value)
 {
@@ -257,6 +203,10 @@ void task_report_error(thread *th, task *t)
 
 static PyObject *call_body(task *t)
 {
+    if (t->g.slept) {
+        t->g.why = NULL;
+        Py_RETURN_NONE;
+    }
     PyObject *f = t->g.run;
     if (likely(f != NULL)) {
         Py_INCREF(f); /* it is shown in reports until it has ended */
@@ -332,44 +282,7 @@ static void *task_body(void *arg)
 
 ENTRY(task_entry, task_body)
 
-static PyObject *task_start(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    if (task_begin((task *)self) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *task_start_later(PyObject *self, PyObject *seconds)
-{
-    task *t = (task *)self;
-    int64_t ns;
-    if (seconds_from(seconds, &ns) < 0)
-        return NULL;
-    if (t->g.start != NOT_YET)
-        Py_RETURN_NONE;
-    if (spawn_callbacks && call_spawn_callbacks(t) < 0)
-        return NULL;
-    green *g = &t->g;
-    thread *th = g->th;
-    th->options.user = g;
-    weald_greenlet h = weald_greenlet_new(task_entry, g, &th->options);
-    if (h < 0) {
-        raise_code((int)h);
-        return NULL;
-    }
-    int code = weald_start_later(h, ns < 0 ? 0 : ns);
-    if (code < 0) {
-        weald_close(h);
-        raise_code(code);
-        return NULL;
-    }
-    g->handle = h;
-    g->life = ACTIVE;
-    t->g.start = PENDING;
-    green_hold(g);
-    Py_RETURN_NONE;
-}
+/* ---- spawning ---- */
 
 /* Makes one of the type itself; the fast way. */
 static task *make_plain(thread *th, PyObject *const *args, Py_ssize_t n, PyObject *names)
@@ -486,25 +399,29 @@ static PyObject *task_enter(PyObject *self, PyObject *unused)
 
 static PyMethodDef task_methods[] = {
     {"spawn", WITH_KEYWORDS(task_spawn), METH_FASTCALL | METH_KEYWORDS | METH_CLASS,
-     "spawn(function, *args, **kwargs): makes and starts one."},
+     TEXT("spawn($type, *args, **kwargs)", "Makes and starts one.")},
     {"spawn_later", WITH_KEYWORDS(task_spawn_later), METH_FASTCALL | METH_KEYWORDS | METH_CLASS,
-     "spawn_later(seconds, function, *args, **kwargs): makes one that starts later."},
-    {"start", task_start, METH_NOARGS, "Has it run in its turn."},
-    {"start_later", task_start_later, METH_O, "Has it run so many seconds later."},
-    {"run", task_run, METH_NOARGS, "What it does: calls _run and keeps the outcome."},
+     TEXT("spawn_later($type, seconds, *args, **kwargs)", "Makes one that starts later.")},
+    {"start", task_start, METH_NOARGS, TEXT("start($self, /)", "Has it run in its turn.")},
+    {"start_later", task_start_later, METH_O,
+     TEXT("start_later($self, seconds, /)", "Has it run so many seconds later.")},
+    {"run", task_run, METH_NOARGS, TEXT("run($self, /)", "What it does: calls _run and keeps the outcome.")},
     {"_run_nothing", WITH_KEYWORDS(task_run_nothing), METH_VARARGS | METH_KEYWORDS, NULL},
-    {"ready", task_ready, METH_NOARGS, "Whether it has ended."},
-    {"successful", task_successful, METH_NOARGS, "Whether it has ended without an error; being killed is none."},
-    {"join", WITH_KEYWORDS(task_join), METH_FASTCALL | METH_KEYWORDS, "join(timeout=None): waits for its end."},
+    {"ready", task_ready, METH_NOARGS, TEXT("ready($self, /)", "Whether it has ended.")},
+    {"successful", task_successful, METH_NOARGS,
+     TEXT("successful($self, /)", "Whether it has ended without an error; being killed is none.")},
+    {"join", WITH_KEYWORDS(task_join), METH_FASTCALL | METH_KEYWORDS,
+     TEXT("join($self, timeout=None)", "Waits for its end.")},
     {"get", WITH_KEYWORDS(task_get), METH_VARARGS | METH_KEYWORDS,
-     "get(block=True, timeout=None): its value, or raises its exception; Timeout if it has not ended."},
+     TEXT("get($self, block=True, timeout=None)", "Its value, or raises its exception; Timeout if it has not ended.")},
     {"kill", WITH_KEYWORDS(task_kill), METH_VARARGS | METH_KEYWORDS,
-     "kill(exception=GreenletExit, block=True, timeout=None): raises the exception where it waits."},
-    {"throw", task_throw, METH_VARARGS, "throw(type=GreenletExit, value=None, tb=None): at once. For the hub."},
-    {"rawlink", task_rawlink, METH_O, "rawlink(f): the hub calls f(self) when it has ended."},
-    {"unlink", task_unlink, METH_O, "Takes a link back."},
-    {"unlink_all", task_unlink_all, METH_NOARGS, "Takes all links back."},
-    {"has_links", task_has_links, METH_NOARGS, "How many links and waiters it has."},
+     TEXT("kill($self, exception=..., block=True, timeout=None)", "Raises the exception where it waits.")},
+    {"throw", task_throw, METH_VARARGS, TEXT("throw($self, *args)", "Raises it at once. For the hub.")},
+    {"rawlink", task_rawlink, METH_O,
+     TEXT("rawlink($self, callback, /)", "The hub calls callback(self) when it has ended.")},
+    {"unlink", task_unlink, METH_O, TEXT("unlink($self, callback, /)", "Takes a link back.")},
+    {"unlink_all", task_unlink_all, METH_NOARGS, TEXT("unlink_all($self, /)", "Takes all links back.")},
+    {"has_links", task_has_links, METH_NOARGS, TEXT("has_links($self, /)", "How many links and waiters it has.")},
     {"_raise_exception", task_raise, METH_NOARGS, NULL},
     {"_maybe_kill_before_start", task_maybe_kill_before_start, METH_O, NULL},
     {"__enter__", task_enter, METH_NOARGS, NULL},
@@ -538,16 +455,6 @@ static PyObject *py_spawn(PyObject *self, PyObject *const *args, Py_ssize_t n, P
 {
     (void)self;
     return task_spawn((PyObject *)&task_type, args, n, names);
-}
-
-static PyObject *py_set_spawn_callbacks(PyObject *self, PyObject *all)
-{
-    (void)self;
-    Py_INCREF(all);
-    Py_XSETREF(spawn_callbacks, all);
-    if (all == Py_None)
-        Py_CLEAR(spawn_callbacks);
-    Py_RETURN_NONE;
 }
 
 static PyObject *py_set_tracking(PyObject *self, PyObject *args)
@@ -586,9 +493,10 @@ static PyObject *py_extend(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef functions[] = {
-    {"spawn", WITH_KEYWORDS(py_spawn), METH_FASTCALL | METH_KEYWORDS, "spawn(function, *args, **kwargs): a started Greenlet."},
+    {"spawn", WITH_KEYWORDS(py_spawn), METH_FASTCALL | METH_KEYWORDS,
+     TEXT("spawn($module, *args, **kwargs)", "A started Greenlet.")},
     {"spawn_raw", WITH_KEYWORDS(py_spawn_raw), METH_FASTCALL | METH_KEYWORDS,
-     "spawn_raw(function, *args, **kwargs): a started raw greenlet."},
+     TEXT("spawn_raw($module, function, *args, **kwargs)", "A started raw greenlet.")},
     {"_joinall", WITH_KEYWORDS(py_joinall), METH_FASTCALL, NULL},
     {"_set_spawn_callbacks", py_set_spawn_callbacks, METH_O, NULL},
     {"set_tracking", py_set_tracking, METH_VARARGS,

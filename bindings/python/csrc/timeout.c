@@ -376,12 +376,13 @@ static void timeout_dealloc(PyObject *self)
 }
 
 static PyMethodDef timeout_methods[] = {
-    {"start", timeout_start, METH_NOARGS, "Begins to count, for the current greenlet."},
-    {"cancel", timeout_cancel, METH_NOARGS, "Takes it back; it may be started again."},
+    {"start", timeout_start, METH_NOARGS, TEXT("start($self, /)", "Begins to count, for the current greenlet.")},
+    {"cancel", timeout_cancel, METH_NOARGS, TEXT("cancel($self, /)", "Takes it back; it may be started again.")},
     {"stop", timeout_cancel, METH_NOARGS, "cancel()"},
-    {"close", timeout_close, METH_NOARGS, "Takes it back for good."},
+    {"close", timeout_close, METH_NOARGS, TEXT("close($self, /)", "Takes it back for good.")},
     {"start_new", (PyCFunction)(void (*)(void))timeout_start_new, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
-     "start_new(timeout=None, exception=None, ref=True): a started one; a Timeout is started if it is not."},
+     TEXT("start_new($type, timeout=None, exception=None, ref=True, _one_shot=False)",
+          "A started one; a Timeout is started if it is not.")},
     {"_start_new_or_dummy", (PyCFunction)(void (*)(void))timeout_start_new_or_dummy,
      METH_VARARGS | METH_KEYWORDS | METH_CLASS, NULL},
     {"__enter__", timeout_enter, METH_NOARGS, NULL},
@@ -403,7 +404,7 @@ PyTypeObject timeout_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "weald.timeout.Timeout",
     .tp_basicsize = sizeof(timeout),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "Timeout(seconds=None, exception=None, ref=True, priority=-1)\n\n"
+    .tp_doc = TEXT("Timeout(seconds=None, exception=None, ref=True, priority=-1, _one_shot=False)", "")
               "Raises itself, or `exception`, in the greenlet that started it when the time has passed. None\n"
               "for seconds never fires; False for exception is suppressed at the end of a with block.",
     .tp_init = timeout_init,

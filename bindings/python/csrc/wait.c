@@ -88,6 +88,13 @@ int green_raise_later(green *g, PyObject *source)
     return failed;
 }
 
+int green_throw_at(green *g)
+{
+    if (g->how == TOLD)
+        g->how = NOT_WOKEN;
+    return green_raise_later(g, NULL);
+}
+
 #define MOST_NAMED 50
 
 /* Who waits in this thread, and for what, as a list of strings. */
@@ -125,9 +132,25 @@ static PyObject *who_waits(thread *th)
     return out ? out : Py_NewRef(Py_None);
 }
 
+/* BlockingIOError is raised once for each command by who looks whether something came that should not have, as
+ * redis-py does; most of the cost of that was the text. */
+static void raise_again(void)
+{
+    static PyObject *args;
+    if (!args) {
+        PyObject *text = PyUnicode_DecodeLocale(strerror(EAGAIN), "surrogateescape");
+        args = text ? Py_BuildValue("(iN)", EAGAIN, text) : NULL;
+    }
+    if (args)
+        PyErr_SetObject(PyExc_BlockingIOError, args);
+}
+
 int raise_code(int code)
 {
     switch (code) {
+    case -EAGAIN:
+        raise_again();
+        return -1;
     case CODE_RAISE:
         PyErr_SetString(exc_error, "interrupted for no reason");
         return -1;
@@ -147,7 +170,7 @@ int raise_code(int code)
         return -1;
     }
     case WEALD_ENOMEM:
-        PyErr_NoMemory();
+        PyErr_SetString(PyExc_MemoryError, weald_strerror(code));
         return -1;
     case WEALD_ECANCELED:
         PyErr_SetNone(exc_exit);
@@ -232,7 +255,7 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
         }
         if (unlikely(value != NULL) && (how != SWITCHED || me->pending))
             Py_CLEAR(value); /* it comes too late */
-        if (likely(how == WOKEN)) {
+        if (likely(how >= WOKEN)) {
             outcome = WAIT_WOKEN;
             break;
         }
@@ -258,7 +281,7 @@ int green_park(thread *th, int64_t deadline, const char *why, PyObject *on)
             outcome = raise_code(code);
             break;
         }
-        if (me->how == WOKEN) { /* by what has run here: a handler of a signal, a finalizer */
+        if (me->how >= WOKEN) { /* by what has run here: a handler of a signal, a finalizer */
             me->how = NOT_WOKEN;
             outcome = WAIT_WOKEN;
             break;

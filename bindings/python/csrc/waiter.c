@@ -214,13 +214,14 @@ static PyObject *waiter_str(PyObject *self)
 }
 
 static PyMethodDef waiter_methods[] = {
-    {"switch", waiter_switch, METH_O, "Hands a value to who is in get(), or keeps it. From the hub."},
-    {"switch_args", (PyCFunction)waiter_switch, METH_VARARGS, "switch(args)"},
-    {"throw", waiter_throw, METH_VARARGS, "As switch, with an exception."},
-    {"get", waiter_get, METH_NOARGS, "The value, as soon as there is one."},
-    {"clear", waiter_m_clear, METH_NOARGS, "Forgets what it holds."},
-    {"ready", waiter_ready, METH_NOARGS, "Whether it holds something."},
-    {"successful", waiter_successful, METH_NOARGS, "Whether it holds a value."},
+    {"switch", waiter_switch, METH_O,
+     TEXT("switch($self, value, /)", "Hands a value to who is in get(), or keeps it. From the hub.")},
+    {"switch_args", (PyCFunction)waiter_switch, METH_VARARGS, TEXT("switch_args($self, *args)", "switch(args)")},
+    {"throw", waiter_throw, METH_VARARGS, TEXT("throw($self, *throw_args)", "As switch, with an exception.")},
+    {"get", waiter_get, METH_NOARGS, TEXT("get($self, /)", "The value, as soon as there is one.")},
+    {"clear", waiter_m_clear, METH_NOARGS, TEXT("clear($self, /)", "Forgets what it holds.")},
+    {"ready", waiter_ready, METH_NOARGS, TEXT("ready($self, /)", "Whether it holds something.")},
+    {"successful", waiter_successful, METH_NOARGS, TEXT("successful($self, /)", "Whether it holds a value.")},
     {NULL}};
 
 static PyMemberDef waiter_members[] = {

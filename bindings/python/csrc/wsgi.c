@@ -308,11 +308,14 @@ static PyObject *py_go_on(PyObject *self, PyObject *unused)
 
 static PyMethodDef exchange_methods[] = {
     {"start_response", WITH_KEYWORDS(exchange_start_response), METH_FASTCALL | METH_KEYWORDS,
-     "start_response(status, headers, exc_info=None): what the application calls before its first byte."},
-    {"write", exchange_write, METH_O, "write(data): sends a part of the body, behind the headers if it is the first."},
+     TEXT("start_response($self, status, headers, exc_info=None)",
+          "What the application calls before its first byte.")},
+    {"write", exchange_write, METH_O,
+     TEXT("write($self, data, /)", "Sends a part of the body, behind the headers if it is the first.")},
     {"get_environ", exchange_make_environ, METH_NOARGS,
-     "The environ of the request: the server's, and what the request adds."},
-    {"format_request", exchange_format_request, METH_NOARGS, "The line of the request for the log."},
+     TEXT("get_environ($self, /)", "The environ of the request: the server's, and what the request adds.")},
+    {"format_request", exchange_format_request, METH_NOARGS,
+     TEXT("format_request($self, /)", "The line of the request for the log.")},
     {"_serve", serve, METH_NOARGS, "Answers requests until the connection is over."},
     {"_open", WITH_KEYWORDS(py_open), METH_FASTCALL,
      "_open(fd, source, tls): begins; whether the class wants to be driven by steps. None: no handshake."},

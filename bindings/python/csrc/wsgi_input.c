@@ -6,6 +6,7 @@
 typedef struct {
     PyObject_HEAD
     weald_http_request request;
+    exchange *handler;
     exchange *owner; /* NULL, or whose socket's exceptions are to be raised */
     char *line; /* what was read ahead for the sake of lines */
     size_t from, to, size;
@@ -20,7 +21,8 @@ PyObject *input_new(exchange *x)
     if (!in)
         return NULL;
     in->request = x->request;
-    in->owner = x->source ? (exchange *)Py_NewRef(x) : NULL;
+    in->handler = (exchange *)Py_NewRef(x);
+    in->owner = x->source ? x : NULL;
     in->line = NULL;
     in->from = in->to = in->size = 0;
     in->position = 0;
@@ -38,7 +40,7 @@ bool input_is_broken(PyObject *o)
 static void input_dealloc(PyObject *self)
 {
     PyMem_Free(((input *)self)->line);
-    Py_XDECREF(((input *)self)->owner);
+    Py_DECREF(((input *)self)->handler);
     PyObject_Free(self);
 }
 
@@ -260,6 +262,18 @@ static PyObject *input_get_length(PyObject *self, void *unused)
     return PyLong_FromLongLong(in->length);
 }
 
+static PyObject *input_get_rfile(PyObject *self, void *unused)
+{
+    (void)unused;
+    return exchange_file(((input *)self)->handler);
+}
+
+static PyObject *input_get_chunked(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(((input *)self)->length < 0);
+}
+
 static PyMethodDef input_methods[] = {
     {"read", WITH_KEYWORDS(input_read), METH_FASTCALL, "read(length=None): so many bytes; fewer only at the end."},
     {"readline", WITH_KEYWORDS(input_readline), METH_FASTCALL, "readline(size=None): a line, or so much of it."},
@@ -276,6 +290,8 @@ static PyMemberDef input_members[] = {
 
 static PyGetSetDef input_getset[] = {
     {"content_length", input_get_length, NULL, "How long it is; None if it comes in chunks.", NULL},
+    {"chunked_input", input_get_chunked, NULL, "Whether it comes in chunks.", NULL},
+    {"rfile", input_get_rfile, NULL, "The handler's file: by its descriptor the connection can be waited for.", NULL},
     {NULL},
 };
 

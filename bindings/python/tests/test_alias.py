@@ -1,4 +1,7 @@
 """`import gevent` and `import greenlet` mean weald where that was asked for, and nowhere else."""
+import shutil
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -44,6 +47,26 @@ class Alias(support.TestCase):
             idle iwait wait joinall kill killall reinit signal_handler sleep spawn spawn_later spawn_raw with_timeout
             __version__ version_info'''.split()
             print([name for name in names if not hasattr(gevent, name)])
+            """,
+        )
+
+    def test_modules_that_gevent_keeps_for_itself(self):
+        self.prints(
+            "True True True True True True",
+            """
+            import gevent
+            from gevent import _semaphore
+            from gevent._semaphore import BoundedSemaphore, Semaphore
+            from gevent._gevent_cqueue import Queue
+            from gevent._gevent_cevent import AbstractLinkable, Event
+            from gevent._gevent_c_waiter import Waiter
+            from gevent._abstract_linkable import AbstractLinkable as also
+            from gevent._socket3 import socket
+            import gevent.event, gevent.hub, gevent.lock, gevent.queue, gevent.socket
+            print(_semaphore.Semaphore is Semaphore is gevent.lock.Semaphore, Queue is gevent.queue.Queue,
+                  Event is gevent.event.Event and AbstractLinkable is also and issubclass(Event, also),
+                  Waiter is gevent.hub.Waiter, socket is gevent.socket.socket,
+                  gevent.version_info.releaselevel == "final")
             """,
         )
 
@@ -165,6 +188,36 @@ class Command(support.TestCase):
     def test_run_passes_arguments_and_status(self):
         done = support.run("import sys; print(sys.argv[1:], __name__); sys.exit(7)", "a", "--b")
         self.assertEqual((done.status, done.out), (7, "['a', '--b'] __main__\n"), done)
+
+    def test_run_is_as_the_interpreter_runs_it(self):
+        source = """
+            import atexit, os, pickle, sys, threading
+            import __main__
+            os.chdir("/")
+            print(os.path.isabs(__file__), sys.path[0] == os.path.dirname(__file__), sys.argv[0], __spec__, __package__, __doc__,
+                  sorted(name for name in vars(__main__) if name.startswith("__")))
+            class Tree:
+                pass
+            def later():
+                print(type(pickle.loads(pickle.dumps(Tree()))) is Tree)
+            atexit.register(later)
+            threading.Timer(0.2, later).start()
+            """
+        words, file = support.command(source)
+        self.addCleanup(shutil.rmtree, file.parent)
+        ran, plain = (
+            subprocess.run([*start, file.name], cwd=file.parent, env=support.environment(), capture_output=True, text=True,
+                           timeout=support.LIMIT) for start in (words[:4], words[:1])
+        )  # fmt: skip
+        self.assertEqual((ran.stdout, ran.stderr), (plain.stdout, ""))
+        self.assertEqual(plain.stdout.split()[-2:], ["True", "True"])
+
+    def test_run_takes_a_directory(self):
+        with tempfile.TemporaryDirectory(prefix="weald-program-") as folder:
+            Path(folder, "__main__.py").write_text("import gevent; print(__name__, gevent.__name__)")
+            done = subprocess.run([sys.executable, "-m", "weald", "run", folder], env=support.environment(), capture_output=True,
+                                  text=True, timeout=support.LIMIT)  # fmt: skip
+            self.assertEqual((done.returncode, done.stdout), (0, "__main__ weald\n"), done)
 
     def test_the_self_test_passes(self):
         done = support.run("import runpy, sys; sys.argv = ['weald']; runpy.run_module('weald', run_name='__main__')", how="plain")

@@ -404,7 +404,7 @@ client.stop()
 
 class Web(support.TestCase):
     def test_gunicorn_serves_flask(self):
-        support.need("gunicorn", "flask")
+        support.need("gunicorn", "packaging", "flask")
         self._gunicorn(
             """
             import time
@@ -419,7 +419,7 @@ class Web(support.TestCase):
         )
 
     def test_gunicorn_serves_django(self):
-        support.need("gunicorn", "django")
+        support.need("gunicorn", "packaging", "django")
         self._gunicorn(
             """
             import time
@@ -440,7 +440,25 @@ class Web(support.TestCase):
             """
         )
 
-    def _gunicorn(self, source):
+    def test_gunicorn_by_our_wsgi_server(self):
+        support.need("gunicorn", "packaging", "flask")
+        output = self._gunicorn(
+            """
+            import time
+            from flask import Flask
+            application = Flask(__name__)
+
+            @application.route("/<name>")
+            def hello(name):
+                time.sleep(0.4)
+                return f"hello {name}"
+            """,
+            "--access-logfile", "-", "--access-logformat", "%(r)s %(s)s %({host}i)s", kind="gevent_pywsgi",
+        )  # fmt: skip
+        self.assertIn("GET /first HTTP/1.1 200 localhost\n", output)
+        self.assertNotIn("Traceback", output)
+
+    def _gunicorn(self, source, *options, kind="gevent"):
         import sys
         import tempfile
         import textwrap
@@ -451,8 +469,8 @@ class Web(support.TestCase):
         Path(folder.name, "site_of_tests.py").write_text(textwrap.dedent(source))
         port = support.free_port()
         server = support.Server(
-            [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "2", "-b", f"127.0.0.1:{port}", "site_of_tests:application"],
-            port=port, cwd=folder.name,
+            [sys.executable, "-m", "gunicorn", "-k", kind, "-w", "2", "-b", f"127.0.0.1:{port}", *options,
+             "site_of_tests:application"], port=port, cwd=folder.name,
         )  # fmt: skip
         self.addCleanup(server.stop)
         server.wait()
@@ -467,6 +485,7 @@ class Web(support.TestCase):
             client.join()
         self.assertEqual(sorted(answers), sorted((200, b"hello %d" % n) for n in range(20)))
         self.assertLess(time.monotonic() - began, 5)
+        return server.output()
 
     def test_flask_on_the_wsgi_server_with_requests_as_client(self):
         support.need("flask", "requests")
@@ -727,6 +746,71 @@ class Others(support.TestCase):
             print(stats.num_requests > 20 and stats.num_failures == 0)
             """,
         )
+
+    def test_locust_by_a_master_and_workers(self):
+        support.need("locust")
+        import subprocess
+        import sys
+        import tempfile
+        from pathlib import Path
+
+        site = self.serves(
+            """
+            import sys
+            from gevent.pywsgi import WSGIServer
+            def hello(environ, start_response):
+                start_response("200 OK", [("Content-Length", "2")])
+                return [b"ok"]
+            WSGIServer(("127.0.0.1", int(sys.argv[1])), hello, log=None).serve_forever()
+            """,
+            port := support.free_port(), port=port,
+        )  # fmt: skip
+        folder = tempfile.TemporaryDirectory(prefix="weald-locust-")
+        self.addCleanup(folder.cleanup)
+        # All begin at once, by a semaphore whose module is gevent's own.
+        Path(folder.name, "locustfile.py").write_text(
+            """
+from gevent._semaphore import Semaphore
+from locust import FastHttpUser, HttpUser, constant, events, task
+
+all_are_there = Semaphore()
+all_are_there.acquire()
+
+@events.spawning_complete.add_listener
+def begin(**_):
+    all_are_there.release()
+
+class Slow(HttpUser):
+    wait_time = constant(0.05)
+
+    def on_start(self):
+        all_are_there.wait(timeout=20)
+
+    @task
+    def index(self):
+        self.client.get("/")
+
+class Fast(FastHttpUser, Slow):
+    pass
+"""
+        )
+        bus = support.free_port()
+        locust = [sys.executable, "-m", "locust"]
+        master = ["--headless", "--master", "--master-bind-host=127.0.0.1", f"--master-bind-port={bus}", "--expect-workers=2",
+                  "-u6", "-r6", "-t3", f"--host=http://127.0.0.1:{site.port}", "--only-summary"]  # fmt: skip
+        worker = ["--worker", "--master-host=127.0.0.1", f"--master-port={bus}"]
+        processes = [
+            subprocess.Popen([*locust, *words], cwd=folder.name, env=support.environment(), text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for words in (master, worker, worker)
+        ]  # fmt: skip
+        try:
+            outputs = [process.communicate(timeout=support.LIMIT)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        self.assertEqual([process.returncode for process in processes], [0, 0, 0], outputs)
+        self.assertRegex(outputs[0], r"Aggregated +[0-9]{2,} +0\(0")
+        self.assertNotIn("Traceback", "".join(outputs))
 
 
 if __name__ == "__main__":

@@ -16,15 +16,16 @@ class Plugin(unittest.TestCase):
     def setUpClass(cls):
         support.need("pytest")
 
-    def run_tests(self, source, *options, ini="", **files):
+    def run_tests(self, source, *options, ini="", how=("-m", "pytest"), alias=False, **files):
         """Runs pytest on a file of tests: its exit status and what it prints."""
         with tempfile.TemporaryDirectory(prefix="weald-pytest-") as folder:
             for name, text in {"test_it": source, **files}.items():
                 Path(folder, f"{name}.py").write_text(textwrap.dedent(text))
             Path(folder, "pytest.ini").write_text("[pytest]\n" + textwrap.dedent(ini))
             env = {key: value for key, value in os.environ.items() if not key.startswith(("GEVENT", "PYTEST", "WEALD"))}
+            env.update({"WEALD_AS_GEVENT": "1"} if alias else {})
             done = subprocess.run(
-                [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *options], cwd=folder, env=env,
+                [sys.executable, *how, "-p", "no:cacheprovider", "-q", *options], cwd=folder, env=env,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=support.LIMIT,
             )  # fmt: skip
         return done.returncode, done.stdout
@@ -57,6 +58,16 @@ class Plugin(unittest.TestCase):
         """
         self.assertEqual(self.counts(source)[0], {"passed": 1})
         self.assertEqual(self.counts(source, "--weald")[0], {"failed": 1})
+
+    def test_it_has_no_warning_where_the_alias_is_on(self):
+        source = """
+            import gevent
+
+            def test_one():
+                assert gevent.spawn(int).get() == 0
+        """
+        for how in ("-m", "pytest"), ("-m", "weald", "run", "-m", "pytest"), ("-m", "weald.monkey", "--module", "pytest"):
+            self.assertEqual(self.counts(source, "-W", "error", how=how, alias=True)[0], {"passed": 1}, how)
 
     def test_a_marker_is_for_one_test(self):
         source = """

@@ -239,6 +239,23 @@ class Applications(Case):
                 self.assertEqual(results, [body], (how, head))
                 self.assertEqual(answer.count(b"hello"), 2)
 
+    def test_the_connection_is_found_by_the_body(self):
+        seen = []
+
+        def application(environ, start_response):
+            data = environ["wsgi.input"]
+            sock = data.rfile.raw._sock
+            seen.append((data.rfile.fileno() == sock.fileno(), sock.getpeername()[0], data.chunked_input, data.content_length))
+            seen.append(data.read())
+            return hello(environ, start_response)
+
+        self.serve(application)
+        self.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" + LAST)
+        self.assertEqual(seen, [(True, "127.0.0.1", False, 3), b"abc", (True, "127.0.0.1", False, 0), b""])
+        seen.clear()
+        self.ask(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\n")
+        self.assertEqual(seen, [(True, "127.0.0.1", True, None), b"de"])
+
     def test_a_body_that_is_cut_short_is_an_error(self):
         errors = []
 

@@ -1,4 +1,5 @@
 """WSGIHandler: what a subclass may override, and what it is then told and asked."""
+import http.client
 import io
 import unittest
 
@@ -134,8 +135,6 @@ class Overriding(Case):
         self.assertEqual(self.ask(GET + LAST).count(b"\r\n\r\nhello"), 2)
 
     def test_a_message_class(self):
-        import http.client
-
         class Own(WSGIHandler):
             @staticmethod
             def MessageClass(file, *_):
@@ -145,6 +144,23 @@ class Overriding(Case):
         self.serve(lambda env, start: (seen.update(env), hello(env, start))[1], Own)
         self.assertIn(b"200 OK", self.ask(LAST.replace(b"Host", b"X-A: b\r\nHost")))
         self.assertEqual((seen["HTTP_HOST"], seen["HTTP_X_A"]), ("oak", "b"))
+
+    def test_headers_are_a_message(self):
+        seen = []
+
+        class Logged(WSGIHandler):
+            def log_request(self):
+                h = self.headers
+                seen.extend([isinstance(h, http.client.HTTPMessage), sorted(h.items()), h["x-a"], h.get_all("X-A"), "x-b" in h,
+                             h.getheader("x-b", 1), h.typeheader, h.get_content_type(), list(h.headers)[0]])  # fmt: skip
+
+        self.serve(handler_class=Logged)
+        self.ask(LAST.replace(b"Host", b"X-A: b\r\nContent-Type: text/html; charset=utf-8\r\nHost"))
+        self.assertEqual(seen[1:], [
+            [("Connection", "close"), ("Content-Type", "text/html; charset=utf-8"), ("Host", "oak"), ("X-A", "b")], "b", ["b"],
+            False, 1, "text/html; charset=utf-8", "text/html", "X-A: b\r\n",
+        ])  # fmt: skip
+        self.assertTrue(seen[0])
 
     def test_headers_are_added_at_the_last_moment(self):
         class Stamped(WSGIHandler):

@@ -5,6 +5,8 @@
 
 The modules are named as gevent's are. `weald.install_as_gevent()` makes programs written for gevent run on them; see
 also `python -m weald --help`. `weald.monkey.patch_all()` makes the standard library cooperative.
+
+PYTEST_DONT_REWRITE: we are a plugin of its as well, and it warns of what it finds imported.
 """
 from sys import getswitchinterval, modules, setswitchinterval
 
@@ -31,9 +33,9 @@ spawn_later = Greenlet.spawn_later
 
 
 class _VersionInfo(tuple):
-    """gevent's version_info: five parts, of which the first three have names."""
+    """gevent's version_info: five parts that have names."""
 
-    major, minor, micro = (property(lambda self, part=part: self[part]) for part in range(3))
+    major, minor, micro, releaselevel, serial = (property(lambda self, part=part: self[part]) for part in range(5))
 
 
 def _version_info():

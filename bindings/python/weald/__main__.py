@@ -147,7 +147,23 @@ def run(argv):
     sys.argv[:] = argv
     # As the interpreter does it for a script.
     sys.path[0] = os.path.dirname(os.path.abspath(argv[0]))
-    runpy.run_path(argv[0], run_name="__main__")
+    if not os.path.isfile(argv[0]):
+        runpy.run_path(argv[0], run_name="__main__")  # a directory, or what says that there is nothing
+        return
+    run_script(os.path.abspath(argv[0]))
+
+
+def run_script(file):
+    """Runs a file as the interpreter does: it is __main__, and still is when threads and exit handlers look for it."""
+    import io
+    import types
+
+    with io.open_code(file) as source:
+        code = compile(source.read(), file, "exec", dont_inherit=True)
+    module = types.ModuleType("__main__")
+    vars(module).update(__file__=file, __builtins__=__builtins__, __annotations__={}, __cached__=None)
+    sys.modules["__main__"] = module
+    exec(code, vars(module))
 
 
 def main():

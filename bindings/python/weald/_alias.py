@@ -26,7 +26,17 @@ _ELSEWHERE = {
     "greenlet._greenlet": "weald.greenlet",
     "gevent.greenlet": "weald.greenlet",
     "gevent.monkey._main": "weald.monkey",
+    "gevent._semaphore": "weald.lock",
+    "gevent._socket3": "weald.socket",
 }
+# gevent's compiled modules, which editors write into programs where they find a class in one.
+_COMPILED = {
+    "event": "event", "greenlet": "greenlet", "local": "local", "queue": "queue", "_semaphore": "lock", "_tracer": "_tracer",
+    "_abstract_linkable": "_gevent._abstract_linkable", "_greenlet_primitives": "_gevent._greenlet_primitives",
+    "_hub_local": "_gevent._hub_local", "_hub_primitives": "_gevent._hub_primitives", "_ident": "_gevent._ident",
+    "_waiter": "_gevent._waiter",
+}  # fmt: skip
+_ELSEWHERE.update({f"gevent._gevent_c{name}": f"weald.{ours}" for name, ours in _COMPILED.items()})
 _OF_THE_TESTS = ("gevent.testing", "gevent.tests", "greenlet.tests")
 
 
@@ -224,11 +234,7 @@ def module_of_gevent(name):
     if "gevent." + name not in _OF_THE_TESTS:
         if not (name.startswith("_") or name in _GEVENT_ONLY):
             return None
-        # Ours come first: `_config` is a module here as there.
-        for package in "weald.", "weald._gevent.":
-            if importlib.util.find_spec(package + name) is not None:
-                break
-        else:
+        if importlib.util.find_spec(_target("gevent." + name)) is None:
             return None
     try:
         return importlib.import_module("gevent." + name)

@@ -11,61 +11,42 @@ class _InvalidClientInput(OSError):
     """The body of a request is not what it should be."""
 
 
-class Headers:
-    """The headers of a request, in their order; looked up without regard to case.
+class OldMessage(http.client.HTTPMessage):
+    """The headers of a request: a message of the standard library, and what mimetools.Message had."""
 
-    Made of (name, value) pairs, or of a file that begins with them.
-    """
-
-    __slots__ = ("items", "status")
-
-    def __init__(self, source=(), *_):
-        if hasattr(source, "readline"):
-            source = http.client.parse_headers(source).items()
-        self.items = list(source)
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         # What is wrong with them: nothing, since the library has read them.
         self.status = ""
 
-    def get_all(self, name, default=None):
-        name = name.lower()
-        return [value for key, value in self.items if key.lower() == name] or default
+    @classmethod
+    def of(cls, pairs):
+        message = cls()
+        for name, value in pairs:
+            message.set_raw(name, value)
+        return message
 
-    def get(self, name, default=None):
-        found = self.get_all(name)
-        return found[0] if found else default
-
-    getheader = __getitem__ = get
-
-    def __contains__(self, name):
-        return self.get_all(name) is not None
-
-    def __delitem__(self, name):
-        name = name.lower()
-        self.items = [item for item in self.items if item[0].lower() != name]
-
-    def __setitem__(self, name, value):
-        """Adds a header, as in a message of the standard library."""
-        self.items.append((name, value))
-
-    def __iter__(self):
-        return (name for name, _ in self.items)
-
-    keys = __iter__
-
-    def __len__(self):
-        return len(self.items)
+    def getheader(self, name, default=None):
+        return self.get(name, default)
 
     @property
     def headers(self):
         """The lines."""
-        return (f"{name}: {value}\r\n" for name, value in self.items)
+        return (f"{name}: {value}\r\n" for name, value in self.raw_items())
 
     @property
     def typeheader(self):
         return self.get("content-type")
 
 
-headers_factory = Headers
+def headers_factory(fp, *_):
+    """The headers that a file begins with."""
+    try:
+        return http.client.parse_headers(fp, _class=OldMessage)
+    except http.client.LineTooLong:
+        message = OldMessage()
+        message.status = "Line too long"
+        return message
 
 
 class _Raw:
@@ -124,9 +105,13 @@ class Input:
     With a socket, the client waits for a word before it sends: it gets it when the body is first read.
     """
 
+    __slots__ = ("rfile", "content_length", "socket", "position", "chunked_input", "chunk_length", "send_100_continue_enabled",
+                 "_chunked_input_error", "_left", "_has_ended")  # fmt: skip
+
     def __init__(self, rfile, content_length, socket=None, chunked_input=False):
         self.rfile, self.content_length, self.socket = rfile, content_length, socket
         self.chunked_input, self.position = chunked_input, 0
+        self.chunk_length = -1
         self._chunked_input_error = False
         self._left = 0 if chunked_input else content_length or 0
         self._has_ended = not chunked_input
@@ -148,7 +133,7 @@ class Input:
         size = self._line().partition(b";")[0]
         if not size or len(size) > 16 or size.strip(b"0123456789abcdefABCDEF"):
             raise self._broken(f"the size of a chunk: {size[:20]!r}")
-        self._left = int(size, 16)
+        self._left = self.chunk_length = int(size, 16)
         if not self._left:
             self._has_ended = True
             while self._line():
@@ -205,3 +190,5 @@ class Input:
         if line := self.readline():
             return line
         raise StopIteration
+
+    next = __next__

@@ -1,5 +1,5 @@
 """Event and AsyncResult."""
-from weald._core import AsyncResult, Event, _set_no_value
+from weald._core import AbstractLinkable, AsyncResult, Event, _set_no_value  # noqa: F401
 
 __all__ = ["Event", "AsyncResult"]
 

@@ -14,6 +14,7 @@ from weald.exceptions import (
 )  # fmt: skip
 from weald._config import config
 
+GEVENT_CONFIG = config
 __all__ = ["getcurrent", "GreenletExit", "spawn_raw", "sleep", "kill", "signal", "reinit", "get_hub", "Hub", "Waiter"]
 
 _core._set_exceptions(LoopExit, BlockingSwitchOutError, InvalidSwitchError, ConcurrentObjectUseError,
@@ -392,11 +393,11 @@ def get_hub_class():
     return _hub_class
 
 
-def set_default_hub_class(hub_class):
+def set_default_hub_class(hubtype):
     """Has get_hub() make hubs of another class."""
     global _hub_class
-    _hub_class = hub_class
-    _core.set_hub_class(hub_class)
+    _hub_class = hubtype
+    _core.set_hub_class(hubtype)
 
 
 def get_loop():

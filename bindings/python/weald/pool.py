@@ -109,7 +109,7 @@ class _Imap(Greenlet):
             self.queue.put(_End(self.queue))
 
 
-class Calls:
+class GroupMappingMixin:
     """apply, map and imap, by means of spawn: what Group and ThreadPool share."""
 
     __slots__ = ()
@@ -179,7 +179,7 @@ class Calls:
         return _Imap.spawn(self.spawn, func, iterables, maxsize, False)
 
 
-class Group(Calls):
+class Group(GroupMappingMixin):
     """Greenlets that are waited for, or killed, together. One that has ended leaves it."""
 
     greenlet_class = Greenlet
@@ -316,7 +316,7 @@ class Group(Calls):
         if block:
             greenlet.join(timeout)
 
-    # ---- what Calls asks ----
+    # ---- what GroupMappingMixin asks ----
 
     def _is_inside(self):
         return getcurrent() in self.greenlets

@@ -7,7 +7,7 @@ from weald.queue import Full
 _T = TypeVar("_T")
 _A = TypeVar("_A")
 
-class Calls:
+class GroupMappingMixin:
     def spawn(self, func: Callable[..., _T], *args: Any, **kwargs: Any) -> Any: ...
     def map(self, func: Callable[[_A], _T], iterable: Iterable[_A]) -> list[_T]: ...
     def map_async(
@@ -28,7 +28,7 @@ class Calls:
         callback: Callable[[_T], Any] | None = ...,
     ) -> Any: ...
 
-class Group(Calls):
+class Group(GroupMappingMixin):
     greenlet_class: type[Greenlet[Any]]
     greenlets: set[Greenlet[Any]]
     def __init__(self, *greenlets: Greenlet[Any]) -> None: ...

@@ -25,8 +25,8 @@ from weald import _core
 from weald._wsgi_environ import Environ, LoggingLogAdapter, SecureEnviron, WSGISecureEnviron, _NoopLog
 from weald._wsgi_request import (  # noqa: F401
     MAX_REQUEST_LINE,
-    Headers,
     Input,
+    OldMessage,
     _ConnectionFile,
     _InvalidClientInput,
     headers_factory,
@@ -45,6 +45,10 @@ _ERRORS = {
         b"Internal Server Error",
     ),
 }
+# By the names that handlers know.
+_BAD_REQUEST_STATUS, _BAD_REQUEST_HEADERS, _BAD_REQUEST_BODY = _ERRORS[400]
+_INTERNAL_ERROR_STATUS, _INTERNAL_ERROR_HEADERS, _INTERNAL_ERROR_BODY = _ERRORS[500]
+_CONTINUE_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REQUEST_TOO_LONG_RESPONSE = b"HTTP/1.1 414 Request URI Too Long\r\nConnection: close\r\nContent-length: 0\r\n\r\n"
 _BAD_REQUEST_RESPONSE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-length: 0\r\n\r\n"
 
@@ -79,7 +83,6 @@ class WSGIHandler(_core.Exchange):
     """Handles the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
-    MessageClass = headers_factory
     ApplicationError = AssertionError
     ignored_socket_errors = (errno.EPIPE, errno.ECONNRESET)
     _print_unexpected_exc = staticmethod(traceback.print_exc)
@@ -94,6 +97,10 @@ class WSGIHandler(_core.Exchange):
         self.server = server
         if rfile is not None:
             self._given_file = rfile
+
+    def MessageClass(self, *args):
+        """Makes `headers` of the file that they come from."""
+        return headers_factory(*args)
 
     # ---- the connection ----
 
@@ -184,7 +191,7 @@ class WSGIHandler(_core.Exchange):
         self._unread(line.encode("latin-1"))
         if not self._next():
             raise _InvalidClientRequest(f"Invalid request: {_REFUSALS.get(self._refused_with, 'it is cut short')}")
-        if self.MessageClass is not headers_factory:
+        if getattr(self.MessageClass, "__func__", None) is not WSGIHandler.MessageClass:
             self.headers = self.MessageClass(io.BytesIO(self._head(self._header_pairs())), 0)
         return True
 
@@ -198,7 +205,7 @@ class WSGIHandler(_core.Exchange):
         names = "command", "path", "request_version", "headers", "requestline"
         found = {name: getattr(self, name) for name in names}
         line = f"{self.command} {self.path} {self.request_version}\r\n".encode("latin-1")
-        self._unread(line + self._head(self.headers.items if isinstance(self.headers, Headers) else self.headers.items()))
+        self._unread(line + self._head(self.headers.items()))
         if not self._next():
             raise _InvalidClientRequest(f"Invalid request: {_REFUSALS.get(self._refused_with, 'it is cut short')}")
         for name, value in found.items():
@@ -206,8 +213,7 @@ class WSGIHandler(_core.Exchange):
 
     def _environ_from_headers(self, env):
         """Adds what self.headers has, which somebody may have changed; whether that asks for an upgrade."""
-        headers = self.headers
-        for name, value in headers.items if isinstance(headers, Headers) else headers.items():
+        for name, value in self.headers.items():
             if "_" in name:
                 continue
             key = name.replace("-", "_").upper()
@@ -511,7 +517,7 @@ def _as_file(log, level):
     return LoggingLogAdapter(log, level) if hasattr(log, "log") and not hasattr(log, "write") else log
 
 
-_core.wsgi_set_up(WSGIHandler, WSGIServer, Headers, _ConnectionFile, _InvalidClientInput, _NoopLog)
+_core.wsgi_set_up(WSGIHandler, WSGIServer, OldMessage.of, _ConnectionFile, _InvalidClientInput, _NoopLog)
 
 
 def _main():

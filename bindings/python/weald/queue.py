@@ -172,5 +172,7 @@ class Channel:
             raise item
         return item
 
+    next = __next__
+
     def __iter__(self):
         return self

@@ -15,7 +15,7 @@ from weald.exceptions import InvalidThreadUseError
 from weald.greenlet import Greenlet, greenlet as RawGreenlet
 from weald.hub import get_hub, get_hub_if_exists, getcurrent, sleep
 from weald.lock import Semaphore
-from weald.pool import Calls
+from weald.pool import GroupMappingMixin
 from weald.timeout import Timeout
 from weald.util import clear_stack_frames
 
@@ -159,7 +159,7 @@ class _WorkerGreenlet(RawGreenlet):
         )
 
 
-class ThreadPool(Calls):
+class ThreadPool(GroupMappingMixin):
     """At most `maxsize` native threads, started when there is work and ended when idle for `idle_task_timeout`.
 
     It has what a Pool has: spawn, apply, map, imap ... It belongs to the thread that made it. len() is the number of

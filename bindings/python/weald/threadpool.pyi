@@ -4,13 +4,13 @@ from typing import Any, TypeVar
 
 from weald.event import AsyncResult
 from weald.hub import Hub
-from weald.pool import Calls
+from weald.pool import GroupMappingMixin
 
 __all__ = ["ThreadPool", "ThreadResult", "ThreadPoolExecutor"]
 
 _T = TypeVar("_T")
 
-class ThreadPool(Calls):
+class ThreadPool(GroupMappingMixin):
     hub: Hub
     pid: int
     maxsize: int

@@ -1,0 +1,1 @@
+from weald._core import AbstractLinkable  # noqa: F401

@@ -1,0 +1,1 @@
+from weald.hub import Waiter  # noqa: F401
