@@ -1264,10 +1264,11 @@ weald_handle weald_group_imap_unordered(weald_group grp, weald_map_fn f, void *u
                                         weald_next_fn next, void *source, size_t maxsize);
 
 /* Waits for the next result: 1 and `*out`; 0 at the end; or a negative code: that item's failure,
- * in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the wait. Go
- * on calling after an item's failure. May switch. Fails with WEALD_EBADF (also when it is closed
- * meanwhile), WEALD_EPERM, WEALD_EINVAL (`out` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT,
- * WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK, or the item's failure. */
+ * in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the wait:
+ * that leaves it as it is, so set it to 0 before each call. Go on calling after an item's failure.
+ * May switch. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EINVAL
+ * (`out` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+ * WEALD_EDEADLK, or the item's failure. */
 int weald_imap_next(weald_handle it, void **out, int *item_code, int64_t deadline);
 
 /* Works on one item in a greenlet of the group and waits for its result in `*out` (NULL: not

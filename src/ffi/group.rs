@@ -241,10 +241,11 @@ pub extern "C" fn weald_group_imap_unordered(
 }
 
 /// Waits for the next result: 1 and `*out`; 0 at the end; or a negative code: that item's failure,
-/// in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the wait.
-/// Go on calling after an item's failure. May switch. Fails with WEALD_EBADF (also when it is
-/// closed meanwhile), WEALD_EPERM, WEALD_EINVAL (`out` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT,
-/// WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM, WEALD_EDEADLK, or the item's failure.
+/// in `*item_code` (NULL: not wanted) as well, so that it can be told from a failure of the wait:
+/// that leaves it as it is, so set it to 0 before each call. Go on calling after an item's failure.
+/// May switch. Fails with WEALD_EBADF (also when it is closed meanwhile), WEALD_EPERM, WEALD_EINVAL
+/// (`out` NULL), WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_ENOMEM,
+/// WEALD_EDEADLK, or the item's failure.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_imap_next(
     it: weald_handle,

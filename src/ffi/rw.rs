@@ -34,10 +34,10 @@ pub(super) fn bytes<T>(at: *const T, len: usize) -> Result<()> {
 /// Reads what is there, up to `len` bytes, and waits while that is nothing. Returns how many; 0 at
 /// the end: of a file, or when the other end has closed. Of a datagram what has no room in `buffer`
 /// is lost. Of a file that is not in memory a megabyte at most is read at a time. A fifo that nobody
-/// has opened to write yet is waited for. May switch. Fails
-/// with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile), WEALD_EINVAL (`buffer` NULL),
-/// WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
-/// WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET.
+/// has opened to write yet is waited for. May switch. Fails with WEALD_EBADF (no open descriptor, or
+/// weald_close_fd meanwhile), WEALD_EINVAL (`buffer` NULL), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+/// WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+/// has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub extern "C" fn weald_read(fd: c_int, buffer: *mut c_void, len: usize, deadline: i64) -> i64 {
