@@ -29,7 +29,7 @@ CPP     := $(wildcard bindings/cpp/weald.hpp)
 
 EXAMPLES := $(sort $(patsubst examples-c/%.c,%,$(wildcard examples-c/*.c)))
 
-.PHONY: all help python bench-python header man stage install uninstall examples demo test bench lint codes fuzz asan valgrind loom soak gevent-tests clean
+.PHONY: all help python bench-python header man stage install uninstall examples demo test bench lint codes fuzz older asan valgrind loom soak gevent-tests clean
 .DELETE_ON_ERROR:
 
 all: $(SHARED)
@@ -54,6 +54,7 @@ help:
 	@echo 'make python     the package weald for Python, in bindings/python/.venv'
 	@echo 'make bench-python  weald and gevent side by side; ROUNDS=3, ROWS="queue echo" chooses some'
 	@echo 'make fuzz       libFuzzer on what reads HTTP and WebSocket, FUZZ_SECONDS=$(FUZZ_SECONDS) for each target'
+	@echo 'make older      the C tests as on Linux 5.10: what is newer is taken from the kernel'
 	@echo 'make asan       the C and C++ tests under AddressSanitizer'
 	@echo 'make valgrind   the C and C++ tests under valgrind'
 	@echo 'make loom       the thread-crossing parts, every interleaving'
@@ -165,6 +166,9 @@ codes:
 
 fuzz:
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTHON) tests/run.py fuzz
+
+older:
+	$(PYTHON) tests/run.py older
 
 asan:
 	$(PYTHON) tests/run.py asan

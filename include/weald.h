@@ -110,8 +110,10 @@ extern "C" {
  * end its wait. */
 #define WEALD_EDEADLK (-35)
 
-/* The other side has broken off in the middle of a message. */
+/* The library was built without it: TLS, HTTP or WebSocket. */
 #define WEALD_ENOSYS (-38)
+
+/* The other side has broken off in the middle of a message. */
 #define WEALD_EPROTO (-71)
 
 /* Too much: released more often than acquired. */
@@ -970,8 +972,9 @@ typedef int (*weald_compare_fn)(const void *a, const void *b);
 weald_queue weald_queue_new(int flags, size_t capacity, weald_destroy_fn destroy);
 
 /* Makes a queue from which the least item by `compare` leaves first, equal ones in the order they
- * came. `flags`: 0 or WEALD_SHARED. Otherwise as weald_queue_new. Does not switch. Fails with
- * WEALD_EINVAL (other flags; `compare` NULL), WEALD_ENOMEM. */
+ * came. Who waits to put, in a rendezvous always, is served in the order they came: what has not
+ * been put is not compared. `flags`: 0 or WEALD_SHARED. Otherwise as weald_queue_new. Does not
+ * switch. Fails with WEALD_EINVAL (other flags; `compare` NULL), WEALD_ENOMEM. */
 weald_queue weald_priority_queue_new(int flags, size_t capacity, weald_compare_fn compare,
                                      weald_destroy_fn destroy);
 
@@ -1100,7 +1103,8 @@ int weald_condition_notify(weald_condition c, size_t n);
 int weald_condition_notify_all(weald_condition c);
 
 /* Makes a lock for many readers or one writer. Readers and writers are served in the order they
- * came, so neither starves. Close it. Does not switch. Fails with WEALD_ENOMEM. */
+ * came, so neither starves; but who reads already reads again at once. Close it. Does not switch.
+ * Fails with WEALD_ENOMEM. */
 weald_rwlock weald_rwlock_new(void);
 
 /* Takes it for reading. May switch. Returns 0. Fails with WEALD_EBADF (also when it is closed
@@ -1314,7 +1318,9 @@ int weald_timeout_restart(weald_timeout t, int64_t ns);
 typedef int64_t weald_local;
 
 /* Makes a key. `destroy` (NULL: none) gets each value that is not NULL when its greenlet ends, when
- * it is replaced, or when the key is closed. Close it. Does not switch. Fails with WEALD_ENOMEM. */
+ * it is replaced, or when the key is closed. At the end it runs in the greenlet, and may set values
+ * again: they are destroyed as well, up to four times, as with pthreads. Close it. Does not switch.
+ * Fails with WEALD_ENOMEM. */
 weald_local weald_local_new(weald_destroy_fn destroy);
 
 /* Sets the current greenlet's value; the one it had is destroyed. Does not switch. Returns 0. Fails
@@ -1483,11 +1489,11 @@ int weald_on_terminate(weald_callback f, void *arg);
 
 /* Reads what is there, up to `len` bytes, and waits while that is nothing. Returns how many; 0 at
  * the end: of a file, or when the other end has closed. Of a datagram what has no room in `buffer`
- * is lost. Of a file that is not in memory a megabyte at most is read at a time. May switch. Fails
- * with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile), WEALD_EINVAL (`buffer` NULL),
- * WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
- * WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM,
- * WEALD_ECONNRESET. */
+ * is lost. Of a file that is not in memory a megabyte at most is read at a time. A fifo that nobody
+ * has opened to write yet is waited for. May switch. Fails with WEALD_EBADF (no open descriptor, or
+ * weald_close_fd meanwhile), WEALD_EINVAL (`buffer` NULL), WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN,
+ * WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK, WEALD_EDEADLK (in a child that a callback
+ * has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET. */
 int64_t weald_read(int fd, void *buffer, size_t len, int64_t deadline);
 
 /* Writes what there is room for, up to `len` bytes, and waits while that is none. Returns how many.
@@ -1569,8 +1575,9 @@ int weald_pipe(int *ends);
 
 /* Closes a descriptor, of whatever kind: whoever of this thread's greenlets waits for it fails with
  * WEALD_EBADF, once, and its watchers stop. After a close(2) of one's own they learn of it up to a
- * second later. From any thread; does not switch. Returns how many waits and watchers there were.
- * Fails with WEALD_EBADF. */
+ * second later, and who then waits for a new descriptor of the same number may be told a
+ * millisecond too late, the first few times a tenth of a second. From any thread; does not switch.
+ * Returns how many waits and watchers there were. Fails with WEALD_EBADF. */
 int weald_close_fd(int fd);
 
 /* ----------------------------------------------------------------------------------------------
@@ -1581,8 +1588,8 @@ int weald_close_fd(int fd);
  * goes for them as well. Close them with weald_close_fd.
  *
  * Addresses go in and out as `struct sockaddr`. As text they are "127.0.0.1:80", "[::1]:80",
- * "unix:/path", "unix:@name" (which is in no file system): weald_address_parse,
- * weald_address_text.
+ * "[fe80::1%eth0]:80" (or with the interface's number), "unix:/path", "unix:@name" (which is in no
+ * file system): weald_address_parse, weald_address_text.
  * ---------------------------------------------------------------------------------------------- */
 
 /* Send small pieces at once (TCP). */
@@ -3554,8 +3561,8 @@ int weald_dump(int fd);
 int weald_stats_get(weald_stats *stats);
 
 /* Writes the handles of this thread's greenlets (main first) to `out`, at most `n`, and returns how
- * many there are; they are borrowed. Does not switch. Fails with WEALD_EINVAL (`out` NULL and `n`
- * not 0). */
+ * many there are; they are borrowed. One that has ended is among them while its handle is open.
+ * Does not switch. Fails with WEALD_EINVAL (`out` NULL and `n` not 0). */
 int64_t weald_list(weald_greenlet *out, size_t n);
 
 /* Gets the bounds of the stack of `g`, for conservative collectors: `*low` up to, not including,

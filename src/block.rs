@@ -45,7 +45,7 @@ thread_local! {
     static FIRST: Cell<*const Block> = const { Cell::new(null()) };
 }
 
-/// Room for a record, at a cache line. Never fails: a program without memory ends.
+/// Room for a record, at a cache line. Never fails: without memory it is the reserve's.
 pub fn take() -> NonNull<u8> {
     let first = FIRST.get();
     let block = if first.is_null() { Block::new() } else { first };

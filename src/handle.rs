@@ -21,8 +21,8 @@
 //! last one closes the object.
 
 use crate::error::{Error, Result};
-use crate::sys;
-use std::alloc::{Layout, alloc_zeroed};
+use crate::{reserve, sys};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
 
 const KIND_BITS: u32 = 5;
@@ -173,12 +173,12 @@ pub struct Table {
     live: Cell<usize>,
 }
 
-/// So many slots that have not been used.
+/// So many slots that have not been used; none from the reserve, which is for small things.
 fn unused(n: usize) -> Result<Vec<Slot>> {
     sys::may_fail(sys::Call::Alloc)?;
     let layout = Layout::array::<Slot>(n).map_err(|_| Error::NOMEM)?;
     // SAFETY: it has a size.
-    let memory = unsafe { alloc_zeroed(layout) }.cast::<Slot>();
+    let memory = unsafe { System.alloc_zeroed(layout) }.cast::<Slot>();
     if memory.is_null() {
         return Err(Error::NOMEM);
     }
@@ -329,9 +329,11 @@ impl Table {
         &self.sorts[sort_of(kind_of(handle))]
     }
 
-    /// Gives `object` a handle with one reference.
+    /// Gives `object` a handle with one reference. ENOMEM also when `object` has its memory
+    /// from the reserve.
     #[inline]
     pub fn insert<T: Object>(&self, object: *const T) -> Result<i64> {
+        reserve::check()?;
         let slots = self.of(T::KIND);
         if slots.first_free.get() as usize >= slots.len() {
             slots.grow()?;

@@ -51,6 +51,10 @@ use std::sync::atomic::AtomicUsize;
 /// 0.4 ns; when slices are long the number shrinks (see `adapt`).
 const SLICES: i32 = 64;
 
+/// Posts of other threads that a round runs. As many as greenlets are resumed, so that those
+/// which posts make do not become more and more, with a stack each.
+const POSTS: usize = SLICES as usize;
+
 /// Work for the loop, in order.
 pub enum Callback {
     /// With the link's number: until it runs it may be taken back.
@@ -233,6 +237,7 @@ impl Hub {
         if thread::has_ended() {
             return Err(Error::SHUTDOWN);
         }
+        crate::reserve::ask_malloc()?; // glibc ends a process that can not note a thread's end
         let poller = Poller::new()?;
         let number = registry::take_number()?;
         let mailbox = remote::Mailbox::new(poller.waker());
@@ -483,7 +488,7 @@ impl Hub {
 
     fn run_posts(&self) {
         let generation = fork::generation();
-        let mut posts = self.remote.mailbox.take();
+        let mut posts = self.remote.mailbox.take(POSTS);
         while let Some(post) = posts.pop_front() {
             match post {
                 Post::Call(f, arg) => self.run_callback(Callback::Call(f, arg)),

@@ -113,7 +113,8 @@ pub fn joinall(hub: &Hub, gs: &[i64], count: usize, raise: bool, deadline: Deadl
 fn count_ends(hub: &Hub, it: i64, wanted: usize, raise: bool, deadline: Deadline) -> Result<usize> {
     let it = keep(object::get::<Iwait>(hub, it)?);
     let mut ended = 0;
-    while ended < wanted {
+    // Who is counted is looked at, those that ended meanwhile as well.
+    while ended < wanted || (raise && !it.ended.borrow().is_empty()) {
         let Some(g) = it.next(hub, deadline)? else { break };
         ended += 1;
         if raise
@@ -123,6 +124,5 @@ fn count_ends(hub: &Hub, it: i64, wanted: usize, raise: bool, deadline: Deadline
             return Err(e);
         }
     }
-    // Those that ended meanwhile count as well.
     Ok(ended + it.ended.borrow().len())
 }

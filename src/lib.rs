@@ -39,6 +39,7 @@ pub mod ready;
 pub mod registry;
 pub mod remote;
 pub mod report;
+pub mod reserve;
 pub mod rw;
 pub mod server;
 pub mod shutdown;

@@ -42,7 +42,7 @@ use epoll::{ALARM, Epoll, NONE, Outer};
 use mio::Waker;
 use node::LONG_AGO;
 use readiness::{EDGE_BITS, from_epoll, lost, to_epoll};
-use slot::{DRAINED, EMPTY, HAS_EDGES, NO_EDGES, REGISTERED, Slot, UNVERIFIED, WARY};
+use slot::{DRAINED, EMPTY, HAS_EDGES, NO_EDGES, REGISTERED, SUSPECT, Slot, UNVERIFIED, WARY};
 use std::cell::{Cell, UnsafeCell};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -50,6 +50,9 @@ use sweep::Sweep;
 use trust::{FRESH_NS, Trust, Unverified};
 
 const BATCH: usize = 256;
+
+/// Of what is longer than that a millisecond is no part to speak of.
+const SHORT_NS: i64 = 100_000_000;
 
 /// How soon to try again when there is no descriptor for an epoll.
 const NAP_NS: i64 = 1_000_000;
@@ -224,7 +227,7 @@ impl Poller {
     #[inline(always)]
     fn trust_in(&self, slot: &Slot, node: &FdNode, patient: bool) -> Trust {
         let is_fresh = || !slot.is(UNVERIFIED) && self.polled_at.get() - node.since.get() < FRESH_NS;
-        match patient {
+        match patient && !slot.is(SUSPECT) {
             true => Trust::Patient,
             false if is_fresh() => Trust::Fresh,
             false => Trust::Strict,
@@ -327,6 +330,7 @@ impl Poller {
                 Err(_) => {
                     self.unverified.mistrust();
                     self.tell_gone(fd);
+                    self.slots()[fd as usize].set(SUSPECT, true);
                 }
             }
         }
@@ -438,6 +442,11 @@ impl Poller {
                 Err(Error::NOSYS | Error::PERM) => self.no_pwait2.set(true),
                 other => return other,
             }
+        }
+        if let Some(ns) = timeout_ns.filter(|ns| (1..SHORT_NS).contains(ns)) {
+            // The older call rounds up to a millisecond; it ends sooner by this.
+            let now = sys::monotonic_ns();
+            self.ring_by(now, now + ns);
         }
         sys::epoll_wait(self.epoll_fd.get(), buffer, timeout_ns)
     }

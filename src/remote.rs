@@ -8,7 +8,7 @@
 //! before sleeping or the sleeper is woken; and a hub that is awake anyway costs the
 //! sender no system call. The flags are swapped, not stored: of two swaps the later one
 //! sees the earlier, and all that was before it. That is enough for the proof, costs the
-//! same, and loom, which checks it (tests/loom.rs), knows swaps but no sequentially
+//! same, and loom, which checks it (tests/loom), knows swaps but no sequentially
 //! consistent stores.
 
 use std::collections::VecDeque;
@@ -29,6 +29,7 @@ pub trait Wake {
     fn wake(&self);
 }
 
+#[cfg(not(loom))]
 impl Wake for std::sync::Arc<mio::Waker> {
     fn wake(&self) {
         // It can fail only when the counter is full, and then it is readable.
@@ -78,12 +79,18 @@ impl<T, W: Wake> Mailbox<T, W> {
         Ok(())
     }
 
-    /// Everything that has come. Called by the hub.
-    pub fn take(&self) -> VecDeque<T> {
+    /// What has come, at most so many; the others stay pending. Called by the hub.
+    pub fn take(&self, most: usize) -> VecDeque<T> {
         if !self.pending.swap(false, SeqCst) {
             return VecDeque::new();
         }
-        self.inbox().as_mut().map(std::mem::take).unwrap_or_default()
+        let mut inbox = self.inbox();
+        let Some(queue) = inbox.as_mut() else { return VecDeque::new() };
+        if queue.len() <= most {
+            return std::mem::take(queue);
+        }
+        self.pending.swap(true, SeqCst);
+        queue.drain(..most).collect()
     }
 
     #[inline]

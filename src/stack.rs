@@ -24,6 +24,9 @@ pub const DEFAULT_SIZE: usize = 256 * 1024;
 pub const MIN_SIZE: usize = 16 * 1024;
 pub const MAX_SIZE: usize = 1 << 30;
 
+/// A frame with a large array may step over one page without touching it, into the
+/// neighbour's stack. More of them cost addresses, and entries of page tables.
+const GUARD_PAGES: usize = 17;
 /// Warm stacks that a class always keeps.
 const KEEP_WARM: usize = 64;
 /// At most so many stacks are trimmed in one go, so that a turn stays short.
@@ -118,7 +121,7 @@ struct Pool {
 
 impl Pool {
     fn new(size: usize, page: usize) -> Pool {
-        let guard = page * guard_pages();
+        let guard = page * GUARD_PAGES;
         Pool {
             guard,
             size,
@@ -351,12 +354,6 @@ impl Drop for Pool {
     }
 }
 
-/// A frame with a large array may step over one page without touching it, into the
-/// neighbour's stack. Markers cost page-table entries alone, so there are many.
-pub fn guard_pages() -> usize {
-    if sys::has_guard_markers() { 17 } else { 1 }
-}
-
 /// The stacks of one hub, by class.
 pub struct Stacks {
     pools: UnsafeCell<Vec<Pool>>,
@@ -496,7 +493,7 @@ impl Stacks {
 
     /// Bytes below each stack that trap.
     pub fn guard(&self) -> usize {
-        self.page * guard_pages()
+        self.page * GUARD_PAGES
     }
 
     pub fn page(&self) -> usize {

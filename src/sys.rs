@@ -375,8 +375,10 @@ pub fn nap(ns: i64) {
 
 /// poll(2) without waiting.
 pub fn poll_now(fds: &mut [libc::pollfd]) -> Result<usize> {
+    // The kernel looks at half of a long alone.
+    let n = u32::try_from(fds.len()).map_err(|_| Error::INVAL)?;
     // SAFETY: a valid slice.
-    Ok(check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 0) })? as usize)
+    Ok(check(unsafe { libc::poll(fds.as_mut_ptr(), libc::nfds_t::from(n), 0) })? as usize)
 }
 
 /// A descriptor that becomes readable when the process ends.
@@ -432,6 +434,7 @@ const THREAD_STACK: usize = 8 << 20;
 /// mask is inherited, so there is no moment at which it would take one.
 pub fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     may_fail(Call::Thread)?;
+    crate::reserve::ask_malloc().map_err(|_| Error::AGAIN)?;
     let builder = std::thread::Builder::new().name(name.into()).stack_size(THREAD_STACK);
     let before = mask_signals(&all_but_faults());
     let started = builder.spawn(body);

@@ -4,7 +4,7 @@
     tests/run.py                    every suite that a change must pass
     tests/run.py c                  one suite
     tests/run.py c:queue rust:timer some of its cases: those whose name contains the word
-    tests/run.py codes asan valgrind fuzz  the slower ones, which .ci/run runs as well
+    tests/run.py older codes asan valgrind fuzz  the slower ones, which .ci/run runs as well
     tests/run.py soak               everything at once for SOAK_SECONDS (600); soak:asan under AddressSanitizer
 
 It builds and stages the library first, installs what it needs where it may (as root, with apt-get), counts as skipped
@@ -28,6 +28,7 @@ SUITES = {
     "docs": docs.run,
     "install": install.run,
     "c": ctests.run,
+    "older": ctests.run_older,
     "cpp": ctests.run_cpp,
     "interop": interop.run,
     "examples": examples.run,
@@ -44,9 +45,9 @@ SUITES = {
     "fuzz": fuzz.run,
     "soak": soak.run,
 }
-SLOW = ("gevent", "codes", "asan", "valgrind", "loom", "fuzz", "soak")
-LOAD_PLUGINS = ("c", "asan", "valgrind", "codes")
-SHAKE_HANDS = ("c", "interop", "asan", "valgrind", "codes", "soak")
+SLOW = ("older", "gevent", "codes", "asan", "valgrind", "loom", "fuzz", "soak")
+LOAD_PLUGINS = ("c", "older", "asan", "valgrind", "codes")
+SHAKE_HANDS = ("c", "older", "interop", "asan", "valgrind", "codes", "soak")
 NEED_NO_STAGE = ("rust", "loom", "fuzz", "python", "gevent")
 
 

@@ -50,8 +50,9 @@ pub const WEALD_EPIPE: c_int = -32;
 /// A deadlock: the caller waits for itself; or, in main, nothing is left in this thread that could
 /// end its wait.
 pub const WEALD_EDEADLK: c_int = -35;
-/// The other side has broken off in the middle of a message.
+/// The library was built without it: TLS, HTTP or WebSocket.
 pub const WEALD_ENOSYS: c_int = -38;
+/// The other side has broken off in the middle of a message.
 pub const WEALD_EPROTO: c_int = -71;
 /// Too much: released more often than acquired.
 pub const WEALD_EOVERFLOW: c_int = -75;

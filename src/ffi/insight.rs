@@ -83,7 +83,7 @@ pub extern "C" fn weald_stats_get(stats: *mut weald_stats) -> c_int {
 }
 
 /// Writes the handles of this thread's greenlets (main first) to `out`, at most `n`, and returns
-/// how many there are; they are borrowed. Does not switch. Fails with WEALD_EINVAL (`out` NULL and
+/// how many there are; they are borrowed. One that has ended is among them while its handle is open. Does not switch. Fails with WEALD_EINVAL (`out` NULL and
 /// `n` not 0).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_list(out: *mut weald_greenlet, n: usize) -> i64 {

@@ -12,8 +12,9 @@ use std::ffi::{c_int, c_void};
 pub type weald_local = i64;
 
 /// Makes a key. `destroy` (NULL: none) gets each value that is not NULL when its greenlet ends,
-/// when it is replaced, or when the key is closed. Close it. Does not switch. Fails with
-/// WEALD_ENOMEM.
+/// when it is replaced, or when the key is closed. At the end it runs in the greenlet, and may set
+/// values again: they are destroyed as well, up to four times, as with pthreads. Close it. Does not
+/// switch. Fails with WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_local_new(destroy: weald_destroy_fn) -> weald_local {
     fence64(|hub| Key::create(hub, destroy))

@@ -57,7 +57,8 @@ pub extern "C" fn weald_queue_new(flags: c_int, capacity: usize, destroy: weald_
 }
 
 /// Makes a queue from which the least item by `compare` leaves first, equal ones in the order they
-/// came. `flags`: 0 or WEALD_SHARED. Otherwise as weald_queue_new. Does not switch. Fails with
+/// came. Who waits to put, in a rendezvous always, is served in the order they came: what has not
+/// been put is not compared. `flags`: 0 or WEALD_SHARED. Otherwise as weald_queue_new. Does not switch. Fails with
 /// WEALD_EINVAL (other flags; `compare` NULL), WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_priority_queue_new(

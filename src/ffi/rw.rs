@@ -33,7 +33,8 @@ pub(super) fn bytes<T>(at: *const T, len: usize) -> Result<()> {
 
 /// Reads what is there, up to `len` bytes, and waits while that is nothing. Returns how many; 0 at
 /// the end: of a file, or when the other end has closed. Of a datagram what has no room in `buffer`
-/// is lost. Of a file that is not in memory a megabyte at most is read at a time. May switch. Fails
+/// is lost. Of a file that is not in memory a megabyte at most is read at a time. A fifo that nobody
+/// has opened to write yet is waited for. May switch. Fails
 /// with WEALD_EBADF (no open descriptor, or weald_close_fd meanwhile), WEALD_EINVAL (`buffer` NULL),
 /// WEALD_EPERM, WEALD_EBUSY, WEALD_EAGAIN, WEALD_ETIMEDOUT, WEALD_ECANCELED, WEALD_EWOULDBLOCK,
 /// WEALD_EDEADLK (in a child that a callback has forked meanwhile), WEALD_ENOMEM, WEALD_ECONNRESET.
@@ -254,8 +255,9 @@ pub(super) fn put_pair(ends: *mut c_int, pair: [std::os::fd::OwnedFd; 2]) {
 
 /// Closes a descriptor, of whatever kind: whoever of this thread's greenlets waits for it fails with
 /// WEALD_EBADF, once, and its watchers stop. After a close(2) of one's own they learn of it up to a
-/// second later. From any thread; does not switch. Returns how many waits and watchers there were.
-/// Fails with WEALD_EBADF.
+/// second later, and who then waits for a new descriptor of the same number may be told a
+/// millisecond too late, the first few times a tenth of a second. From any thread; does not switch.
+/// Returns how many waits and watchers there were. Fails with WEALD_EBADF.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_close_fd(fd: c_int) -> c_int {
     fence_any(|| rw::close(fd)) as c_int

@@ -172,7 +172,8 @@ pub extern "C" fn weald_condition_notify_all(c: weald_condition) -> c_int {
 }
 
 /// Makes a lock for many readers or one writer. Readers and writers are served in the order they
-/// came, so neither starves. Close it. Does not switch. Fails with WEALD_ENOMEM.
+/// came, so neither starves; but who reads already reads again at once. Close it. Does not switch.
+/// Fails with WEALD_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_rwlock_new() -> weald_rwlock {
     fence64(RwLock::create)

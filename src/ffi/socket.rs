@@ -5,8 +5,8 @@
 //! goes for them as well. Close them with weald_close_fd.
 //!
 //! Addresses go in and out as `struct sockaddr`. As text they are "127.0.0.1:80", "[::1]:80",
-//! "unix:/path", "unix:@name" (which is in no file system): weald_address_parse,
-//! weald_address_text.
+//! "[fe80::1%eth0]:80" (or with the interface's number), "unix:/path", "unix:@name" (which is in no
+//! file system): weald_address_parse, weald_address_text.
 
 use super::rw::{bytes, put_pair};
 use super::{blocking, fence, fence_any, fence64, put, quick64, slice_mut, text, wanted};

@@ -1,9 +1,10 @@
 //! Socket addresses of every family, as the kernel takes and gives them.
 //!
 //! As text: `127.0.0.1:80`, `[::1]:80`, `[fe80::1%2]:80` (the scope is an interface's
-//! number), `unix:/path`, `unix:@name` (abstract), `unix:` (a socket without a name).
+//! number, and read as its name as well), `unix:/path`, `unix:@name` (abstract), `unix:` (a socket without a name).
 
 use crate::error::{Error, Result};
+use crate::sys::names;
 use libc::{sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, sockaddr_un, socklen_t};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -135,9 +136,22 @@ impl Address {
     pub fn parse(text: &str) -> Result<Address> {
         match text.strip_prefix("unix:") {
             Some(path) => Address::unix(path),
-            None => text.parse::<SocketAddr>().map(Address::from).map_err(|_| Error::INVAL),
+            None => match text.parse::<SocketAddr>() {
+                Ok(address) => Ok(address.into()),
+                Err(_) => {
+                    let numbered = with_numbered_scope(text).ok_or(Error::INVAL)?;
+                    numbered.parse::<SocketAddr>().map(Address::from).map_err(|_| Error::INVAL)
+                }
+            },
         }
     }
+}
+
+/// `[fe80::1%eth0]:80` with the interface's number in the place of its name.
+fn with_numbered_scope(text: &str) -> Option<String> {
+    let (address, rest) = text.split_once('%')?;
+    let (name, port) = rest.split_once(']')?;
+    Some(format!("{address}%{}]{port}", names::interface(name)?))
 }
 
 impl From<SocketAddr> for Address {

@@ -83,6 +83,7 @@ pub fn set(fd: RawFd, option: SocketOption, value: c_int) -> Result<()> {
     let (level, name) = option.of_kernel();
     match option {
         Error | Type | Accepts => Err(error::Error::INVAL),
+        Linger if value < -1 => Err(error::Error::INVAL),
         Linger => {
             let value = Lingering { on: c_int::from(value >= 0), seconds: value.max(0) };
             sys::set_option(fd, level, name, &value)

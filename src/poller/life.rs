@@ -1,6 +1,6 @@
 //! Numbers that are given out and closed by calls of ours.
 
-use super::slot::REGISTERED;
+use super::slot::{REGISTERED, SUSPECT};
 use super::{GONE, Poller};
 use std::os::fd::RawFd;
 
@@ -43,6 +43,7 @@ impl Poller {
         let Some(slot) = self.slot(fd) else { return };
         let was_registered = slot.is(REGISTERED);
         slot.is_unknown();
+        slot.clear(SUSPECT);
         if was_registered {
             let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0);
         }

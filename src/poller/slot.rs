@@ -3,7 +3,7 @@
 //! There is one for every number below the highest that was waited for, so it is small.
 
 use super::node::FdNode;
-use super::trust::Trust;
+use super::trust::{TRUSTS, Trust};
 
 pub(super) struct Slot {
     pub(super) first: *const FdNode,
@@ -36,6 +36,8 @@ pub(super) const HAS_EDGES: u16 = 32;
 pub(super) const WARY: u16 = 64;
 /// It is in the queue of those who trust so.
 const QUEUED: u16 = 128;
+/// This number has been closed behind our back, and will be again: nobody is patient with it.
+pub(super) const SUSPECT: u16 = QUEUED << TRUSTS.len();
 
 pub(super) const EMPTY: Slot = Slot {
     first: std::ptr::null(),

@@ -141,6 +141,8 @@ impl Lock {
     /// on a condition holds the lock when the wait returns, even if it was killed.
     pub fn restore(&self, hub: &Hub, depth: u64) -> Result<()> {
         let g = hub.current();
+        // Closed while nobody held it: there is no lock any more that one could take.
+        crate::object::get::<Lock>(hub, self.handle.get())?;
         loop {
             let attention = g.attention.replace(0);
             g.set_shield(g.shield.get() + 1);

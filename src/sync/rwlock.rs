@@ -1,5 +1,6 @@
 //! Read-write lock: many readers or one writer, served in the order they came, so
-//! that neither sort starves the other.
+//! that neither sort starves the other. Who reads already reads again at once: behind a
+//! writer who waits for him he would wait for ever.
 
 use crate::error::{Error, Result};
 use crate::greenlet::{Greenlet, Waiting};
@@ -65,7 +66,8 @@ impl RwLock {
         if self.writer.get() == me || (role == WRITER && self.readers.borrow().contains(&me)) {
             return Err(Error::DEADLK);
         }
-        if self.waiters.is_empty() && self.is_free_for(role) {
+        let reads = || role == READER && self.readers.borrow().contains(&me);
+        if (self.waiters.is_empty() && self.is_free_for(role)) || reads() {
             self.take(role, me);
             return Ok(());
         }

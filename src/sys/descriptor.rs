@@ -144,16 +144,22 @@ fn halves(at: i64) -> (usize, usize) {
     (at as usize, (at >> (usize::BITS - 1) >> 1) as usize)
 }
 
+/// Flags as `syscall` takes them: an int that it finds on the stack has half a word of garbage
+/// above it.
+fn word(flags: c_int) -> usize {
+    flags as usize
+}
+
 fn preadv2(fd: RawFd, iov: &[iovec], at: i64, flags: c_int) -> isize {
     let (low, high) = halves(at);
     // SAFETY: the buffers are writable by the contract of those who call this.
-    unsafe { libc::syscall(libc::SYS_preadv2, fd, iov.as_ptr(), iov.len(), low, high, flags) as isize }
+    unsafe { libc::syscall(libc::SYS_preadv2, fd, iov.as_ptr(), iov.len(), low, high, word(flags)) as isize }
 }
 
 fn pwritev2(fd: RawFd, iov: &[iovec], at: i64, flags: c_int) -> isize {
     let (low, high) = halves(at);
     // SAFETY: the kernel reads, and checks what it reads.
-    unsafe { libc::syscall(libc::SYS_pwritev2, fd, iov.as_ptr(), iov.len(), low, high, flags) as isize }
+    unsafe { libc::syscall(libc::SYS_pwritev2, fd, iov.as_ptr(), iov.len(), low, high, word(flags)) as isize }
 }
 
 /// Reads what is there. EAGAIN; EOPNOTSUPP (or ENOSYS) when this file can not be asked so.

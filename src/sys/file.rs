@@ -59,7 +59,7 @@ pub unsafe fn read_nowait(fd: RawFd, at: *mut c_void, len: usize, offset: i64) -
     let one = iovec { iov_base: at, iov_len: len };
     // The offset's upper half is its own argument, which 64-bit kernels ignore.
     // SAFETY: by contract; one buffer.
-    let n = unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const one, 1, offset, 0, libc::RWF_NOWAIT) };
+    let n = unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const one, 1, offset, 0, libc::RWF_NOWAIT as usize) };
     if n < 0 { Err(Error::last_os()) } else { Ok(n as usize) }
 }
 

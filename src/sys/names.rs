@@ -6,17 +6,33 @@
 use super::{Call, may_fail};
 use crate::error::{Error, Result};
 use libc::{addrinfo, sockaddr, socklen_t};
-use std::ffi::{c_char, c_int};
+use std::ffi::{CString, c_char, c_int};
 
-/// getaddrinfo of the C library, whichever stands first in the process.
+/// getaddrinfo of the C library, whichever stands first in the process. Where glibc can not open
+/// its files it says that there is no such name; errno says what is wrong.
 pub extern "C-unwind" fn getaddrinfo(
     host: *const c_char,
     service: *const c_char,
     hints: *const addrinfo,
     list: *mut *mut addrinfo,
 ) -> c_int {
-    // SAFETY: passed on as it came; callers keep the contract of getaddrinfo.
-    unsafe { libc::getaddrinfo(host, service, hints, list) }
+    let errno = super::errno_location();
+    // SAFETY: this thread's errno; the rest passed on as it came, and callers keep the contract
+    // of getaddrinfo.
+    unsafe {
+        *errno = 0;
+        match libc::getaddrinfo(host, service, hints, list) {
+            libc::EAI_NONAME if matches!(*errno, libc::EMFILE | libc::ENFILE) => libc::EAI_SYSTEM,
+            code => code,
+        }
+    }
+}
+
+/// The number of the network interface that has this name.
+pub fn interface(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: NUL-terminated.
+    Some(unsafe { libc::if_nametoindex(name.as_ptr()) }).filter(|&number| number != 0)
 }
 
 pub extern "C-unwind" fn freeaddrinfo(list: *mut addrinfo) {

@@ -453,6 +453,22 @@ TEST(that_there_is_no_such_name_is_known_for_a_short_time)
     CHECK_EQ(find("ash.test", WEALD_NOW), WEALD_EAGAIN);
 }
 
+/* By the C library, which then says that there is no such name. */
+TEST(a_name_for_which_no_file_can_be_opened_is_looked_up_again)
+{
+    struct rlimit few, more;
+
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &more), 0);
+    CHECK_EQ(weald_yield(), 0);
+    test_take_descriptors(40);
+    CHECK_EQ(find("localhost", WEALD_FOREVER), WEALD_EMFILE);
+    few = more;
+    few.rlim_cur = 60;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+    CHECK_EQ(find("localhost", WEALD_FOREVER), 0);
+    weald_freeaddrinfo(list);
+}
+
 TEST(that_a_server_did_not_answer_is_not_kept)
 {
     use_ours();

@@ -446,6 +446,22 @@ TEST(a_post_is_noticed_by_a_foreign_loop_when_hooks_have_come_and_gone)
     CHECK_EQ(weald_close(p.hub), 0);
 }
 
+TEST(a_post_that_a_step_has_dealt_with_is_told_of_once)
+{
+    struct post_later p = {weald_hub(), 0, note_call, (char[]){"p"}};
+    struct pollfd fd = {.fd = weald_hub_fd(), .events = POLLIN};
+
+    CHECK_EQ(weald_hub_step(), 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(pthread_join(in_thread(post_later, &p), NULL), 0);
+        CHECK_EQ(poll(&fd, 1, 2000), 1);
+        CHECK_EQ(weald_hub_step(), 0);
+        CHECK_EQ(poll(&fd, 1, 0), 0);
+    }
+    CHECK_STR(order, "ppp");
+    CHECK_EQ(weald_close(p.hub), 0);
+}
+
 TEST(an_idle_hubs_descriptor_is_not_readable)
 {
     struct pollfd fd = {.fd = weald_hub_fd(), .events = POLLIN};

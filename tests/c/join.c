@@ -284,6 +284,22 @@ TEST(joinall_with_the_flag_returns_at_the_first_failure)
     CHECK_EQ(weald_close(gate), 0);
 }
 
+TEST(joinall_with_the_flag_returns_no_count_with_a_failure_in_it)
+{
+    weald_greenlet gs[3];
+
+    CHECK_EQ(weald_set_error_handler(ignore_failure, NULL), 0);
+    gs[0] = spawned(return_it, NULL);
+    gs[1] = spawned(fail_silently, (void *)(intptr_t)WEALD_EPIPE);
+    gs[2] = spawned(return_it, NULL);
+    CHECK_EQ(weald_joinall(gs, 3, 0, 0, WEALD_FOREVER), 3);
+    CHECK_EQ(weald_joinall(gs, 3, 1, WEALD_JOIN_RAISE, WEALD_FOREVER), WEALD_EPIPE);
+    CHECK_EQ(weald_joinall(gs, 3, 1, WEALD_JOIN_RAISE, WEALD_NOW), WEALD_EPIPE);
+    CHECK_EQ(weald_joinall(gs, 1, 1, WEALD_JOIN_RAISE, WEALD_FOREVER), 1);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(weald_close(gs[i]), 0);
+}
+
 TEST(join_any_gives_the_index_of_one_that_has_ended)
 {
     weald_greenlet gs[3];

@@ -598,6 +598,28 @@ TEST(a_number_closed_and_taken_again_behind_the_library_s_back_does_not_hang)
     CHECK_EQ(outcome(g), 'x');
 }
 
+TEST(a_number_that_is_closed_so_again_and_again_is_not_waited_for_with_patience)
+{
+    int64_t took[12];
+    int s[2], number = -1;
+
+    for (int i = 0; i < 12; i++) {
+        CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, s), 0);
+        number = i == 0 ? s[0] : number;
+        CHECK_EQ(s[0], number);
+        took[i] = test_clock();
+        weald_greenlet g = spawned(read_one, FD(s[0]));
+        CHECK_EQ(weald_yield(), 0);
+        put_x(FD(s[1]));
+        CHECK_EQ(outcome(g), 'x');
+        took[i] = test_clock() - took[i];
+        CHECK_EQ(close(s[0]), 0);
+        CHECK_EQ(close(s[1]), 0);
+    }
+    for (int i = 3; i < 12; i++) /* by the third it is known what this program does */
+        CHECK_LT(took[i], test_slack(WEALD_MS(15)));
+}
+
 TEST(after_the_first_such_surprise_every_wait_is_verified_soon)
 {
     int s[2], t[2];

@@ -299,6 +299,29 @@ TEST(a_reader_may_read_again_and_releases_as_often)
     unmake();
 }
 
+/* Behind the writer it would wait for ever: for itself. */
+TEST(a_reader_may_read_again_before_a_writer_who_waits)
+{
+    weald_greenlet w;
+
+    make();
+    CHECK_EQ(weald_rwlock_read(rw, WEALD_FOREVER), 0);
+    w = start(writer, "w1");
+    weald_greenlet r = start(reader, "r1");
+    CHECK_EQ(weald_rwlock_read(rw, WEALD_NOW), 0);
+    CHECK_STR(order, "");
+    CHECK_EQ(weald_rwlock_release(rw), 0);
+    CHECK_EQ(weald_yield(), 0);
+    CHECK_STR(order, "");
+    CHECK_EQ(weald_rwlock_release(rw), 0);
+    CHECK_EQ(weald_event_set(go), 0);
+    CHECK_EQ(code_of(w), 0);
+    CHECK_EQ(code_of(r), 0);
+    CHECK_STR(order, "w1r1");
+    check_free();
+    unmake();
+}
+
 TEST(what_waits_for_oneself_is_edeadlk)
 {
     make();

@@ -1,6 +1,7 @@
 /* Sockets. */
 #include "greenlets.h"
 #include "transfers.h"
+#include <net/if.h>
 #include <netinet/tcp.h>
 #include <sys/stat.h>
 
@@ -25,6 +26,21 @@ TEST(an_address_comes_back_as_it_was_written)
     CHECK_EQ(weald_address_text(ADDRESS(&at), 2, text, 4), 5); /* "unix:", cut */
     CHECK_STR(text, "uni");
     CHECK_EQ(weald_address_text(ADDRESS(&at), 2, NULL, 0), 5);
+}
+
+TEST(the_scope_of_an_address_may_be_an_interfaces_name)
+{
+    struct sockaddr_storage by_name, by_number;
+    char text[112];
+
+    snprintf(text, sizeof text, "[fe80::1%%%u]:80", if_nametoindex("lo"));
+    CHECK_GT(weald_address_parse(text, &by_number), 0);
+    CHECK_EQ(weald_address_parse("[fe80::1%lo]:80", &by_name), (int)sizeof(struct sockaddr_in6));
+    CHECK_EQ(memcmp(&by_name, &by_number, sizeof(struct sockaddr_in6)), 0);
+    CHECK_EQ(weald_address_parse("[fe80::1%no-such-thing]:80", &by_name), WEALD_EINVAL);
+    CHECK_EQ(weald_address_parse("[fe80::1%]:80", &by_name), WEALD_EINVAL);
+    CHECK_EQ(weald_address_parse("127.0.0.1%lo:80", &by_name), WEALD_EINVAL);
+    CHECK_EQ(weald_address_parse("[fe80::1%lo", &by_name), WEALD_EINVAL);
 }
 
 /* ---- echo over everything ---- */
@@ -413,6 +429,7 @@ TEST(options_are_set_and_got)
         CHECK_EQ(weald_get_option(fd, numbers[i].option, &value), 0);
         CHECK_EQ(value, numbers[i].value);
     }
+    CHECK_EQ(weald_set_option(fd, WEALD_OPTION_LINGER, -2), WEALD_EINVAL);
     CHECK_EQ(weald_set_option(fd, WEALD_OPTION_SNDBUF, 10000), 0);
     CHECK_EQ(weald_get_option(fd, WEALD_OPTION_SNDBUF, &value), 0);
     CHECK_EQ(value, 20000);

@@ -140,6 +140,7 @@ struct green {
     bool is_dummy;
     uint8_t start;     /* of a Greenlet, as the next: see task.c */
     bool single;
+    bool slept;        /* of a Greenlet that is only to sleep: it has, when it begins */
     pystate ps;
     node node;
     green *next_dropped;
@@ -356,6 +357,7 @@ int hub_push(thread *th, PyObject *cb);
 void hub_wake(thread *th);
 void hub_on_wakeup(weald_watcher w, int events, void *user);
 void hub_wake_green(weald_watcher w, int events, void *user);
+bool is_sleep(PyObject *f); /* whether calling it is sleeping */
 /* Calls what a watcher that has fired is to call. */
 PyObject *watcher_run(PyObject *w);
 int hub_run_callbacks_here(thread *th);

@@ -683,6 +683,11 @@ static PyObject *py_sleep(PyObject *self, PyObject *const *args, Py_ssize_t n, P
     Py_RETURN_NONE;
 }
 
+bool is_sleep(PyObject *f)
+{
+    return PyCFunction_Check(f) && PyCFunction_GET_FUNCTION(f) == (PyCFunction)(void (*)(void))py_sleep;
+}
+
 void hub_wake_green(weald_watcher w, int events, void *user)
 {
     (void)w, (void)events;

@@ -9,7 +9,7 @@
 #include "task.h"
 
 PyObject *str_underscore_run;
-static PyObject *empty, *str_run, *str_tree, *spawn_callbacks;
+static PyObject *empty, *str_run, *str_tree;
 bool track_tree = true;
 bool inherit_context;
 static int stack_limit = 10;
@@ -169,61 +169,7 @@ static int task_init(PyObject *self, PyObject *args, PyObject *keywords)
     return track_tree && !t->spawner ? note_spawner(th, t) : 0;
 }
 
-/* ---- starting ---- */
-
-static int call_spawn_callbacks(task *t)
-{
-    if (!spawn_callbacks || spawn_callbacks == Py_None)
-        return 0;
-    PyObject *all = PySequence_List(spawn_callbacks);
-    for (Py_ssize_t i = 0; all && i < PyList_GET_SIZE(all); i++) {
-        PyObject *r = PyObject_CallOneArg(PyList_GET_ITEM(all, i), (PyObject *)t);
-        if (!r)
-            Py_CLEAR(all);
-        Py_XDECREF(r);
-    }
-    Py_XDECREF(all);
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-static int task_begin(task *t)
-{
-    if (t->g.start != NOT_YET || t->g.life != NEW)
-        return 0;
-    thread *th = t->g.th;
-    if (th != this_thread) {
-        PyErr_SetString(exc_invalid_thread, "a greenlet is started in the thread that made it");
-        return -1;
-    }
-    if (unlikely(spawn_callbacks != NULL) && call_spawn_callbacks(t) < 0)
-        return -1;
-    t->g.start = PENDING;
-    if (green_start(th, &t->g) < 0) {
-        t->g.start = NOT_YET;
-        return -1;
-    }
-    return 0;
-}
-
-void task_cancel_start(task *t)
-{
-    if (t->g.start == BEGUN || t->g.start == CANCELLED)
-        return;
-    green *g = &t->g;
-    bool was_pending = t->g.start == PENDING;
-    t->g.start = CANCELLED;
-    if (was_pending && g->handle) {
-        weald_kill(g->handle, 0, WEALD_NOW);
-        weald_close(g->handle);
-        g->handle = 0;
-    }
-    g->life = DEAD;
-    Py_CLEAR(g->run);
-    if (g->held) {
-        g->held = false;
-        Py_DECREF(g); /* the caller has one */
-    }
-}
+/* ---- running ---- */
 
 static void report_result(task *t, PyObject *value)
 {
@@ -257,6 +203,10 @@ void task_report_error(thread *th, task *t)
 
 static PyObject *call_body(task *t)
 {
+    if (t->g.slept) {
+        t->g.why = NULL;
+        Py_RETURN_NONE;
+    }
     PyObject *f = t->g.run;
     if (likely(f != NULL)) {
         Py_INCREF(f); /* it is shown in reports until it has ended */
@@ -332,44 +282,7 @@ static void *task_body(void *arg)
 
 ENTRY(task_entry, task_body)
 
-static PyObject *task_start(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    if (task_begin((task *)self) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *task_start_later(PyObject *self, PyObject *seconds)
-{
-    task *t = (task *)self;
-    int64_t ns;
-    if (seconds_from(seconds, &ns) < 0)
-        return NULL;
-    if (t->g.start != NOT_YET)
-        Py_RETURN_NONE;
-    if (spawn_callbacks && call_spawn_callbacks(t) < 0)
-        return NULL;
-    green *g = &t->g;
-    thread *th = g->th;
-    th->options.user = g;
-    weald_greenlet h = weald_greenlet_new(task_entry, g, &th->options);
-    if (h < 0) {
-        raise_code((int)h);
-        return NULL;
-    }
-    int code = weald_start_later(h, ns < 0 ? 0 : ns);
-    if (code < 0) {
-        weald_close(h);
-        raise_code(code);
-        return NULL;
-    }
-    g->handle = h;
-    g->life = ACTIVE;
-    t->g.start = PENDING;
-    green_hold(g);
-    Py_RETURN_NONE;
-}
+/* ---- spawning ---- */
 
 /* Makes one of the type itself; the fast way. */
 static task *make_plain(thread *th, PyObject *const *args, Py_ssize_t n, PyObject *names)
@@ -542,16 +455,6 @@ static PyObject *py_spawn(PyObject *self, PyObject *const *args, Py_ssize_t n, P
 {
     (void)self;
     return task_spawn((PyObject *)&task_type, args, n, names);
-}
-
-static PyObject *py_set_spawn_callbacks(PyObject *self, PyObject *all)
-{
-    (void)self;
-    Py_INCREF(all);
-    Py_XSETREF(spawn_callbacks, all);
-    if (all == Py_None)
-        Py_CLEAR(spawn_callbacks);
-    Py_RETURN_NONE;
 }
 
 static PyObject *py_set_tracking(PyObject *self, PyObject *args)

@@ -1,6 +1,7 @@
 /* What the files of Greenlet share.
  *
- *   task        making and starting one, its run, the type
+ *   task        making one, its run, the type
+ *   task_start  starting it
  *   task_state  what others see of it
  *   task_end    waiting for its end, and bringing it about
  *   raw         what spawn_raw makes, which knows its spawner as a Greenlet does */
@@ -62,10 +63,19 @@ static inline void task_notify(task *t)
 /* ---- task ---- */
 
 int take_context(green *g);
-/* It will not run. */
-void task_cancel_start(task *t);
 /* Takes the current exception. */
 void task_report_error(thread *th, task *t);
+
+/* ---- task_start ---- */
+
+/* Has it run in its turn. */
+int task_begin(task *t);
+/* It will not run. */
+void task_cancel_start(task *t);
+
+PyObject *task_start(PyObject *self, PyObject *unused);
+PyObject *task_start_later(PyObject *self, PyObject *seconds);
+PyObject *py_set_spawn_callbacks(PyObject *self, PyObject *all);
 
 /* ---- task_state ---- */
 

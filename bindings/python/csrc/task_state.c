@@ -83,10 +83,21 @@ static PyObject *task_get_body(PyObject *self, void *c)
     return PyObject_GetAttrString(self, "_run_nothing");
 }
 
+/* One that was only to sleep, and has not, gets something else to do: it begins as any other. */
+static void sleeps_no_more(task *t)
+{
+    if (!t->g.slept || t->g.start != PENDING)
+        return;
+    t->g.slept = false;
+    t->g.why = NULL;
+    weald_start(t->g.handle);
+}
+
 static int task_set_body(PyObject *self, PyObject *f, void *c)
 {
     (void)c;
     task *t = (task *)self;
+    sleeps_no_more(t);
     Py_XINCREF(f);
     Py_XSETREF(t->g.run, f);
     return 0;
@@ -172,6 +183,7 @@ static int task_set_args(PyObject *self, PyObject *args, void *c)
         PyErr_SetString(PyExc_TypeError, "arguments are a tuple");
         return -1;
     }
+    sleeps_no_more((task *)self);
     task_put_args((task *)self, Py_XNewRef(args));
     return 0;
 }

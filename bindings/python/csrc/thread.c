@@ -225,10 +225,13 @@ static void kill_all(thread *th)
             if (!g || g->kind == MAIN || g->kind == HUB || g->life != ACTIVE)
                 continue;
             Py_INCREF(g);
-            if (round < 2)
+            if (round < 2) {
                 green_kill_here(th, g);
-            else
+                if (!g->loaded)
+                    weald_start(g->handle); /* what was to begin later does so now, and raises it */
+            } else {
                 state_forget(&g->ps), g->life = DEAD;
+            }
             Py_DECREF(g);
         }
         PyMem_Free(all);

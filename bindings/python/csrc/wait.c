@@ -132,9 +132,25 @@ static PyObject *who_waits(thread *th)
     return out ? out : Py_NewRef(Py_None);
 }
 
+/* BlockingIOError is raised once for each command by who looks whether something came that should not have, as
+ * redis-py does; most of the cost of that was the text. */
+static void raise_again(void)
+{
+    static PyObject *args;
+    if (!args) {
+        PyObject *text = PyUnicode_DecodeLocale(strerror(EAGAIN), "surrogateescape");
+        args = text ? Py_BuildValue("(iN)", EAGAIN, text) : NULL;
+    }
+    if (args)
+        PyErr_SetObject(PyExc_BlockingIOError, args);
+}
+
 int raise_code(int code)
 {
     switch (code) {
+    case -EAGAIN:
+        raise_again();
+        return -1;
     case CODE_RAISE:
         PyErr_SetString(exc_error, "interrupted for no reason");
         return -1;
@@ -154,7 +170,7 @@ int raise_code(int code)
         return -1;
     }
     case WEALD_ENOMEM:
-        PyErr_NoMemory();
+        PyErr_SetString(PyExc_MemoryError, weald_strerror(code));
         return -1;
     case WEALD_ECANCELED:
         PyErr_SetNone(exc_exit);

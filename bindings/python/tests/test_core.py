@@ -372,6 +372,63 @@ class Spawning(unittest.TestCase):
         g.start()
         self.assertEqual(g.get(), (2, 3))
 
+    def test_one_that_only_sleeps_is_like_others(self):
+        began = time.monotonic()
+        g = weald.spawn(weald.sleep, 0.05)
+        self.assertEqual((bool(g), g.started, g.dead, g.ready(), g._waits), (True, True, False, False, ("sleep", None)))
+        ended = []
+        g.link(ended.append)
+        self.assertIsNone(g.get())
+        weald.sleep(0)
+        self.assertEqual(ended, [g])
+        self.assertGreaterEqual(time.monotonic() - began, 0.05)
+        self.assertIsNone(g.join())
+
+    @quiet
+    def test_one_that_only_sleeps_is_killed(self):
+        for rest in None, 0:
+            for how in (), (KeyError("why"),):
+                g = weald.spawn(weald.sleep, 100)
+                if rest is not None:
+                    weald.sleep(rest)
+                g.kill(*how)
+                self.assertTrue(g.dead)
+                self.assertIs(type(g.exception or g.value), type(how[0]) if how else GreenletExit)
+        g = weald.spawn(weald.sleep, 100)
+        with weald.Timeout(0.01, False):
+            g.get()
+        self.assertFalse(g.ready())
+        weald.killall([g])
+        self.assertTrue(g.dead)
+
+    @quiet
+    def test_one_that_only_sleeps_fails_where_it_would(self):
+        for wrong in "x", float("nan"), None:
+            g = weald.spawn(weald.sleep, wrong)
+            g.join()
+            self.assertIsInstance(g.exception, (TypeError, ValueError))
+
+    def test_one_that_only_sleeps_may_get_something_else_to_do(self):
+        g = weald.spawn(weald.sleep, 100)
+        g.args = (0,)
+        self.assertIsNone(g.get(timeout=10))
+        g = weald.spawn(weald.sleep, 100)
+        g._run = str
+        self.assertEqual(g.get(timeout=10), "100")
+
+    def test_a_thread_that_ends_kills_those_that_only_sleep(self):
+        def work():
+            kept.extend(weald.spawn(weald.sleep, 100) for _ in range(3))
+            kept.append(weald.spawn_later(100, len, ()))
+            weald.sleep(0)
+
+        kept = []
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(10)
+        self.assertFalse(thread.is_alive())
+        self.assertEqual([type(g.value) for g in kept], [GreenletExit] * 4)
+
     def test_an_argument_that_refers_to_its_greenlet_is_collected(self):
         held = []
         held.append(weald.Greenlet(len, held))

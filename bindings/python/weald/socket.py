@@ -180,10 +180,8 @@ class socket(_core.SocketBase):
 
     # ---- what it is ----
 
-    def __getattr__(self, name):
-        if name in socket.__slots__:
-            raise AttributeError(name)
-        return getattr(self._sock, name)
+    # No __getattr__ that asks the raw socket: with it each look-up of a method goes through a slower slot, and makes a
+    # bound method. So what the raw socket has is all written down here.
 
     def __enter__(self):
         return self
@@ -394,6 +392,11 @@ class socket(_core.SocketBase):
     def sendmsg(self, buffers, ancdata=(), flags=0, address=None):
         timeout = 0.0 if flags & _MSG_DONTWAIT else self.timeout
         return self._write("sendmsg", timeout, buffers, ancdata, flags, address)
+
+    if hasattr(_socket.socket, "sendmsg_afalg"):
+
+        def sendmsg_afalg(self, *args, **kwargs):
+            return self._sock.sendmsg_afalg(*args, **kwargs)
 
     def sendfile(self, file, offset=0, count=None):
         """Sends a file opened in binary mode, from `offset`, at most `count` bytes; returns how many it sent."""

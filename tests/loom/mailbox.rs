@@ -8,7 +8,7 @@ use loom::thread;
 
 // On its own: the rest of the library is not made of loom's parts.
 #[allow(dead_code)]
-#[path = "../src/remote.rs"]
+#[path = "../../src/remote.rs"]
 mod remote;
 
 use remote::{Mailbox, Wake};
@@ -43,9 +43,9 @@ impl Wake for Bell {
 type Box8 = Mailbox<u8, Bell>;
 
 /// What a hub does when it has nothing else to do: takes, or sleeps until there is something.
-fn receive(mailbox: &Box8, bell: &Bell) -> Vec<u8> {
+fn receive(mailbox: &Box8, bell: &Bell, most: usize) -> Vec<u8> {
     loop {
-        let got: Vec<u8> = mailbox.take().into();
+        let got: Vec<u8> = mailbox.take(most).into();
         if !got.is_empty() {
             return got;
         }
@@ -72,7 +72,7 @@ fn a_post_wakes_a_hub_that_goes_to_sleep() {
     loom::model(|| {
         let (mailbox, bell) = mailbox();
         let posting = sender(&mailbox, 1);
-        assert_eq!(receive(&mailbox, &bell), [1]);
+        assert_eq!(receive(&mailbox, &bell, 2), [1]);
         assert_eq!(posting.join().unwrap(), Ok(()));
     });
 }
@@ -90,7 +90,7 @@ fn posts_of_two_threads_all_arrive() {
         let posting = [sender(&mailbox, 1), sender(&mailbox, 2)];
         let mut got = Vec::new();
         while got.len() < 2 {
-            got.extend(receive(&mailbox, &bell));
+            got.extend(receive(&mailbox, &bell, 2));
         }
         got.sort();
         assert_eq!(got, [1, 2]);
@@ -108,9 +108,21 @@ fn posts_of_one_thread_arrive_in_order() {
         let posting = thread::spawn(move || (theirs.post(1), theirs.post(2)));
         let mut got = Vec::new();
         while got.len() < 2 {
-            got.extend(receive(&mailbox, &bell));
+            got.extend(receive(&mailbox, &bell, 2));
         }
         assert_eq!(got, [1, 2]);
+        assert_eq!(posting.join().unwrap(), (Ok(()), Ok(())));
+    });
+}
+
+#[test]
+fn what_is_left_in_the_box_is_not_slept_over() {
+    loom::model(|| {
+        let (mailbox, bell) = mailbox();
+        let theirs = mailbox.clone();
+        let posting = thread::spawn(move || (theirs.post(1), theirs.post(2)));
+        assert_eq!(receive(&mailbox, &bell, 1), [1]);
+        assert_eq!(receive(&mailbox, &bell, 1), [2]);
         assert_eq!(posting.join().unwrap(), (Ok(()), Ok(())));
     });
 }
@@ -120,7 +132,7 @@ fn a_hub_that_closes_and_a_post_agree_whose_the_item_is() {
     loom::model(|| {
         let (mailbox, _bell) = mailbox();
         let posting = sender(&mailbox, 7);
-        let mut left: Vec<u8> = mailbox.take().into();
+        let mut left: Vec<u8> = mailbox.take(2).into();
         left.extend(mailbox.close());
         match posting.join().unwrap() {
             Ok(()) => assert_eq!(left, [7]),
