@@ -50,6 +50,19 @@ class Alias(support.TestCase):
             """,
         )
 
+    def test_greenlet_is_loaded_with_gevent(self):
+        self.prints(
+            "True True True",
+            """
+            import sys
+            import gevent
+            loaded = "greenlet" in sys.modules and "greenlet._greenlet" in sys.modules
+            import greenlet
+            from greenlet import _greenlet
+            print(loaded, greenlet is _greenlet is sys.modules["greenlet"], issubclass(gevent.Greenlet, greenlet.greenlet))
+            """,
+        )
+
     def test_modules_that_gevent_keeps_for_itself(self):
         self.prints(
             "True True True True True True",

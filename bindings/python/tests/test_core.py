@@ -269,6 +269,15 @@ class Soak(unittest.TestCase):
         gc.collect()
         self.assertLess(rss() - before, 4 << 20)
 
+    def test_a_value_counts_before_an_exception(self):
+        error = KeyError("late")
+        value, problem = (lambda r: r.set(5)), (lambda r: r.set_exception(error))
+        for set_first, then in (value, problem), (problem, value):
+            r = event.AsyncResult()
+            set_first(r)
+            then(r)
+            self.assertEqual((r.get(), r.value, r.exception, r.successful(), r.ready()), (5, 5, error, True, True))
+
     def test_references(self):
         if hasattr(sys, "gettotalrefcount"):
             count = sys.gettotalrefcount

@@ -747,6 +747,107 @@ class Others(support.TestCase):
             """,
         )
 
+    def test_bottle_on_its_gevent_server(self):
+        support.need("bottle", "requests")
+        self.prints(
+            "ab True 500 404",
+            PATCH
+            + """
+import sys
+import bottle, gevent, requests
+
+@bottle.get("/parts")
+def parts():
+    yield "a"
+    gevent.sleep(0.01)
+    yield "b"
+
+@bottle.post("/echo")
+def echo():
+    return bottle.request.body.read()
+
+@bottle.get("/fails")
+def fails():
+    raise ValueError
+
+port = int(sys.argv[1])
+gevent.spawn(bottle.run, server="gevent", host="127.0.0.1", port=port, quiet=True)
+gevent.sleep(0.5)
+site, body = f"http://127.0.0.1:{port}", b"z" * 70000
+print(requests.get(site + "/parts").text, requests.post(site + "/echo", data=body).content == body,
+      requests.get(site + "/fails").status_code, requests.get(site + "/none").status_code)
+""",
+            support.free_port(),
+        )
+
+    def test_rpyc_on_its_gevent_server(self):
+        support.need("rpyc")
+        self.prints(
+            "[0, 2, 4, 6, 8] 7 ValueError True",
+            PATCH
+            + """
+import gevent, rpyc
+from rpyc.utils.server import GeventServer
+
+class Adder(rpyc.Service):
+    def exposed_add(self, a, b):
+        gevent.sleep(0.01)
+        return a + b
+
+    def exposed_call(self, f):
+        return f(3) + 1
+
+    def exposed_fail(self):
+        raise ValueError("remote")
+
+server = GeventServer(Adder, hostname="127.0.0.1", port=0)
+serving = gevent.spawn(server.start)
+gevent.sleep(0.2)
+
+def add(n):
+    connection = rpyc.connect("127.0.0.1", server.port)
+    try:
+        return connection.root.add(n, n)
+    finally:
+        connection.close()
+
+sums = [job.get(timeout=20) for job in [gevent.spawn(add, n) for n in range(5)]]
+connection = rpyc.connect("127.0.0.1", server.port)
+called = connection.root.call(lambda n: n * 2)
+try:
+    connection.root.fail()
+except ValueError as error:
+    failed = type(error).__name__.rpartition(".")[2]
+connection.close()
+server.close()
+serving.join(timeout=10)
+print(sums, called, failed, serving.ready())
+""",
+        )
+
+    def test_ws4py_as_server_and_client(self):
+        support.need("ws4py")
+        self.prints(
+            "hi 70000",
+            PATCH
+            + """
+from ws4py.client.geventclient import WebSocketClient
+from ws4py.server.geventserver import WSGIServer
+from ws4py.server.wsgiutils import WebSocketWSGIApplication
+from ws4py.websocket import EchoWebSocket
+
+server = WSGIServer(("127.0.0.1", 0), WebSocketWSGIApplication(handler_cls=EchoWebSocket), log=None)
+server.start()
+client = WebSocketClient(f"ws://127.0.0.1:{server.server_port}/")
+client.connect()
+client.send("hi")
+first = client.receive()
+client.send(b"x" * 70000, binary=True)
+print(first, len(client.receive().data))
+client.close()
+""",
+        )
+
     def test_locust_by_a_master_and_workers(self):
         support.need("locust")
         import subprocess

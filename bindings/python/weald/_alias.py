@@ -57,6 +57,13 @@ def _target(name):
 _GEVENT_ONLY = frozenset(("ares", "resolver_ares", "resolver_thread", "libev", "libuv", "win32util"))
 
 
+def _as_package(module):
+    """`greenlet` is a package to those who import greenlet._greenlet."""
+    module.__dict__.setdefault("__path__", [])
+    module.__dict__.setdefault("_greenlet", module)
+    return module
+
+
 class _Loader:
     """Loads a module by importing ours, and leaves the module as it is."""
 
@@ -72,8 +79,7 @@ class _Loader:
     def exec_module(self, module):
         module.__spec__ = self._spec
         if self._target == "weald.greenlet":
-            # `greenlet` is a package to those who import greenlet._greenlet.
-            module.__dict__.setdefault("__path__", [])
+            _as_package(module)
 
     def _real(self):
         spec = importlib.util.find_spec(self._target)
@@ -224,6 +230,8 @@ def install():
     for name, module in list(sys.modules.items()):
         if name.startswith("weald.") and name != "weald._core":
             sys.modules[_name_in_gevent(name)] = module
+    # Whoever has gevent has greenlet: profilers and debuggers look for it among the modules that are loaded.
+    sys.modules["greenlet"] = sys.modules["greenlet._greenlet"] = _as_package(weald.greenlet)
     weald.__version__ = STANDS_FOR["gevent"]
 
 

@@ -34,6 +34,8 @@ from weald._patching import (  # noqa: F401
     warn,
 )
 
+# What it is called there, by those who put something in its place.
+_process_warnings = give_warnings
 _PATCH_ALL = "_gevent_saved_patch_all_module_settings"
 
 # ---- modules that nobody has imported yet ----
@@ -250,7 +252,7 @@ def patch_all(socket=True, dns=True, time=True, select=True, thread=True, os=Tru
     from sys import modules  # `sys` is an argument
 
     if not wanted:
-        give_warnings(warnings)
+        _process_warnings(warnings)
         return None
     from weald import events
 
@@ -296,7 +298,7 @@ def patch_all(socket=True, dns=True, time=True, select=True, thread=True, os=Tru
         patch_contextvars()
     announce(events.GeventDidPatchBuiltinModulesEvent(wanted, kwargs), warnings)
     announce(events.GeventDidPatchAllEvent(wanted, kwargs), warnings)
-    give_warnings(warnings)
+    _process_warnings(warnings)
     return True
 
 
