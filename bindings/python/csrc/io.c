@@ -4,6 +4,9 @@
 
 #include "io.h"
 #include "sync.h"
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <unistd.h>
 
 static PyObject *cancelled; /* what a wait raises that was called off: a class */
 static PyObject *wait_with; /* waits with an exception of the caller's, in Python */
@@ -357,6 +360,37 @@ static PyObject *py_accept(PyObject *self, PyObject *const *args, Py_ssize_t n)
     }
 }
 
+/* Takes a connection of a listener of IP that never blocks: (descriptor, address) as _socket has them, but a
+ * descriptor that never blocks either, for which no other system call is needed; None when there is none. */
+static PyObject *py_accept_now(PyObject *self, PyObject *listener)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } at;
+    socklen_t len = sizeof at;
+    char host[INET6_ADDRSTRLEN];
+    (void)self;
+    int fd = PyObject_AsFileDescriptor(listener);
+    if (fd < 0)
+        return NULL;
+    int got = accept4(fd, &at.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (got < 0) {
+        if (errno == EAGAIN)
+            Py_RETURN_NONE;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    bool is_v6 = at.any.sa_family == AF_INET6;
+    inet_ntop(at.any.sa_family, is_v6 ? (void *)&at.v6.sin6_addr : (void *)&at.v4.sin_addr, host, sizeof host);
+    PyObject *address = is_v6 ? Py_BuildValue("i(siII)", got, host, ntohs(at.v6.sin6_port),
+                                              ntohl(at.v6.sin6_flowinfo), at.v6.sin6_scope_id)
+                              : Py_BuildValue("i(si)", got, host, ntohs(at.v4.sin_port));
+    if (!address)
+        close(got);
+    return address;
+}
+
 static PyObject *py_set_cancelled(PyObject *self, PyObject *class)
 {
     (void)self;
@@ -391,6 +425,8 @@ static PyMethodDef functions[] = {
     {"read_into", WITH_KEYWORDS(read_into), METH_FASTCALL, "read_into(fd, buffer, timeout=None): how many"},
     {"write", WITH_KEYWORDS(write_), METH_FASTCALL, "write(fd, data, timeout=None): how many"},
     {"writeall", WITH_KEYWORDS(writeall), METH_FASTCALL, "writeall(fd, data, timeout=None)"},
+    {"accept_now", py_accept_now, METH_O,
+     "accept_now(fd): a connection of a listener of IP, as (fd, address) that does not block, or None."},
     {"accept", WITH_KEYWORDS(py_accept), METH_FASTCALL, "accept(fd, timeout=None): the new descriptor"},
     {NULL}};
 

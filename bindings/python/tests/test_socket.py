@@ -1,5 +1,6 @@
 """What sockets, waits for descriptors and the locks of threads have in C, and that it keeps no reference."""
 import gc
+import os
 import socket as standard
 import sys
 import unittest
@@ -7,6 +8,7 @@ import unittest
 import weald
 import weald.event
 from weald import lock, socket, thread, threading, timeout
+from weald.server import StreamServer
 
 
 def quietly(function):
@@ -265,6 +267,39 @@ class References(unittest.TestCase):
         self.assertLess(sys.getallocatedblocks() - blocks, 200)
         a.close()
         b.close()
+
+
+class Accepted(unittest.TestCase):
+    def test_what_a_server_takes_is_as_what_a_socket_accepts(self):
+        for family, host in (socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"):
+            with self.subTest(host=host), socket.socket(family) as listener:
+                try:
+                    listener.bind((host, 0))
+                except OSError as problem:
+                    self.skipTest(str(problem))
+                listener.listen(5)
+                taken = []
+                server = StreamServer(listener, lambda *given: (taken.append(self.facts(*given)), given[0].sendall(b"x")))
+                with self.connected(family, listener) as client:
+                    sock, address = listener.accept()
+                    expected = self.facts(sock, address, client)
+                    sock.close()
+                server.start()
+                with self.connected(family, listener) as client:
+                    self.assertEqual(client.recv(1), b"x")
+                    taken[0] = (*taken[0][:-1], taken[0][-1] == client.getsockname())
+                self.assertEqual(taken, [expected])
+                server.stop()
+
+    def connected(self, family, listener):
+        client = socket.socket(family)
+        client.connect(listener.getsockname())
+        self.assertFalse(os.get_blocking(client.fileno()))
+        return client
+
+    def facts(self, sock, address, client=None):
+        return (sock.family, sock.type, sock.proto, sock.timeout, os.get_blocking(sock.fileno()), sock.get_inheritable(),
+                address == client.getsockname() if client else address)  # fmt: skip
 
 
 if __name__ == "__main__":

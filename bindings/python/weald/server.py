@@ -1,12 +1,14 @@
 """Servers for TCP, with or without TLS, and for UDP."""
-from _socket import AF_INET, SO_REUSEADDR, SOCK_DGRAM, SOL_SOCKET
+from _socket import AF_INET, AF_INET6, SO_REUSEADDR, SOCK_DGRAM, SOL_SOCKET
 
+from weald import _core
 from weald.baseserver import BaseServer
-from weald.socket import socket as GeventSocket
+from weald.socket import _accepted, socket as GeventSocket
 
 __all__ = ["StreamServer", "DatagramServer"]
 
 DEFAULT_REUSE_ADDR = 1
+_IP = (AF_INET, AF_INET6)  # of which the core makes addresses
 
 
 def _bound(address, reuse_addr, family, **kind):
@@ -88,6 +90,9 @@ class StreamServer(BaseServer):
 
     def do_read(self):
         sock = self.socket
+        if sock.family in _IP and sock.timeout == 0.0:
+            found = _core.accept_now(sock.fileno())
+            return found and (_accepted(found[0], sock.family, sock.type, sock.proto), found[1])
         try:
             fd, address = sock._accept()
         except BlockingIOError:

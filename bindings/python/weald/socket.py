@@ -116,8 +116,12 @@ class socket(_core.SocketBase):
             family = _socket.AF_INET if family == -1 else family
             type = _socket.SOCK_STREAM if type == -1 else type
             proto = 0 if proto == -1 else proto
-        sock = self._gevent_sock_class(family, type, proto, fileno)
-        _set_blocking(sock, False)
+            # The kernel makes it so: one system call less.
+            sock = self._gevent_sock_class(family, type | _SOCK_NONBLOCK, proto, None)
+        else:
+            sock = self._gevent_sock_class(family, type, proto, fileno)
+        if fileno is not None or not _SOCK_NONBLOCK:
+            _set_blocking(sock, False)
         self._sock = sock
         self._fd = _fileno(sock)
         self._closed = False
@@ -521,6 +525,19 @@ class socket(_core.SocketBase):
 
 
 SocketType = socket
+
+
+def _accepted(fd, family, type, proto):
+    """The socket of a connection that _core.accept_now has taken: as socket(family, type, proto, fileno=fd), where the
+    descriptor is known not to block."""
+    sock = socket.__new__(socket)
+    sock._sock = _RawSocket(family, type | _SOCK_NONBLOCK, proto, fd)
+    sock._fd = fd
+    sock._closed = False
+    sock._io_refs = 0
+    sock._hub = None
+    sock.timeout = _get_default_timeout()
+    return sock
 
 
 # ---- functions of the module ----
