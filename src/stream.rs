@@ -58,6 +58,8 @@ pub struct Stream {
     read_max: usize,
     write_size: usize,
     closed: Cell<bool>,
+    /// The other end has reset the connection. The kernel says so once, and then that all has been read.
+    was_reset: Cell<bool>,
     /// One above `fork::generation()` while somebody reads or writes, else 0: in a child nobody does.
     reader: Cell<u64>,
     writer: Cell<u64>,
@@ -138,6 +140,7 @@ impl Stream {
                 read_max: or(read_max, READ_MAX),
                 write_size: or(write_size, WRITE_SIZE),
                 closed: Cell::new(false),
+                was_reset: Cell::new(false),
                 reader: Cell::new(0),
                 writer: Cell::new(0),
                 input: UnsafeCell::default(),
@@ -226,10 +229,24 @@ impl Stream {
             return self.more_foreign(foreign, most, deadline);
         }
         let most = most.min(SCRATCH);
-        hub.until_done(self.fd, READ, deadline, |known| {
-            self.check(hub)?;
-            self.try_more(hub, most, known, deadline)
+        self.unless_reset(|| {
+            hub.until_done(self.fd, READ, deadline, |known| {
+                self.check(hub)?;
+                self.try_more(hub, most, known, deadline)
+            })
         })
+    }
+
+    /// Reads, and remembers a reset: what came before it is no whole, and must not end like one.
+    fn unless_reset(&self, read: impl FnOnce() -> Result<usize>) -> Result<usize> {
+        if self.was_reset.get() { Err(Error::CONNRESET) } else { self.minding_reset(read()) }
+    }
+
+    fn minding_reset(&self, outcome: Result<usize>) -> Result<usize> {
+        if outcome == Err(Error::CONNRESET) {
+            self.was_reset.set(true);
+        }
+        outcome
     }
 
     fn try_more(&self, hub: &Hub, most: usize, known: Known, deadline: Deadline) -> Result<usize> {
@@ -364,10 +381,12 @@ impl Stream {
                 return unsafe { foreign.read(at, len, deadline) };
             }
             if len >= LARGE {
-                return hub.until_done(self.fd, READ, deadline, |known| {
-                    self.check(hub)?;
-                    // SAFETY: by contract.
-                    unsafe { rw::try_read(hub, self.fd, at, len, known, deadline) }
+                return self.unless_reset(|| {
+                    hub.until_done(self.fd, READ, deadline, |known| {
+                        self.check(hub)?;
+                        // SAFETY: by contract.
+                        unsafe { rw::try_read(hub, self.fd, at, len, known, deadline) }
+                    })
                 });
             }
             self.more(hub, self.read_max, deadline)?;
@@ -518,7 +537,7 @@ impl Stream {
             return self.put_out_foreign(foreign, data, deadline);
         }
         let mut kept = 0;
-        let n = hub.until_done(self.fd, WRITE, deadline, |known| {
+        let put_out = hub.until_done(self.fd, WRITE, deadline, |known| {
             self.check(hub)?;
             // Some may have gone by itself while we waited, see `push_some`, and all of it.
             kept = self.output().len();
@@ -532,7 +551,8 @@ impl Stream {
                 (_, 0) => rw::try_write(hub, self.fd, both[0].iov_base.cast(), kept, known, deadline),
                 _ => rw::try_writev(hub, self.fd, &both, known, deadline),
             }
-        })?;
+        });
+        let n = self.minding_reset(put_out)?;
         if kept > 0 {
             self.output().drop_front(n.min(kept));
         }

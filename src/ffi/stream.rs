@@ -5,10 +5,11 @@
 //! byte, nor when all has been read and flushed. While a stream is used its descriptor should not be
 //! read and written directly.
 //!
-//! A call that fails has lost nothing: what it had read stays in the stream and is what the next one
-//! finds. Pointers into the stream (weald_stream_line, weald_stream_read_until, weald_stream_peek)
-//! are good until the next call that reads from it or closes it. One greenlet at a time may read a
-//! stream, and one write it (WEALD_EBUSY).
+//! A call that fails has lost nothing: what it had read stays in the stream and is what the next
+//! one finds. After WEALD_ECONNRESET whoever wants more gets it again, and no end. Pointers into
+//! the stream (weald_stream_line, weald_stream_read_until, weald_stream_peek) are good until the
+//! next call that reads from it or closes it. One greenlet at a time may read a stream, and one
+//! write it (WEALD_EBUSY).
 //!
 //! A stream over which TLS is spoken, see weald_tls_connect, is read and written like any other. Its
 //! calls can also fail with WEALD_EPROTO, WEALD_ECERTIFICATE and WEALD_ECONNABORTED, as

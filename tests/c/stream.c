@@ -855,3 +855,35 @@ TEST(a_forked_child_goes_on_with_its_streams)
     CHECK_EQ(outcome(g), 1);
     CHECK_EQ(weald_close(s), 0);
 }
+
+TEST(what_was_cut_off_by_a_reset_never_ends_like_a_whole)
+{
+    int ends[2];
+    weald_stream s;
+    const char *line;
+    size_t len;
+    char large[32 * 1024];
+
+    tcp_pair(ends);
+    s = weald_stream_new(ends[0], NULL);
+    CHECK_EQ(weald_write(ends[1], "half a li", 9, WEALD_FOREVER), 9);
+    CHECK_EQ(weald_stream_fill(s, 9, WEALD_FOREVER), 9);
+    CHECK_EQ(weald_set_option(ends[1], WEALD_OPTION_LINGER, 0), 0);
+    CHECK_EQ(weald_close_fd(ends[1]), 0);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(weald_stream_line(s, &line, &len, 100, WEALD_FOREVER), WEALD_ECONNRESET);
+    CHECK_EQ(weald_stream_read(s, large, sizeof large, WEALD_FOREVER), 9); /* what there is may be had */
+    CHECK_EQ(weald_stream_read(s, large, sizeof large, WEALD_FOREVER), WEALD_ECONNRESET);
+    CHECK_EQ(weald_stream_fill(s, 1, WEALD_FOREVER), WEALD_ECONNRESET);
+    CHECK_EQ(weald_close(s), 0);
+
+    tcp_pair(ends);
+    s = weald_stream_new(ends[0], NULL);
+    CHECK_EQ(weald_set_option(ends[1], WEALD_OPTION_LINGER, 0), 0);
+    CHECK_EQ(weald_close_fd(ends[1]), 0);
+    CHECK_EQ(weald_wait_read(ends[0], WEALD_FOREVER), 0);
+    CHECK_EQ(weald_stream_write(s, "x", 1, NULL, WEALD_FOREVER), 0);
+    CHECK_EQ(weald_stream_flush(s, WEALD_FOREVER), WEALD_ECONNRESET); /* the kernel has told it to us here */
+    CHECK_EQ(weald_stream_line(s, &line, &len, 100, WEALD_FOREVER), WEALD_ECONNRESET);
+    CHECK_EQ(weald_close(s), 0);
+}
