@@ -13,6 +13,7 @@ what it cannot run, and ends with one line: N passed, N failed, N skipped. Exit 
 import argparse
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -68,8 +69,17 @@ class Options:
         return any(self.filter in source.label for source in ctests.all_sources())
 
 
+def hear_signals():
+    """Who starts us in the background has us ignore some signals, and our tests would inherit that. What has a handler
+    begins anew in each of them."""
+    for signo in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(signo) == signal.SIG_IGN:
+            signal.signal(signo, lambda *_: None)
+
+
 def main():
     arguments = parse()
+    hear_signals()
     # A test that dies on purpose should not leave a core file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     chosen = choose(arguments.suites)
