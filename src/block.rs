@@ -9,7 +9,8 @@
 //! eighth of it. A block goes back when none of its places is used. Each thread has blocks of
 //! its own, and its records never leave it.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use crate::error::{Error, Result};
+use std::alloc::{Layout, alloc, dealloc};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{NonNull, null, null_mut};
 
@@ -45,16 +46,16 @@ thread_local! {
     static FIRST: Cell<*const Block> = const { Cell::new(null()) };
 }
 
-/// Room for a record, at a cache line. Never fails: without memory it is the reserve's.
-pub fn take() -> NonNull<u8> {
+/// Room for a record, at a cache line. ENOMEM.
+pub fn take() -> Result<NonNull<u8>> {
     let first = FIRST.get();
-    let block = if first.is_null() { Block::new() } else { first };
+    let block = if first.is_null() { Block::new()? } else { first };
     // SAFETY: a block in the list is alive.
     let place = unsafe { &*block }.take();
     // SAFETY: a place of a living block, which nobody uses; its first bytes are the record's.
     unsafe {
         (&raw mut (*place).block).write(Cell::new(block));
-        NonNull::new_unchecked(place.cast())
+        Ok(NonNull::new_unchecked(place.cast()))
     }
 }
 
@@ -70,11 +71,11 @@ impl Block {
     const LAYOUT: Layout = Layout::new::<Block>();
 
     /// An empty one, in the list.
-    fn new() -> *const Block {
+    fn new() -> Result<*const Block> {
         // SAFETY: it has a size.
         let block: *mut Block = unsafe { alloc(Block::LAYOUT) }.cast();
         if block.is_null() {
-            handle_alloc_error(Block::LAYOUT);
+            return Err(Error::NOMEM);
         }
         // SAFETY: memory of its layout. The places are not touched.
         let block = unsafe {
@@ -86,7 +87,7 @@ impl Block {
             block.cast_const()
         };
         Block::enlist(block);
-        block
+        Ok(block)
     }
 
     /// A place that nobody uses; there is one.
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn places_lie_at_cache_lines_apart_from_each_other_and_come_again() {
         let count = PLACES as usize * 5 + 7;
-        let mut all: Vec<NonNull<u8>> = (0..count).map(|_| take()).collect();
+        let mut all: Vec<NonNull<u8>> = (0..count).map(|_| take().unwrap()).collect();
         for round in 0..3 {
             for (i, at) in all.iter().enumerate() {
                 assert_eq!(at.as_ptr() as usize % 64, 0);
@@ -179,7 +180,7 @@ mod tests {
             let gone: Vec<usize> = (0..count).filter(|i| i % 3 == round).collect();
             // SAFETY: taken above, and used no more.
             gone.iter().for_each(|&i| unsafe { give(all[i]) });
-            gone.iter().for_each(|&i| all[i] = take());
+            gone.iter().for_each(|&i| all[i] = take().unwrap());
             let mut again = all.clone();
             again.sort();
             assert_eq!(sorted, again);
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_burst_is_the_blocks_that_somebody_uses() {
-        let all: Vec<NonNull<u8>> = (0..PLACES as usize * 10).map(|_| take()).collect();
+        let all: Vec<NonNull<u8>> = (0..PLACES as usize * 10).map(|_| take().unwrap()).collect();
         let (kept, gone) = all.split_at(1);
         // SAFETY: taken above, and used no more.
         gone.iter().for_each(|&at| unsafe { give(at) });

@@ -15,7 +15,7 @@
 //! still open, or a thousand that have not started, hold no stack.
 
 use crate::block;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::fiber::Fiber;
 use crate::poller::{FdNode, NotifyFn};
 use crate::stack::{Class, Stack};
@@ -179,14 +179,14 @@ pub struct Record(NonNull<Greenlet>);
 const _: () = assert!(size_of::<Greenlet>() <= block::SIZE && align_of::<Greenlet>() <= 64);
 
 impl Record {
-    /// A record, in the place that it stays in: its node knows where that is.
-    pub fn new(id: i64, class: Class, fire: FireFn, notify: NotifyFn) -> Record {
-        let at: NonNull<Greenlet> = block::take().cast();
+    /// A record, in the place that it stays in: its node knows where that is. ENOMEM.
+    pub fn new(id: i64, class: Class, fire: FireFn, notify: NotifyFn) -> Result<Record> {
+        let at: NonNull<Greenlet> = block::take()?.cast();
         // SAFETY: room for it, and aligned.
         unsafe { at.write(Greenlet::new(id, class, fire, notify)) };
         let record = Record(at);
         record.node.owner.set(at.as_ptr().cast_const().cast());
-        record
+        Ok(record)
     }
 
     /// Leaves it to the caller, for `from_raw`.

@@ -182,7 +182,7 @@ fn unused(n: usize) -> Result<Vec<Slot>> {
     if memory.is_null() {
         return Err(Error::NOMEM);
     }
-    // SAFETY: memory for so many, which may be zero.
+    // SAFETY: memory for so many, which may be zero; malloc's, which our allocator gives back to it.
     Ok(unsafe { Vec::from_raw_parts(memory, n, n) })
 }
 

@@ -51,9 +51,9 @@ use std::sync::atomic::AtomicUsize;
 /// 0.4 ns; when slices are long the number shrinks (see `adapt`).
 const SLICES: i32 = 64;
 
-/// Posts of other threads that a round runs. As many as greenlets are resumed, so that those
-/// which posts make do not become more and more, with a stack each.
-const POSTS: usize = SLICES as usize;
+/// A round runs as many posts of other threads as it resumes greenlets, so that those which
+/// posts make do not become more and more, with a stack each; but not fewer than this.
+const FEWEST_POSTS: i32 = 8;
 
 /// Work for the loop, in order.
 pub enum Callback {
@@ -245,7 +245,7 @@ impl Hub {
         let stacks = Stacks::new();
         let class = stacks.class(0)?;
         let record = |id| Record::new(id, class, Hub::greenlet_timer, Hub::greenlet_fd);
-        let main = record(0);
+        let (main, looper) = (record(0)?, record(-1)?);
         let hub = Box::new(Hub {
             current: Cell::new(std::ptr::null()),
             ready: Ring::default(),
@@ -260,7 +260,7 @@ impl Hub {
             all_hooks: UnsafeCell::new(Vec::new()),
             next: Cell::new(std::ptr::null()),
             main,
-            looper: record(-1),
+            looper,
             table: Table::new(number.number, number.first_generation)?,
             stacks,
             timers: Timers::default(),
@@ -488,7 +488,8 @@ impl Hub {
 
     fn run_posts(&self) {
         let generation = fork::generation();
-        let mut posts = self.remote.mailbox.take(POSTS);
+        let slices = self.slices.get().max(FEWEST_POSTS);
+        let mut posts = self.remote.mailbox.take(slices as usize);
         while let Some(post) = posts.pop_front() {
             match post {
                 Post::Call(f, arg) => self.run_callback(Callback::Call(f, arg)),

@@ -116,7 +116,7 @@ impl Hub {
     #[inline(never)]
     fn make_record(&self, class: Class) -> Result<&Greenlet> {
         sys::may_fail(sys::Call::Alloc)?;
-        let record = Record::new(0, class, Hub::greenlet_timer, Hub::greenlet_fd);
+        let record = Record::new(0, class, Hub::greenlet_timer, Hub::greenlet_fd)?;
         record.handle.set(self.table.insert(&raw const *record)?);
         let g: *const Greenlet = record.into_raw();
         // SAFETY: just made.

@@ -11,7 +11,7 @@
 //! As long as some of it is in use and malloc still has nothing, nothing new can be made:
 //! whatever gives out a handle fails (`check`, in `Table::insert`). What there is goes on
 //! working, and can be ended and closed, which gives memory back. Large blocks are asked
-//! for with `try_reserve`, and not from here.
+//! for with `try_reserve`, and come from here only if they are pieces as well.
 //!
 //! A piece is taken and given back by one atomic operation on its bit: a lock might be held
 //! by another thread when the process forks.
@@ -83,10 +83,15 @@ fn take_bit(first: usize, count: usize) -> Option<usize> {
     None
 }
 
+/// The sort of the piece there.
+fn sort_at(offset: usize) -> usize {
+    (0..SORTS.len()).rfind(|&sort| all_before(sort) <= offset).unwrap_or(0)
+}
+
 #[cold]
 #[inline(never)]
 fn give(offset: usize) {
-    let sort = (0..SORTS.len()).rfind(|&sort| all_before(sort) <= offset).unwrap_or(0);
+    let sort = sort_at(offset);
     let place = (offset - all_before(sort)) / SORTS[sort].0;
     TAKEN[words_before(sort) + place / 64].fetch_and(!(1 << (place % 64)), SeqCst);
     IN_USE.fetch_sub(1, SeqCst);
@@ -135,6 +140,9 @@ fn take_zeroed(layout: Layout) -> *mut u8 {
 #[cold]
 #[inline(never)]
 unsafe fn move_to(at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+    if offset(at) < BYTES && size <= SORTS[sort_at(offset(at))].0 {
+        return at; // and so a piece that shrinks never needs another
+    }
     // SAFETY: the alignment is that of a layout, and the size by contract of `realloc` possible.
     let to = unsafe { ALLOCATOR.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
     if !to.is_null() {

@@ -312,6 +312,32 @@ TEST(without_memory_nothing_is_made_but_what_there_is_works_and_ends)
     CHECK_EQ(weald_close(queue), 0);
 }
 
+TEST(without_memory_greenlets_are_enomem_also_when_others_have_all_there_was)
+{
+    weald_queue large[12];
+    weald_greenlet g;
+
+    needs_our_malloc();
+    CHECK_EQ(weald_yield(), 0);
+    for (int i = 0; i < 12; i++)
+        CHECK_GT(large[i] = weald_queue_new(WEALD_FIFO, WEALD_UNBOUNDED, NULL), 0);
+    countdown = -1;
+    for (int i = 0, code = 0; i < 12; i++, code = 0) {
+        while (code == 0)
+            code = weald_queue_put(large[i], &g, WEALD_NOW);
+        CHECK_EQ(code, WEALD_ENOMEM);
+    }
+    for (int i = 0; i < 100; i++)
+        if ((g = weald_spawn(yields, NULL)) > 0)
+            CHECK_EQ(weald_close(g), 0);
+    CHECK_EQ(g, WEALD_ENOMEM);
+    countdown = 0;
+    for (int i = 0; i < 12; i++)
+        CHECK_EQ(weald_close(large[i]), 0);
+    CHECK_GT(g = weald_spawn(yields, NULL), 0);
+    CHECK_EQ(weald_join(g, WEALD_FOREVER), 0);
+}
+
 static void *makes_a_hub(void *unused)
 {
     countdown = -1;
