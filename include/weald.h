@@ -625,9 +625,9 @@ typedef void (*weald_report_fn)(const char *text, void *user);
  * Fails with WEALD_ENOMEM. */
 weald_handle weald_hub(void);
 
-/* Has `f(arg)` run in the loop of `hub`, waking it if it sleeps. In order of posting. From any
- * thread; does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EINVAL (`f` NULL),
- * WEALD_ESHUTDOWN (the hub has ended: `f` will not run). */
+/* Has `f(arg)` run in the loop of `hub`, waking it if it sleeps. In order of posting; what has not
+ * run when the hub is shut down never does. From any thread; does not switch. Returns 0. Fails with
+ * WEALD_EBADF, WEALD_EINVAL (`f` NULL), WEALD_ESHUTDOWN (the hub has ended: `f` will not run). */
 int weald_post(weald_handle hub, weald_callback f, void *arg);
 
 /* Runs the loop until nothing is left to do, weald_stop, or the deadline. From main only. May

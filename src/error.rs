@@ -154,7 +154,7 @@ table! {
     -libc::EBADF, c"EBADF", c"bad handle or file descriptor: stale, closed, or of another kind";
     -libc::ECHILD, c"ECHILD", c"no such child process";
     -libc::EAGAIN, c"EAGAIN", c"not ready now: try again, or give a deadline to wait";
-    -libc::ENOMEM, c"ENOMEM", c"out of memory, or of mappings: for more greenlets raise vm.max_map_count";
+    -libc::ENOMEM, c"ENOMEM", c"out of memory, or of mappings for stacks: see vm.max_map_count";
     -libc::EACCES, c"EACCES", c"permission denied";
     -libc::EFAULT, c"EFAULT", c"bad address";
     -libc::EBUSY, c"EBUSY", c"busy: somebody else waits for this already";

@@ -32,9 +32,9 @@ pub extern "C" fn weald_hub() -> weald_handle {
     fence64(|hub| registry::expose(&hub.remote))
 }
 
-/// Has `f(arg)` run in the loop of `hub`, waking it if it sleeps. In order of posting. From any
-/// thread; does not switch. Returns 0. Fails with WEALD_EBADF, WEALD_EINVAL (`f` NULL),
-/// WEALD_ESHUTDOWN (the hub has ended: `f` will not run).
+/// Has `f(arg)` run in the loop of `hub`, waking it if it sleeps. In order of posting; what has not
+/// run when the hub is shut down never does. From any thread; does not switch. Returns 0. Fails
+/// with WEALD_EBADF, WEALD_EINVAL (`f` NULL), WEALD_ESHUTDOWN (the hub has ended: `f` will not run).
 #[unsafe(no_mangle)]
 pub extern "C" fn weald_post(hub: weald_handle, f: weald_callback, arg: *mut c_void) -> c_int {
     fence_any(|| {

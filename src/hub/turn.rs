@@ -179,11 +179,12 @@ impl Hub {
         self.enter_loop(|| {
             let limit = if wait && !self.nothing_left() { None } else { Some(0) };
             self.budget.set(0);
-            let is_called = self.remote.mailbox.has_pending();
+            let is_called = self.embedded.get() && self.remote.mailbox.has_pending();
             self.round(limit);
             if is_called {
                 // Or else the descriptor tells a foreign loop of those posts once more.
-                self.poll_now(self.now.get());
+                let _ = self.ask(Some(0));
+                self.polled(self.now.get());
             }
             // Those that are ready now, not those that they make ready.
             for _ in 0..self.ready.len() {

@@ -41,15 +41,14 @@ impl Condition {
         let depth = lock.release_all(hub)?;
         let why = Waiting::Object(this.handle.get());
         let waited = hub.wait_in(&this.waiters, Role::Taker, std::ptr::null_mut(), deadline, why);
-        lock.restore(hub, depth)?;
+        let restored = lock.restore(hub, depth);
+        if let Waited::Returned(..) = waited {
+            this.notify(hub, 1); // told, but killed: somebody else should hear it
+        }
+        restored?;
         match waited {
             Waited::Granted(_) => Ok(()),
-            Waited::Returned(_, e) => {
-                // Told, but killed: somebody else should hear it.
-                this.notify(hub, 1);
-                Err(e)
-            }
-            Waited::Failed(e) => Err(e),
+            Waited::Returned(_, e) | Waited::Failed(e) => Err(e),
         }
     }
 

@@ -20,9 +20,13 @@ pub extern "C-unwind" fn getaddrinfo(
     // SAFETY: this thread's errno; the rest passed on as it came, and callers keep the contract
     // of getaddrinfo.
     unsafe {
-        *errno = 0;
+        let before = errno.replace(0);
         match libc::getaddrinfo(host, service, hints, list) {
             libc::EAI_NONAME if matches!(*errno, libc::EMFILE | libc::ENFILE) => libc::EAI_SYSTEM,
+            0 => {
+                *errno = before;
+                0
+            }
             code => code,
         }
     }
