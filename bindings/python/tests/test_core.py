@@ -416,6 +416,30 @@ class Spawning(unittest.TestCase):
         g._run = str
         self.assertEqual(g.get(timeout=10), "100")
 
+    def test_one_that_only_sleeps_and_had_no_memory_to_begin_may_do_something_else(self):
+        status, out, err = run(
+            """
+            import os, resource, weald
+
+            many = [weald.Greenlet(weald.sleep, 100) for _ in range(200000)]
+            weald.spawn(weald.sleep, 0.001).join()
+            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), resource.RLIM_INFINITY))
+            for g in many:
+                try:
+                    g.start()
+                except MemoryError:
+                    break
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            assert g is not many[-1]
+            g._run = str
+            g.start()
+            print(g.get(), flush=True)
+            os._exit(0)
+            """
+        )
+        self.assertEqual((status, out, err), (0, "100\n", ""))
+
     def test_a_thread_that_ends_kills_those_that_only_sleep(self):
         def work():
             kept.extend(weald.spawn(weald.sleep, 100) for _ in range(3))
