@@ -423,7 +423,8 @@ class Spawning(unittest.TestCase):
 
             many = [weald.Greenlet(weald.sleep, 100) for _ in range(200000)]
             weald.spawn(weald.sleep, 0.001).join()
-            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            with open("/proc/self/statm") as sizes:
+                used = int(sizes.read().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), resource.RLIM_INFINITY))
             for g in many:
                 try:
