@@ -375,14 +375,23 @@ static PyObject *py_accept_now(PyObject *self, PyObject *listener)
     int fd = PyObject_AsFileDescriptor(listener);
     if (fd < 0)
         return NULL;
-    int got = accept4(fd, &at.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int got;
+    do { /* whoever shares it may have made it one that blocks */
+        Py_BEGIN_ALLOW_THREADS
+        got = accept4(fd, &at.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        Py_END_ALLOW_THREADS
+    } while (got < 0 && errno == EINTR && PyErr_CheckSignals() == 0);
     if (got < 0) {
         if (errno == EAGAIN)
             Py_RETURN_NONE;
-        return PyErr_SetFromErrno(PyExc_OSError);
+        return PyErr_Occurred() ? NULL : PyErr_SetFromErrno(PyExc_OSError);
     }
     bool is_v6 = at.any.sa_family == AF_INET6;
-    inet_ntop(at.any.sa_family, is_v6 ? (void *)&at.v6.sin6_addr : (void *)&at.v4.sin_addr, host, sizeof host);
+    if (!inet_ntop(at.any.sa_family, is_v6 ? (void *)&at.v6.sin6_addr : (void *)&at.v4.sin_addr, host, sizeof host)) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        close(got);
+        return NULL;
+    }
     PyObject *address = is_v6 ? Py_BuildValue("i(siII)", got, host, ntohs(at.v6.sin6_port),
                                               ntohl(at.v6.sin6_flowinfo), at.v6.sin6_scope_id)
                               : Py_BuildValue("i(si)", got, host, ntohs(at.v4.sin_port));

@@ -4,15 +4,26 @@
 
 /* ---- waiting for it ---- */
 
+/* Until it has ended, or something else ends the wait. One of another thread can end while nothing is left here. */
+static int wait_until(thread *th, task *t, int64_t deadline, const char *why)
+{
+    int outcome = WAIT_WOKEN;
+    bool outside = t->g.th != th;
+    if (unlikely(outside) && th->externs++ == 0)
+        weald_watcher_ref(th->wakeup);
+    while (!task_is_ready(t) && outcome == WAIT_WOKEN)
+        outcome = green_wait(th, &t->links, deadline, why, (PyObject *)t);
+    if (unlikely(outside) && --th->externs == 0)
+        weald_watcher_unref(th->wakeup);
+    return outcome;
+}
+
 static int wait_for(thread *th, task *t, PyObject *timeout, const char *why)
 {
     int64_t deadline;
     if (deadline_from(timeout, &deadline) < 0)
         return WAIT_FAILED;
-    int outcome = WAIT_WOKEN;
-    while (!task_is_ready(t) && outcome == WAIT_WOKEN)
-        outcome = green_wait(th, &t->links, deadline, why, (PyObject *)t);
-    return deadline_end(outcome, timeout);
+    return deadline_end(wait_until(th, t, deadline, why), timeout);
 }
 
 static int one_argument(const char *f, PyObject *const *args, Py_ssize_t n, PyObject *names, const char *name,
@@ -140,9 +151,7 @@ PyObject *py_joinall(PyObject *self, PyObject *const *args, Py_ssize_t n)
         if (task_is_ready(t))
             continue;
         Py_INCREF(t);
-        int outcome = WAIT_WOKEN;
-        while (!task_is_ready(t) && outcome == WAIT_WOKEN)
-            outcome = green_wait(th, &t->links, deadline, "joinall()", (PyObject *)t);
+        int outcome = wait_until(th, t, deadline, "joinall()");
         Py_DECREF(t);
         if (outcome != WAIT_WOKEN) {
             outcome = deadline_end(outcome, args[1]);
@@ -178,10 +187,10 @@ static void die_before_start(thread *th, task *t, PyObject *exception)
     Py_CLEAR(t->kwargs);
 }
 
-/* True when it had not begun, and now never will. */
+/* True when it had not begun, and now never will. What another thread's loop is to start, only that one takes back. */
 static bool kill_before_start(task *t, PyObject *exception)
 {
-    if (t->g.start == BEGUN)
+    if (t->g.start == BEGUN || (t->g.start == PENDING && t->g.th != this_thread))
         return false;
     Py_INCREF(t);
     task_cancel_start(t);
@@ -201,16 +210,40 @@ PyObject *task_throw(PyObject *self, PyObject *args)
     thread *th = thread_get();
     if (!th)
         return NULL;
-    if (t->g.start != BEGUN) {
-        kill_before_start(t, PyTuple_GET_SIZE(args) ? args : NULL);
-        Py_RETURN_NONE;
-    }
-    if (task_is_dead(t))
+    if (kill_before_start(t, PyTuple_GET_SIZE(args) ? args : NULL) || task_is_dead(t))
         Py_RETURN_NONE;
     PyObject *type = exc_exit, *value = NULL, *tb = NULL;
     if (!PyArg_UnpackTuple(args, "throw", 0, 3, &type, &value, &tb) || throw_args(type, value, tb) < 0)
         return NULL;
     return green_switch(th, &t->g, NULL, NULL);
+}
+
+/* Has the hub of its thread kill it. One that is to begin and does so before that raises the exception at once. */
+static int kill_from_outside(task *t, PyObject *exception, PyObject *type, PyObject *value, PyObject *tb)
+{
+    bool early = t->g.start == PENDING;
+    if (early) {
+        PyObject *e, *v, *b;
+        if (throw_args(type, value, tb) < 0)
+            return -1;
+        PyErr_Fetch(&e, &v, &b);
+        int failed = green_pend(&t->g, NULL, e, v, b);
+        Py_XDECREF(e);
+        Py_XDECREF(v);
+        Py_XDECREF(b);
+        if (failed)
+            return -1;
+    }
+    PyObject *f = PyObject_GetAttrString((PyObject *)t, early ? "_maybe_kill_before_start" : "throw");
+    PyObject *args = early || !value ? PyTuple_Pack(1, early ? exception : type) : PyTuple_Pack(3, type, value, tb);
+    PyObject *both = f && args ? PyTuple_Pack(2, f, args) : NULL;
+    PyObject *cb = both ? PyObject_CallObject((PyObject *)&callback_type, both) : NULL;
+    int failed = !cb || hub_call_from_outside(t->g.th, cb) < 0;
+    Py_XDECREF(f);
+    Py_XDECREF(args);
+    Py_XDECREF(both);
+    Py_XDECREF(cb);
+    return failed ? -1 : 0;
 }
 
 PyObject *task_kill(PyObject *self, PyObject *args, PyObject *keywords)
@@ -234,15 +267,7 @@ PyObject *task_kill(PyObject *self, PyObject *args, PyObject *keywords)
         tb = PyTuple_GET_ITEM(exception, 2);
     }
     if (t->g.th != th) {
-        PyObject *f = PyObject_GetAttrString(self, "throw");
-        PyObject *pos = PyTuple_Pack(1, type), *both = f && pos ? PyTuple_Pack(2, f, pos) : NULL;
-        PyObject *cb = both ? PyObject_CallObject((PyObject *)&callback_type, both) : NULL;
-        int failed = !cb || hub_call_from_outside(t->g.th, cb) < 0;
-        Py_XDECREF(f);
-        Py_XDECREF(pos);
-        Py_XDECREF(both);
-        Py_XDECREF(cb);
-        if (failed)
+        if (kill_from_outside(t, exception, type, value, tb) < 0)
             return NULL;
     } else if (throw_args(type, value, tb) < 0 || green_raise_later(&t->g, NULL) < 0) {
         return NULL;

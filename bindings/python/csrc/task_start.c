@@ -66,9 +66,11 @@ int task_begin(task *t)
         return -1;
     /* Many that only sleep are as cheap as timers are: what a greenlet costs is mostly its page of stack. */
     if (t->g.single && only_sleeps(th, t, &ns)) {
+        if (begin_later(th, t, ns) < 0)
+            return -1;
         t->g.slept = true;
         t->g.why = "sleep";
-        return begin_later(th, t, ns);
+        return 0;
     }
     t->g.start = PENDING;
     if (green_start(th, &t->g) < 0) {

@@ -17,7 +17,7 @@ typedef struct {
 
 PyObject *input_new(exchange *x)
 {
-    input *in = PyObject_New(input, &input_type);
+    input *in = PyObject_GC_New(input, &input_type);
     if (!in)
         return NULL;
     in->request = x->request;
@@ -29,6 +29,7 @@ PyObject *input_new(exchange *x)
     in->length = weald_http_body_left(x->request);
     in->asks = in->length != 0;
     in->broken = 0;
+    PyObject_GC_Track(in);
     return (PyObject *)in;
 }
 
@@ -37,11 +38,26 @@ bool input_is_broken(PyObject *o)
     return Py_IS_TYPE(o, &input_type) && ((input *)o)->broken;
 }
 
+/* Who keeps an environ where the handler finds it has a cycle. */
+static int input_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(((input *)self)->handler);
+    return 0;
+}
+
+static int input_clear(PyObject *self)
+{
+    ((input *)self)->owner = NULL;
+    Py_CLEAR(((input *)self)->handler);
+    return 0;
+}
+
 static void input_dealloc(PyObject *self)
 {
+    PyObject_GC_UnTrack(self);
     PyMem_Free(((input *)self)->line);
-    Py_DECREF(((input *)self)->handler);
-    PyObject_Free(self);
+    Py_XDECREF(((input *)self)->handler);
+    PyObject_GC_Del(self);
 }
 
 static int input_fails(input *in, int64_t code)
@@ -265,7 +281,10 @@ static PyObject *input_get_length(PyObject *self, void *unused)
 static PyObject *input_get_rfile(PyObject *self, void *unused)
 {
     (void)unused;
-    return exchange_file(((input *)self)->handler);
+    exchange *handler = ((input *)self)->handler;
+    if (!handler) /* both are garbage */
+        Py_RETURN_NONE;
+    return exchange_file(handler);
 }
 
 static PyObject *input_get_chunked(PyObject *self, void *unused)
@@ -298,9 +317,11 @@ static PyGetSetDef input_getset[] = {
 PyTypeObject input_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "weald._core.RequestBody",
     .tp_basicsize = sizeof(input),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_doc = "wsgi.input: the body of a request, and no byte more.",
     .tp_dealloc = input_dealloc,
+    .tp_traverse = input_traverse,
+    .tp_clear = input_clear,
     .tp_iter = PyObject_SelfIter,
     .tp_iternext = input_next,
     .tp_methods = input_methods,

@@ -1,9 +1,11 @@
 """`import gevent` and `import greenlet` mean weald where that was asked for, and nowhere else."""
+import py_compile
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
+import zipapp
 from pathlib import Path
 
 import support
@@ -231,6 +233,25 @@ class Command(support.TestCase):
             done = subprocess.run([sys.executable, "-m", "weald", "run", folder], env=support.environment(), capture_output=True,
                                   text=True, timeout=support.LIMIT)  # fmt: skip
             self.assertEqual((done.returncode, done.stdout), (0, "__main__ weald\n"), done)
+
+    def test_run_takes_an_archive_and_what_is_compiled(self):
+        source = "import gevent, sys; print(__name__, gevent.__name__, sys.argv[1:])\nprint(__import__('more').VALUE)"
+        with tempfile.TemporaryDirectory(prefix="weald-program-") as folder:
+            program, more = Path(folder, "source", "__main__.py"), Path(folder, "source", "more.py")
+            program.parent.mkdir()
+            program.write_text(source)
+            more.write_text("VALUE = 5")
+            zipapp.create_archive(program.parent, Path(folder, "app.pyz"), interpreter=sys.executable)
+            compiled = Path(folder, "program.pyc")
+            py_compile.compile(str(program), str(compiled), doraise=True)
+            shutil.copy(more, folder)
+            shutil.copy(compiled, Path(folder, "program"))  # one is known by how it begins
+            for name in "app.pyz", "program.pyc", "program":
+                for how in ["weald", "run"], ["weald.monkey"]:
+                    done = subprocess.run([sys.executable, "-m", *how, name, "a"], env=support.environment(), capture_output=True,
+                                          text=True, timeout=support.LIMIT, cwd=folder)  # fmt: skip
+                    with self.subTest(name=name, how=how):
+                        self.assertEqual((done.returncode, done.stdout), (0, "__main__ weald ['a']\n5\n"), done)
 
     def test_the_self_test_passes(self):
         done = support.run("import runpy, sys; sys.argv = ['weald']; runpy.run_module('weald', run_name='__main__')", how="plain")

@@ -416,6 +416,31 @@ class Spawning(unittest.TestCase):
         g._run = str
         self.assertEqual(g.get(timeout=10), "100")
 
+    def test_one_that_only_sleeps_and_had_no_memory_to_begin_may_do_something_else(self):
+        status, out, err = run(
+            """
+            import os, resource, weald
+
+            many = [weald.Greenlet(weald.sleep, 100) for _ in range(200000)]
+            weald.spawn(weald.sleep, 0.001).join()
+            with open("/proc/self/statm") as sizes:
+                used = int(sizes.read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), resource.RLIM_INFINITY))
+            for g in many:
+                try:
+                    g.start()
+                except MemoryError:
+                    break
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            assert g is not many[-1]
+            g._run = str
+            g.start()
+            print(g.get(), flush=True)
+            os._exit(0)
+            """
+        )
+        self.assertEqual((status, out, err), (0, "100\n", ""))
+
     def test_a_thread_that_ends_kills_those_that_only_sleep(self):
         def work():
             kept.extend(weald.spawn(weald.sleep, 100) for _ in range(3))
@@ -578,6 +603,98 @@ class Interpreter(unittest.TestCase):
             for t in threads:
                 t.join(10)
         self.assertEqual(failures, [])
+
+    def kills_from_another_thread(self, make):
+        """Kills what `make` gives before it has begun, kept and dropped, from a thread that is none of ours."""
+        status, out, err = run(
+            f"""
+            import gc, threading, time, weakref
+            import weald
+            from weald.greenlet import error
+
+            MAKE = {make!r}
+            """
+            """
+            def throw(g):
+                try:
+                    g.throw()
+                except error as e:
+                    assert "different thread" in str(e), e
+                else:
+                    raise AssertionError("thrown at one of another thread")
+
+            def kill(g):
+                g.kill()
+                assert g.dead and isinstance(g.value, weald.GreenletExit)
+
+            def kill_all(g):
+                weald.killall([g])
+                assert g.dead and isinstance(g.value, weald.GreenletExit)
+
+            WAYS = [
+                kill, kill_all, throw, lambda g: g.kill(block=False), lambda g: g.kill((KeyError, KeyError(1), None)),
+                lambda g: weald.killall([g], KeyError, block=False),
+            ]
+
+            def one(way, keep):
+                def work(box):
+                    try:
+                        way(box.pop())
+                    except BaseException as e:
+                        failed.append(e)
+
+                ran, failed = [], []
+                g = eval(MAKE)
+                gone = weakref.ref(g)
+                thread = threading.Thread(target=work, args=([g],))
+                thread.start()
+                time.sleep(0.03)  # without the loop: it has not begun
+                kept = [g] if keep else []
+                del g
+                weald.sleep(0.25)
+                thread.join()
+                assert not failed, failed
+                lives = way is throw
+                assert ran == [1] * (lives and "ran" in MAKE), (way, ran)
+                for g in kept:
+                    assert g.dead and (g.value is None) == (lives or g.exception is not None), (way, g)
+                    del g
+                kept.clear()
+                gc.collect()
+                assert gone() is None, (way, keep)
+
+            weald.get_hub().handle_error = lambda *args: None
+            for way in WAYS:
+                for keep in True, False:
+                    one(way, keep)
+            print("done")
+            """,
+            env={"PYTHONMALLOC": "debug"},
+        )
+        self.assertEqual((status, out, err), (0, "done\n", ""))
+
+    def test_a_kill_from_another_thread_of_one_that_only_sleeps(self):
+        self.kills_from_another_thread("weald.spawn(weald.sleep, 0.15)")
+
+    def test_a_kill_from_another_thread_of_one_that_is_to_begin_later(self):
+        self.kills_from_another_thread("weald.spawn_later(0.15, ran.append, 1)")
+
+    def test_a_kill_from_another_thread_of_one_that_is_about_to_begin(self):
+        self.kills_from_another_thread("weald.spawn(ran.append, 1)")
+
+    def test_killall_of_greenlets_of_two_threads(self):
+        def work():
+            weald.killall([weald.spawn(weald.sleep, 100), *mine], timeout=10)
+            ended.extend(g.dead for g in mine)
+
+        ended, mine = [], [weald.spawn(weald.sleep, 100), weald.spawn(queue.Queue().get)]
+        weald.sleep(0)
+        thread = threading.Thread(target=work)
+        thread.start()
+        weald.joinall(mine, timeout=10)
+        thread.join(10)
+        self.assertEqual(ended, [True, True])
+        self.assertEqual([type(g.value) for g in mine], [GreenletExit] * 2)
 
     def test_a_queue_between_threads(self):
         there, back = queue.Queue(), queue.Queue()

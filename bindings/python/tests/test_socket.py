@@ -3,8 +3,11 @@ import gc
 import os
 import socket as standard
 import sys
+import tempfile
 import unittest
+from unittest import mock
 
+import support
 import weald
 import weald.event
 from weald import lock, socket, thread, threading, timeout
@@ -290,6 +293,50 @@ class Accepted(unittest.TestCase):
                     taken[0] = (*taken[0][:-1], taken[0][-1] == client.getsockname())
                 self.assertEqual(taken, [expected])
                 server.stop()
+
+    def test_a_listener_that_somebody_else_made_blocking_stops_nobody_else(self):
+        done = support.run(
+            """
+            import signal, socket, threading, time
+            from weald import _core
+
+            def late(*unused):
+                raise KeyError("late")
+
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                taken = []
+                thread = threading.Thread(target=lambda: taken.append(_core.accept_now(listener.fileno())))
+                thread.start()
+                time.sleep(0.2)
+                with socket.create_connection(listener.getsockname()) as client:
+                    thread.join()
+                    print(taken[0][1] == client.getsockname())
+                signal.signal(signal.SIGALRM, late)
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                try:
+                    _core.accept_now(listener.fileno())
+                except KeyError as e:
+                    print(e)
+            """,
+            how="plain", limit=20,
+        )  # fmt: skip
+        self.assertEqual((done.status, done.out), (0, "True\n'late'\n"), done)
+
+    def test_what_can_not_be_taken_is_closed(self):
+        with tempfile.TemporaryDirectory() as folder, standard.socket(standard.AF_UNIX) as listener:
+            listener.bind(os.path.join(folder, "s"))
+            listener.listen()
+            with standard.socket(standard.AF_UNIX) as client:
+                client.connect(listener.getsockname())
+                with self.assertRaises(OSError):
+                    weald._core.accept_now(listener.fileno())  # it has no address of IP
+                self.assertEqual(client.recv(1), b"")
+        here, there = os.pipe()
+        self.addCleanup(os.close, there)
+        with mock.patch.object(socket, "_RawSocket", side_effect=MemoryError), self.assertRaises(MemoryError):
+            socket._accepted(here, socket.AF_INET, socket.SOCK_STREAM, 0)
+        with self.assertRaises(OSError):
+            os.fstat(here)
 
     def connected(self, family, listener):
         client = socket.socket(family)

@@ -1,8 +1,11 @@
 """What applications give to the WSGI server, and what they do wrong."""
+import gc
 import io
 import sys
 import unittest
+import weakref
 
+import weald
 from wsgi_case import GET, LAST, Case, hello
 
 
@@ -238,6 +241,23 @@ class Applications(Case):
                 answer = self.ask(request + LAST)
                 self.assertEqual(results, [body], (how, head))
                 self.assertEqual(answer.count(b"hello"), 2)
+
+    def test_an_environ_that_the_handler_keeps_is_collected_with_it(self):
+        handlers = []
+
+        def application(environ, start_response):
+            handler = start_response.__self__
+            handler.kept = environ
+            handlers.append(weakref.ref(handler))
+            environ["wsgi.input"].read()
+            return hello(environ, start_response)
+
+        self.serve(application)
+        for last in LAST, b"POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc":
+            self.ask(last)
+        weald.sleep(0.01)
+        gc.collect()
+        self.assertEqual([handler() for handler in handlers], [None, None])
 
     def test_the_connection_is_found_by_the_body(self):
         seen = []

@@ -134,6 +134,7 @@ def self_test():
 def run(argv):
     """Runs a script, or a module after -m, with the alias on, here and in child processes."""
     import os
+    import pkgutil
     import runpy
 
     import weald
@@ -147,8 +148,8 @@ def run(argv):
     sys.argv[:] = argv
     # As the interpreter does it for a script.
     sys.path[0] = os.path.dirname(os.path.abspath(argv[0]))
-    if not os.path.isfile(argv[0]):
-        runpy.run_path(argv[0], run_name="__main__")  # a directory, or what says that there is nothing
+    if pkgutil.get_importer(argv[0]) is not None or not os.path.isfile(argv[0]):
+        runpy.run_path(argv[0], run_name="__main__")  # a directory or an archive, or what says that there is nothing
         return
     run_script(os.path.abspath(argv[0]))
 
@@ -156,10 +157,14 @@ def run(argv):
 def run_script(file):
     """Runs a file as the interpreter does: it is __main__, and still is when threads and exit handlers look for it."""
     import io
+    import pkgutil
     import types
 
     with io.open_code(file) as source:
-        code = compile(source.read(), file, "exec", dont_inherit=True)
+        code = pkgutil.read_code(source)  # of one that is compiled already
+        if code is None:
+            source.seek(0)
+            code = compile(source.read(), file, "exec", dont_inherit=True)
     module = types.ModuleType("__main__")
     vars(module).update(__file__=file, __builtins__=__builtins__, __annotations__={}, __cached__=None)
     sys.modules["__main__"] = module

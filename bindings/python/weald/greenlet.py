@@ -301,14 +301,20 @@ def _killall(greenlets, exception, waiter=None):
 
 def killall(greenlets, exception=GreenletExit, block=True, timeout=None):
     """Kills the greenlets, and waits until they have ended, at most `timeout` seconds: then Timeout."""
-    living = []
+    hub = _core.get_hub()
+    living, elsewhere = [], []
     for g in greenlets:
         kill_early = getattr(g, "_maybe_kill_before_start", None)
-        if kill_early is None or not kill_early(exception):
+        if kill_early is None:
             living.append(g)
-    if not living:
+        elif not kill_early(exception):
+            # Nothing can be thrown at those of other threads from here; kill() asks their hubs to.
+            (living if g.parent is hub else elsewhere).append(g)
+    for g in elsewhere:
+        g.kill(exception, block=False)
+    if not living and not elsewhere:
         return
-    loop = _core.get_hub().loop
+    loop = hub.loop
     if not block:
         loop.run_callback(_killall, living, exception)
         return
@@ -316,7 +322,7 @@ def killall(greenlets, exception=GreenletExit, block=True, timeout=None):
     loop.run_callback(_killall, living, exception, waiter)
     timer = Timeout._start_new_or_dummy(timeout)
     try:
-        left = waiter.get()
+        left = waiter.get() + elsewhere
         if left:
             joinall(left)
     finally:

@@ -529,9 +529,13 @@ SocketType = socket
 
 def _accepted(fd, family, type, proto):
     """The socket of a connection that _core.accept_now has taken: as socket(family, type, proto, fileno=fd), where the
-    descriptor is known not to block."""
-    sock = socket.__new__(socket)
-    sock._sock = _RawSocket(family, type | _SOCK_NONBLOCK, proto, fd)
+    descriptor is known not to block. Without one it is closed."""
+    try:
+        sock = socket.__new__(socket)
+        sock._sock = _RawSocket(family, type | _SOCK_NONBLOCK, proto, fd)
+    except BaseException:
+        os.close(fd)
+        raise
     sock._fd = fd
     sock._closed = False
     sock._io_refs = 0
