@@ -52,16 +52,22 @@ static bool only_sleeps(thread *th, task *t, int64_t *ns)
     return false;
 }
 
+static int check_thread(task *t)
+{
+    if (t->g.th == this_thread)
+        return 0;
+    PyErr_SetString(exc_invalid_thread, "a greenlet is started in the thread that made it");
+    return -1;
+}
+
 int task_begin(task *t)
 {
     if (t->g.start != NOT_YET || t->g.life != NEW)
         return 0;
     thread *th = t->g.th;
     int64_t ns;
-    if (th != this_thread) {
-        PyErr_SetString(exc_invalid_thread, "a greenlet is started in the thread that made it");
+    if (check_thread(t) < 0)
         return -1;
-    }
     if (unlikely(spawn_callbacks != NULL) && call_spawn_callbacks(t) < 0)
         return -1;
     /* Many that only sleep are as cheap as timers are: what a greenlet costs is mostly its page of stack. */
@@ -116,6 +122,8 @@ PyObject *task_start_later(PyObject *self, PyObject *seconds)
         return NULL;
     if (t->g.start != NOT_YET)
         Py_RETURN_NONE;
+    if (check_thread(t) < 0)
+        return NULL;
     if (spawn_callbacks && call_spawn_callbacks(t) < 0)
         return NULL;
     if (begin_later(t->g.th, t, ns < 0 ? 0 : ns) < 0)

@@ -673,6 +673,22 @@ class Interpreter(unittest.TestCase):
         )
         self.assertEqual((status, out, err), (0, "done\n", ""))
 
+    def test_a_greenlet_is_started_in_its_own_thread(self):
+        def work():
+            for start in (g.start, lambda: g.start_later(0)):
+                try:
+                    start()
+                except weald.exceptions.InvalidThreadUseError as e:
+                    refused.append(str(e))
+
+        refused, g = [], weald.Greenlet(len, ())
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(10)
+        self.assertEqual(refused, ["a greenlet is started in the thread that made it"] * 2)
+        g.start_later(0)
+        self.assertEqual(g.get(timeout=10), 0)
+
     def test_a_kill_from_another_thread_of_one_that_only_sleeps(self):
         self.kills_from_another_thread("weald.spawn(weald.sleep, 0.15)")
 
