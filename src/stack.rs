@@ -102,6 +102,9 @@ struct Pool {
     page: usize,
     /// Bytes below each stack that trap.
     guard: usize,
+    /// They cost no mapping, and are made when a slab is used. Asked when the hub is made: in memory
+    /// that the program has locked the kernel would say no.
+    has_markers: bool,
     free: Vec<Stack>,
     /// `free[..cold]` have no memory behind them.
     cold: usize,
@@ -124,6 +127,7 @@ impl Pool {
         let guard = page * GUARD_PAGES;
         Pool {
             guard,
+            has_markers: sys::has_guard_markers(),
             size,
             page,
             free: Vec::new(),
@@ -171,7 +175,7 @@ impl Pool {
     fn map_slab(&self, stacks: usize) -> Result<Slab> {
         let base = sys::map(stacks * self.stride())?;
         let mut slab = Slab { base, stacks, cold: 0, is_prepared: false, _valgrind: Vec::new() };
-        if !sys::has_guard_markers()
+        if !self.has_markers
             && let Err(e) = self.prepare(&mut slab)
         {
             // SAFETY: the mapping was made above and nobody has seen it.
